@@ -6,7 +6,8 @@ axes are bound, so an `Attribution` returned for an `Image` has the image's own 
 
 from collections.abc import Callable
 
-from jaxtyping import Array, ArrayLike, Float, Integer, PRNGKeyArray, PyTree, Real
+import numpy as np
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, PyTree, Real
 
 Image = Float[Array, "h w c"]
 Attribution = Float[Array, "h w c"]
@@ -14,8 +15,10 @@ SaliencyMap = Float[Array, "h w"]
 Logits = Float[Array, "k"]
 Scalar = Float[Array, ""]
 
-Label = Integer[ArrayLike, ""]
-Number = Real[ArrayLike, ""]
+Count = int | np.integer | Integer[Array, ""] | Integer[np.ndarray, ""]
+Label = Count
+Number = int | float | np.number | Real[Array, ""] | Real[np.ndarray, ""]
+Color = Number | Float[Array, "c"] | Float[np.ndarray, "c"]
 Key = PRNGKeyArray
 Params = PyTree[Float[Array, "..."]]
 

@@ -19,35 +19,40 @@ def is_concrete(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-def check_array(name: str, array: Any, axes: tuple[str, ...]) -> None:
-    """Raises unless `array` is a floating-point array with one nonempty axis for each of `axes`."""
-    layout = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
+def check_floats(name: str, array: Any) -> None:
+    """Raises unless `array` is an array of floating-point numbers."""
     if not isinstance(array, jax.Array | np.ndarray):
-        raise TypeError(f"expected {name} to be an array {layout}, got {type(array).__name__}")
-    if array.ndim != len(axes) or 0 in array.shape:
-        raise ValueError(f"expected {name} to have shape {layout}, got {array.shape}")
+        raise TypeError(f"expected {name} to be an array, got {type(array).__name__}")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"expected {name} to hold floats, got {array.dtype}")
+
+
+def check_array(name: str, array: Any, axes: tuple[str, ...]) -> None:
+    """Raises unless `array` is a floating-point array with one nonempty axis for each of `axes`."""
+    check_floats(name, array)
+    if array.ndim != len(axes) or 0 in array.shape:
+        layout = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
+        raise ValueError(f"expected {name} to have shape {layout}, got {array.shape}")
 
 
 def check_finite(name: str, array: Any) -> None:
     """Raises if the array's values are known and one of them is infinite or not a number."""
     if is_concrete(array) and not np.isfinite(array).all():
-        bad = int(np.size(array) - np.isfinite(array).sum())
+        bad = np.count_nonzero(~np.isfinite(array))
         raise ValueError(
-            f"expected {name} to be finite, got {bad} infinite or nan of its {np.size(array)} values"
+            f"expected {name} to be finite, got {bad} infinite or nan among its {array.size} values"
         )
 
 
 def check_image(image: Any, name: str = "image") -> None:
     """Raises unless `image` is one finite floating-point image (h, w, c)."""
-    rank = getattr(image, "ndim", None)
-    if rank == 4:
+    check_floats(name, image)
+    if image.ndim == 4:
         raise ValueError(
             f"expected {name} to be one image (h, w, c), got a batch of shape {image.shape}; "
             "map over it with jax.vmap"
         )
-    if rank == 2:
+    if image.ndim == 2:
         raise ValueError(
             f"expected {name} to have shape (h, w, c), got {image.shape}; "
             "a single channel is an axis of length 1: image[..., None]"
@@ -65,7 +70,7 @@ def check_image_shape(shape: Any) -> None:
 
 
 def check_count(name: str, value: Any, minimum: int) -> None:
-    """Raises unless `value` is a Python integer, so known at compile time, of at least `minimum`."""
+    """Raises unless `value` is an integer known at compile time and at least `minimum`."""
     if not is_concrete(value):
         raise TypeError(f"expected {name} to be a Python integer (static), got a traced array")
     try:
@@ -78,9 +83,9 @@ def check_count(name: str, value: Any, minimum: int) -> None:
         raise ValueError(f"expected {name} to be at least {minimum}, got {count}")
 
 
-def check_at_least(name: str, value: Any, minimum: float) -> None:
-    """Raises if the value is known and below `minimum`, or not a number."""
-    if is_concrete(value) and not np.all(np.asarray(value) >= minimum):
+def check_at_least(name: str, value: Any, minimum: Any) -> None:
+    """Raises if both are known and the value is below `minimum`, or is not a number."""
+    if is_concrete(value) and is_concrete(minimum) and not np.all(np.asarray(value) >= minimum):
         raise ValueError(f"expected {name} to be at least {minimum}, got {value}")
 
 

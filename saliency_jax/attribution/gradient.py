@@ -1,0 +1,78 @@
+"""The gradient of a score with respect to the image, and the saliency map made of it."""
+
+import jax
+
+from .._types import Attribution, Image, SaliencyMap, Score
+from .._validation import check_image
+from .reduce import max_abs
+
+
+def input_gradient(score: Score, image: Image) -> Attribution:
+    """The gradient of the score with respect to the image.
+
+    A = dS/dI
+
+    Args:
+      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
+      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
+
+    Returns:
+      The attribution (h, w, c): signed, in units of the score per unit of the image.
+
+    Raises:
+      TypeError: the image does not hold floats, or the score is not one floating-point number.
+      ValueError: the image is not of shape (h, w, c), or it is known and not finite.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import attribution
+      >>> def score(image):
+      ...     return (image**2).sum()
+      >>> print(attribution.input_gradient(score, jnp.full((1, 2, 1), 3.0)).squeeze())
+      [6. 6.]
+
+    Reference:
+      Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034.
+    """
+    check_image(image)
+    return jax.grad(score)(image)
+
+
+def saliency(score: Score, image: Image) -> SaliencyMap:
+    """The image-specific class saliency map: which pixels the score is most sensitive to.
+
+    M_ij = max_c |dS/dI_ijc|
+
+    Args:
+      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
+      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
+
+    Returns:
+      The saliency map (h, w): at least 0, in units of the score per unit of the image.
+
+    Raises:
+      TypeError: the image does not hold floats, or the score is not one floating-point number.
+      ValueError: the image is not of shape (h, w, c), or it is known and not finite.
+
+    Example:
+      One image, then the maps of three labels that share one forward pass:
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import saliency_jax as sj
+      >>> weights = jnp.arange(12.0).reshape(3, 2, 2, 1)
+      >>> def model(image):
+      ...     return jnp.einsum("khwc,hwc->k", weights, image)
+      >>> image = jnp.ones((2, 2, 1))
+      >>> print(sj.saliency(sj.scores.logit(model, 1), image))
+      [[4. 5.]
+       [6. 7.]]
+      >>> def of_label(label):
+      ...     return sj.saliency(sj.scores.logit(model, label), image)
+      >>> jax.vmap(of_label)(jnp.arange(3)).shape
+      (3, 2, 2)
+
+    Reference:
+      Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034.
+    """
+    return max_abs(input_gradient(score, image))
