@@ -1,0 +1,380 @@
+"""Standard and adversarial training of NNX classifiers, resumable to the bit."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from . import attacks, scores
+from ._types import Image, Key
+
+Attack = Callable[[Callable, Float[Array, "n h w c"], Int[Array, "n"], Key], Array]
+
+
+class Best(NamedTuple):
+    """The weights with the highest held-out accuracy so far, that accuracy, and their step."""
+
+    accuracy: Float[Array, ""]
+    step: Int[Array, ""]
+    params: PyTree
+    batch_stats: PyTree
+
+
+class TrainState(NamedTuple):
+    """Everything that training carries from step to step; what a checkpoint holds.
+
+    The position in the data is `step`: batches are addressed by their number (`data.load(start=)`).
+    """
+
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: optax.OptState
+    key: Key
+    step: Int[Array, ""]
+    best: Best
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """What stays fixed while training: how a step is made.
+
+    Attributes:
+      graphdef: the model's structure, in inference mode; `split` gives it.
+      optimizer: any optax transformation that minimizes.
+      augment: (image, key) -> image of the same shape.
+      attack: (model, images, labels, key) -> adversarial images, or none for standard training.
+      label_smoothing: share of the target spread over all classes, 0 to 1.
+    """
+
+    graphdef: Any
+    optimizer: optax.GradientTransformation
+    augment: Callable[[Image, Key], Image]
+    attack: Attack | None = None
+    label_smoothing: float = 0.0
+
+
+def split(model: nnx.Module) -> tuple[Any, PyTree, PyTree]:
+    """Takes a model apart into its structure, its parameters and its batch statistics.
+
+    Args:
+      model: an NNX module whose variables are `nnx.Param` and `nnx.BatchStat`.
+
+    Returns:
+      (graphdef, params, batch_stats), the last two plain nested dictionaries of arrays.
+    """
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+
+
+def initial_state(
+    params: PyTree, batch_stats: PyTree, optimizer: optax.GradientTransformation, key: Key
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      params: from `split`.
+      batch_stats: from `split`.
+      optimizer: the one that the `Trainer` holds.
+      key: the source of all randomness of training.
+
+    Returns:
+      A `TrainState` at step 0 that has no best weights yet (accuracy -1).
+    """
+    step = jnp.zeros((), jnp.int32)
+    best = Best(jnp.full((), -1.0), step, params, batch_stats)
+    return TrainState(params, batch_stats, optimizer.init(params), key, step, best)
+
+
+def flip_and_crop(image: Image, key: Key) -> Image:
+    """Mirrors the image half of the time and shifts it by up to an eighth, reflected at the edges.
+
+    Args:
+      image: (h, w, c).
+      key: random key.
+
+    Returns:
+      (h, w, c).
+    """
+    flip_key, crop_key = jax.random.split(key)
+    height, width, channels = image.shape
+    image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+    margin = (height // 8, width // 8)
+    padded = jnp.pad(image, ((margin[0],) * 2, (margin[1],) * 2, (0, 0)), mode="reflect")
+    corner = jax.random.randint(crop_key, (2,), 0, 2 * jnp.array(margin) + 1)
+    return jax.lax.dynamic_slice(padded, (corner[0], corner[1], 0), (height, width, channels))
+
+
+def unchanged(image: Image, key: Key) -> Image:
+    """The augmentation that does nothing, for images that a flip or a shift would falsify."""
+    del key
+    return image
+
+
+def pgd_attack(
+    ball: attacks.Ball,
+    epsilon: float,
+    *,
+    step_size: float,
+    steps: int,
+    random_start: bool = True,
+) -> Attack:
+    """An attack on a batch for training or evaluation: `attacks.pgd` on each image's own loss.
+
+    Args:
+      ball: `attacks.L2` or `attacks.LINF`.
+      epsilon: the ball's radius, in units of [0, 1].
+      step_size: the norm of one step; 2.5 epsilon / steps is Madry's, 1.25 epsilon with one step
+        is FGSM with a random start (Wong et al. 2020).
+      steps: gradient steps, at least 1.
+      random_start: whether to start at a random place in the ball.
+
+    Returns:
+      (model, images, labels, key) -> adversarial images.
+    """
+
+    def attack(model, images, labels, key):
+        def one(image, label, key):
+            score = scores.log_prob(model, label)
+            return attacks.pgd(
+                lambda image: -score(image),
+                image,
+                ball=ball,
+                epsilon=epsilon,
+                step_size=step_size,
+                steps=steps,
+                key=key if random_start else None,
+            )
+
+        return jax.vmap(one)(images, labels, jax.random.split(key, len(images)))
+
+    return attack
+
+
+def train_step(
+    trainer: Trainer,
+    state: TrainState,
+    images: Float[Array, "n h w c"],
+    labels: Int[Array, "n"],
+    mask: Bool[Array, "n"],
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """One step of empirical, or adversarial, risk minimization.
+
+    min_w E max_{|d| <= epsilon} cross_entropy(f_w(augment(x) + d), y). The attack sees the model in
+    inference mode, so that each image is attacked on its own; the update sees the statistics of
+    the attacked batch.
+
+    Args:
+      trainer: what stays fixed.
+      state: before the step.
+      images: in [0, 1].
+      labels: the classes.
+      mask: False where a ragged batch was padded; those places are filled by the batch's own
+        images again, since padding would enter the batch statistics.
+
+    Returns:
+      (the state after the step, {"loss", "accuracy"} on the images trained on).
+
+    Reference: Madry et al. 2018, arXiv:1706.06083.
+    """
+    count = len(images)
+    source = jnp.arange(count) % jnp.maximum(mask.sum(), 1)
+    images, labels = images[source], labels[source]
+    augment_key, attack_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    images = jax.vmap(trainer.augment)(images, jax.random.split(augment_key, count))
+    if trainer.attack is not None:
+        model = nnx.merge(trainer.graphdef, state.params, state.batch_stats)
+        images = trainer.attack(model, images, labels, attack_key)
+
+    def loss(params):
+        # A copy, since batch normalization writes into the module that it runs in.
+        model = nnx.merge(trainer.graphdef, params, state.batch_stats, copy=True)
+        model = nnx.view(model, use_running_average=False)
+        logits = model(images)
+        targets = optax.smooth_labels(
+            jax.nn.one_hot(labels, logits.shape[-1]), trainer.label_smoothing
+        )
+        losses = optax.softmax_cross_entropy(logits, targets)
+        return losses.mean(), (logits, split(model)[2])
+
+    (value, (logits, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    updates, opt_state = trainer.optimizer.update(gradient, state.opt_state, state.params)
+    accuracy = (logits.argmax(-1) == labels).mean()
+    state = state._replace(
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        step=state.step + 1,
+    )
+    return state, {"loss": value, "accuracy": accuracy}
+
+
+def correct(
+    model: Callable,
+    images: Float[Array, "n h w c"],
+    labels: Int[Array, "n"],
+    key: Key,
+    attack: Attack | None = None,
+) -> Bool[Array, "n"]:
+    """Whether each image is classified right, after the attack if there is one.
+
+    Args:
+      model: in inference mode.
+      images: in [0, 1].
+      labels: the classes.
+      key: for the attack.
+      attack: (model, images, labels, key) -> adversarial images, or none.
+
+    Returns:
+      (n,) booleans.
+    """
+    if attack is not None:
+        images = attack(model, images, labels, key)
+    return jax.vmap(model)(images).argmax(-1) == labels
+
+
+def accuracy(
+    correct_batch: Callable,
+    model: Callable,
+    batches: Iterable[dict[str, np.ndarray]],
+    key: Key,
+) -> float:
+    """The share of a data set that is classified right.
+
+    Args:
+      correct_batch: a jitted (model, images, labels, key) -> (n,) booleans, such as `correct`.
+      model: in inference mode.
+      batches: of `data.load`, with image, label and mask.
+      key: folded with the batch's number.
+
+    Returns:
+      0 to 1.
+
+    Raises:
+      ValueError: there is no image.
+    """
+    right = total = 0
+    for index, batch in enumerate(batches):
+        answer = correct_batch(
+            model, batch["image"], batch["label"], jax.random.fold_in(key, index)
+        )
+        right += int(np.sum(np.asarray(answer) & batch["mask"]))
+        total += int(batch["mask"].sum())
+    if not total:
+        raise ValueError("expected at least one image to measure accuracy on, got none")
+    return right / total
+
+
+def robust_accuracies(
+    attacked: Callable,
+    model: Callable,
+    images: np.ndarray,
+    labels: np.ndarray,
+    epsilons: Iterable[float],
+    key: Key,
+    *,
+    restarts: int,
+    batch_size: int,
+    progress: Callable[[int], Any] = lambda count: None,
+) -> dict[float, float]:
+    """The share of images that no restart of an attack changes, for growing radii.
+
+    An image found at one radius is in every larger ball too, so it stays found; only survivors are
+    attacked again. This is an upper bound of the accuracy under the best attack, and a looser one
+    than AutoAttack's.
+
+    Args:
+      attacked: a jitted (model, images, labels, key, epsilon) -> (n,) booleans: right after it.
+      model: in inference mode.
+      images: (n, h, w, c) in [0, 1].
+      labels: (n,).
+      epsilons: the radii.
+      key: random key; each restart gets its own.
+      restarts: attacks on each surviving image at each radius, at least 1.
+      batch_size: images at once; the last batch is filled up, so that only one shape is compiled.
+      progress: called with the number of images after every batch.
+
+    Returns:
+      {epsilon: accuracy}, with 0.0 for the clean accuracy.
+    """
+    epsilons = sorted({0.0, *epsilons})
+    survives = np.ones(len(images), bool)
+    result = {}
+    for radius, epsilon in enumerate(epsilons):
+        for restart in range(restarts if epsilon else 1):
+            survivors = np.flatnonzero(survives)
+            round_key = jax.random.fold_in(jax.random.fold_in(key, radius), restart)
+            for start in range(0, len(survivors), batch_size):
+                chosen = survivors[start : start + batch_size]
+                filled = np.resize(chosen, batch_size)
+                batch_key = jax.random.fold_in(round_key, start)
+                right = attacked(model, images[filled], labels[filled], batch_key, epsilon)
+                survives[chosen] = np.asarray(right)[: len(chosen)]
+                progress(len(chosen))
+        result[epsilon] = float(survives.mean())
+    return result
+
+
+def keep_best(state: TrainState, accuracy: float) -> TrainState:
+    """The state with its weights as the best ones, if their held-out accuracy is higher.
+
+    Args:
+      state: after some step.
+      accuracy: held-out accuracy of its weights, 0 to 1.
+
+    Returns:
+      The same state, or one whose `best` is its own weights.
+    """
+    if accuracy <= float(state.best.accuracy):
+        return state
+    best = Best(jnp.float32(accuracy), state.step, state.params, state.batch_stats)
+    return state._replace(best=best)
+
+
+class Checkpoints:
+    """The newest states of a run on disk, each written whole or not at all, by Orbax.
+
+    Args:
+      folder: where they are kept; made if missing.
+      keep: how many of the newest stay.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
+
+    def save(self, state: TrainState) -> None:
+        """Writes the state under its step; returns when it is on disk."""
+        self._manager.save(int(state.step), args=ocp.args.StandardSave(state))
+        self._manager.wait_until_finished()
+
+    def restore(self, template: TrainState) -> TrainState:
+        """The newest state, or the template if there is none.
+
+        Args:
+          template: a state of the same structure, shapes and placement.
+
+        Returns:
+          The state.
+
+        Raises:
+          ValueError: the newest checkpoint cannot be read, or is of another model or optimizer.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return template
+        try:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+        except Exception as error:
+            raise ValueError(
+                f"expected a training checkpoint of this model and optimizer at step {step} in "
+                f"{self._manager.directory}, got one that cannot be read "
+                f"({type(error).__name__}); remove the folder to start again"
+            ) from error
