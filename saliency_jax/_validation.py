@@ -69,6 +69,14 @@ def check_image_shape(shape: Any) -> None:
         check_count(axis, length, 1)
 
 
+def check_color(name: str, color: Any, shape: tuple[int, ...], *, or_image: bool = False) -> None:
+    """Raises unless `color` is one value or one for each channel of an image of that shape."""
+    layouts = ((), shape[-1:], shape)[: 3 if or_image else 2]
+    if np.shape(color) not in layouts:
+        expected = " or ".join(str(layout) for layout in layouts)
+        raise ValueError(f"expected {name} to have shape {expected}, got {np.shape(color)}")
+
+
 def check_count(name: str, value: Any, minimum: int) -> None:
     """Raises unless `value` is an integer known at compile time and at least `minimum`."""
     if not is_concrete(value):
@@ -96,7 +104,8 @@ def check_label(label: Any, num_classes: int | None = None) -> None:
             f"expected label to be one integer, got shape {np.shape(label)}; "
             "map over labels with jax.vmap"
         )
-    if not jnp.issubdtype(jnp.result_type(label), jnp.integer):
+    dtype = label.dtype if isinstance(label, jax.Array) else np.asarray(label).dtype
+    if not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(f"expected label to be an integer, got {label!r}")
     if num_classes is not None and is_concrete(label) and not 0 <= int(label) < num_classes:
         raise ValueError(f"expected label to be in 0 .. {num_classes - 1}, got {int(label)}")

@@ -9,11 +9,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Integer
 
-from .._types import Augment, Decode, Image, Key, Params, Prior, Scalar, Score
+from .._types import Augment, Count, Decode, Image, Key, Params, Prior, Scalar, Score
 from .._validation import check_count, check_finite, check_floats, check_image, is_concrete
 from .canvases import pixels
 
-Snapshots = Integer[Array, "n"] | Integer[np.ndarray, "n"] | Sequence[int]
+Snapshots = Integer[Array, "n"] | Integer[np.ndarray, "n"] | Sequence[Count]
 
 
 class AscentState(NamedTuple):
@@ -226,13 +226,13 @@ def ascend(
 
 
 def _kept_steps(snapshots: Snapshots | None, steps: int) -> Integer[Array, "n"]:
-    if snapshots is None or np.size(snapshots) == 0:
-        return jnp.zeros((0,), jnp.int32)
-    kept_steps = snapshots if isinstance(snapshots, jax.Array) else np.asarray(snapshots)
+    known = all(is_concrete(leaf) for leaf in jax.tree.leaves(snapshots))
+    asked = () if snapshots is None else snapshots
+    kept_steps = np.asarray(asked) if known else jnp.asarray(asked)
     if kept_steps.ndim != 1:
         raise ValueError(f"expected snapshots to have shape (n,), got {kept_steps.shape}")
-    if not jnp.issubdtype(kept_steps.dtype, jnp.integer):
+    if kept_steps.size and not jnp.issubdtype(kept_steps.dtype, jnp.integer):
         raise TypeError(f"expected snapshots to be integers, got {kept_steps.dtype}")
-    if is_concrete(kept_steps) and not all(0 <= int(count) <= steps for count in kept_steps):
+    if known and not ((kept_steps >= 0) & (kept_steps <= steps)).all():
         raise ValueError(f"expected snapshots to be in 0 .. {steps}, got {snapshots}")
-    return jnp.asarray(kept_steps)
+    return jnp.asarray(kept_steps, jnp.int32)

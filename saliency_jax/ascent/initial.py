@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from .._types import Color, Image, Key, Number
-from .._validation import check_at_least, check_image_shape
+from .._validation import check_at_least, check_color, check_image_shape
 
 
 def zeros(shape: tuple[int, int, int]) -> Image:
@@ -61,6 +61,7 @@ def constant(shape: tuple[int, int, int], color: Color = 0.5) -> Image:
       zero image of zero-centred data is the mean image of data that are not centred.
     """
     check_image_shape(shape)
+    check_color("color", color, shape)
     return jnp.broadcast_to(jnp.asarray(color, float), shape)
 
 
@@ -98,5 +99,6 @@ def normal(
       University of Montreal technical report 1341 (not on arXiv).
     """
     check_image_shape(shape)
+    check_color("mean", mean, shape)
     check_at_least("std", std, 0)
     return constant(shape, mean) + std * jax.random.normal(key, shape)

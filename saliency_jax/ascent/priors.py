@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from .._types import Color, Image, Number, Prior, Scalar
-from .._validation import check_at_least
+from .._validation import check_at_least, check_color
 
 
 def l2(weight: Number, center: Color | Image = 0.0) -> Prior:
@@ -42,4 +42,5 @@ def l2(weight: Number, center: Color | Image = 0.0) -> Prior:
 
 
 def _l2(weight: Number, center: Color | Image, image: Image) -> Scalar:
+    check_color("center", center, image.shape, or_image=True)
     return jnp.sum((image - jnp.broadcast_to(center, image.shape)) ** 2) * weight

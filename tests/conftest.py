@@ -1,0 +1,55 @@
+"""What every test runs under: strict shapes, strict ranks, one compilation cache."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+import jax.monitoring
+import jaxtyping
+import pytest
+
+# Before the library is imported: the hook checks the shapes in its signatures at every call.
+jaxtyping.install_import_hook("saliency_jax", "beartype.beartype")
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+COMPILATION = "/jax/core/compile/backend_compile_duration"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Programs that several tests share are compiled once in a session."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture
+def entry_checks() -> Iterator[None]:
+    """Switches the hook off, so that a test of bad input meets the library's own checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+class Compilations:
+    """Counts the programs that are compiled, or read from the cache, inside `counted()`."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def _listen(self, event: str, duration: float, **_: object) -> None:
+        self.count += event == COMPILATION
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator["Compilations"]:
+        self.count = 0
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+        try:
+            yield self
+        finally:
+            jax.monitoring.unregister_event_duration_listener(self._listen)
+
+
+@pytest.fixture
+def compilations() -> Compilations:
+    return Compilations()
