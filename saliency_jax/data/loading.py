@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ from absl import flags
 from numpy.typing import DTypeLike
 from PIL import Image as PILImage
 
-from . import tiny_imagenet as tiny_imagenet  # Registers the builder with TFDS.
-from .images import fit_picture, image_side
+from .._validation import check_count, nearest
+from .images import fit_picture, height_and_width
+from .preparation import one_line, prepared
 
 # Batches in flight: enough to hide one slow read, few enough to stay small in memory.
 _PREFETCHED_BATCHES = 4
+# Decoding leaves Python's lock about half of the time, so that more threads only queue for it.
 _READ_THREADS = 2
+
+_PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA", None: "RGB"}
 
 Batch = dict[str, np.ndarray]
 
@@ -39,17 +43,19 @@ class Description:
     num_classes: int
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, ...]
-    num_examples: Mapping[str, int]
+    num_examples: dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """Batches in a fixed order: iterable any number of times, with a length.
+    """Batches in a fixed order, which can be iterated any number of times.
 
     Attributes:
+        dataset: The batches of all epochs by number, before `start` too.
         batches_per_epoch: Number of batches in one pass over the split.
         num_examples: Number of images in one pass.
-        start: Number of the first batch, counted from the beginning of the first epoch.
+        start: Number of the first batch, counted over all epochs.
+        workers: Number of reading processes.
     """
 
     dataset: grain.MapDataset
@@ -63,23 +69,28 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         if len(self) == 0:
-            return iter(())
+            return
         stream = self.dataset[self.start :].to_iter_dataset(
             grain.ReadOptions(_READ_THREADS, _PREFETCHED_BATCHES)
         )
-        if self.workers:
-            if (
-                not flags.FLAGS.is_parsed()
-            ):  # Grain's workers read a flag that only absl's app sets.
-                flags.FLAGS.mark_as_parsed()
-            stream = stream.mp_prefetch(
-                grain.MultiprocessingOptions(self.workers, _PREFETCHED_BATCHES)
-            )
-        return iter(stream)
+        if self.workers == 0:
+            yield from stream
+            return
+        if not flags.FLAGS.is_parsed():  # Grain's workers read a flag that only absl's app sets.
+            flags.FLAGS.mark_as_parsed()
+        iterator = iter(
+            stream.mp_prefetch(grain.MultiprocessingOptions(self.workers, _PREFETCHED_BATCHES))
+        )
+        try:
+            for batch in iterator:
+                # Workers hand over shared memory, of which a system has little.
+                yield {name: np.array(values) for name, values in batch.items()}
+        finally:
+            iterator.close()
 
 
 def describe(name: str, *, data_dir: str | Path | None = None) -> Description:
-    """Classes, image shape and sizes of a dataset.
+    """Classes, image shape and sizes of a prepared dataset.
 
     Args:
         name: TFDS name, with the config after a slash: "mnist", "tiny_imagenet/paper20".
@@ -87,15 +98,22 @@ def describe(name: str, *, data_dir: str | Path | None = None) -> Description:
 
     Returns:
         The description.
+
+    Raises:
+        ValueError: If there is no such dataset, or it is not one of classified images.
+        FileNotFoundError: If it is not prepared; the message holds the command that prepares it.
+
+    Example:
+        >>> describe("tiny_imagenet/paper20").class_names[:2]  # doctest: +SKIP
+        ('dining table', 'magnetic compass')
     """
-    builder = _builder(name, data_dir)
-    image, label = _keys(builder.info)
-    classes = builder.info.features[label]
+    info = prepared(name, data_dir=data_dir).info
+    image, label = _image_and_label(info)
     return Description(
-        num_classes=classes.num_classes,
-        class_names=tuple(classes.names),
-        image_shape=builder.info.features[image].shape,
-        num_examples={split: info.num_examples for split, info in builder.info.splits.items()},
+        num_classes=info.features[label].num_classes,
+        class_names=tuple(info.features[label].names),
+        image_shape=tuple(info.features[image].shape),
+        num_examples={split: content.num_examples for split, content in info.splits.items()},
     )
 
 
@@ -115,53 +133,170 @@ def load(
 ) -> Batches:
     """Batches of a TFDS image-classification set.
 
-    The order depends on `seed`, `batch_size` and the split alone: neither workers nor `start`
-    change it, so the batches from `start` on equal those of an uninterrupted run.
+    The order depends on `split`, `batch_size` and `seed` alone. Neither `workers` nor `start`
+    changes it, so that the batches from `start` on equal those of an uninterrupted run.
 
     Args:
         name: TFDS name, with the config after a slash: "mnist", "tiny_imagenet/paper20".
-        split: TFDS split, sliced at will: "train", "train[:90%]", "train[90%:]".
+        split: TFDS split or a slice of it: "train", "train[:90%]", "train[90%:]". A slice is a
+            random part with all classes, because TFDS stores examples shuffled.
         batch_size: Number of images b in every batch.
-        seed: Shuffles every epoch anew, from 0 to 2**32 - 1; None keeps the stored order.
+        seed: Shuffles every epoch anew, from 0 up; None keeps the stored order.
         epochs: Number of passes over the split.
         start: Number of the batch to begin at, counted over all epochs.
-        workers: Number of reading processes; 0 reads in threads of this one.
-        image_size: Side, or (height, width), that images are fitted to; None keeps theirs.
-        dtype: float32 for values in [0, 1], uint8 for the bytes from 0 to 255.
+        workers: Number of reading processes; 0 reads in threads of this one. Processes start
+            this program's main module anew: guard a script by `if __name__ == "__main__"`.
+        image_size: Side, or (height, width), that `fit` brings images to; None keeps theirs.
+        dtype: float32 for values in [0, 1], uint8 for 0 to 255.
         fields: Further features to deliver under their own names, such as "bbox".
         data_dir: TFDS data folder; TFDS's own default when None.
 
     Returns:
-        An iterable with a length, of dictionaries of `image` (b, h, w, c), `label` int32 (b,) and
-        `mask` bool (b,): False marks the padding (zeros, label 0) that fills the last batch of an
-        epoch.
+        An iterable of dictionaries with `image` (b, h, w, c), `label` int32 (b,) and `mask` bool
+        (b,). The last batch of an epoch is filled up by zeros with mask False. `len` counts the
+        batches from `start` to the end of the last epoch.
+
+    Raises:
+        ValueError: If a name or a number is none that the dataset has, or the dataset is not one
+            of classified images, or its images differ in size and `image_size` is None.
+        TypeError: If a number is no integer.
+        FileNotFoundError: If it is not prepared; the message holds the command that prepares it.
+
+    Example:
+        >>> for batch in load("tiny_imagenet/paper20", "train[:90%]", 128, seed=0):
+        ...     batch["image"].shape, batch["label"].shape  # doctest: +SKIP
     """
-    builder = _builder(name, data_dir)
-    image, label = _keys(builder.info)
-    source = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
-    read = functools.partial(
-        _read_example,
+    check_count("batch_size", batch_size, 1)
+    check_count("epochs", epochs, 1)
+    check_count("start", start, 0)
+    check_count("workers", workers, 0)
+    if seed is not None:
+        check_count("seed", seed, 0)
+    if np.dtype(dtype) not in (np.float32, np.uint8):
+        raise ValueError(f"expected dtype float32 or uint8, got {np.dtype(dtype)}")
+    builder = prepared(name, data_dir=data_dir)
+    features = builder.info.features
+    image, label = _image_and_label(builder.info)
+    _check_fields(fields, sorted(set(features) - {image, label}))
+    if image_size is None and None in features[image].shape:
+        raise ValueError(f"expected image_size, as the images of {name} differ in size, got None")
+    try:
+        source = builder.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        num_examples = len(source)
+    except (ValueError, KeyError) as error:  # An empty slice fails in the record reader.
+        raise ValueError(
+            f"expected a nonempty part of the splits {', '.join(builder.info.splits)} of {name}, "
+            f"got {split!r} ({one_line(error)})"
+        ) from error
+    batches_per_epoch = math.ceil(num_examples / batch_size)
+    if start > epochs * batches_per_epoch:
+        raise ValueError(
+            f"expected start to be at most {epochs * batches_per_epoch} "
+            f"({epochs} epochs of {batches_per_epoch} batches), got {start}"
+        )
+    read = _Reader(
+        source=source,
+        features=features,
         image=image,
         label=label,
-        mode=_MODES[builder.info.features[image].shape[-1]],
-        size=None if image_size is None else image_side(image_size),
         fields=tuple(fields),
+        size=None if image_size is None else height_and_width(image_size),
+        dtype=np.dtype(dtype),
+        batch_size=batch_size,
     )
-    dataset = grain.MapDataset.source(source)
+    order = grain.MapDataset.range(num_examples)
     if seed is not None:
-        dataset = dataset.shuffle(_spread(seed))
-    collate = functools.partial(_collate, batch_size=batch_size, dtype=np.dtype(dtype))
-    dataset = dataset.map(read).batch(batch_size, batch_fn=collate).repeat(epochs)
-    return Batches(
-        dataset=dataset,
-        batches_per_epoch=math.ceil(len(source) / batch_size),
-        num_examples=len(source),
-        start=start,
-        workers=workers,
+        order = order.shuffle(_spread(seed))
+    order = order.batch(batch_size, batch_fn=list).repeat(epochs)
+    return Batches(order.map(read), batches_per_epoch, num_examples, start, workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads the batch of given example numbers.
+
+    A batch at a time, and only the features that are asked for: example by example through the
+    decoding of TFDS takes twice as long.
+    """
+
+    source: Any
+    features: tfds.features.FeaturesDict
+    image: str
+    label: str
+    fields: tuple[str, ...]
+    size: tuple[int, int] | None
+    dtype: np.dtype
+    batch_size: int
+
+    @functools.cached_property
+    def _wanted(self) -> tfds.features.FeaturesDict:
+        names = (self.image, self.label, *self.fields)
+        return tfds.features.FeaturesDict({name: self.features[name] for name in names})
+
+    def __call__(self, numbers: Sequence[int]) -> Batch:
+        decoders = {self.image: tfds.decode.SkipDecoding()}
+        examples = [
+            self._wanted.deserialize_example_np(record, decoders=decoders)
+            for record in self.source.__getitems__(numbers)
+        ]
+        columns: dict[str, Sequence[Any]] = {
+            "image": [self._decode(example[self.image]) for example in examples],
+            "label": [np.int32(example[self.label]) for example in examples],
+        }
+        for field in self.fields:
+            columns[field] = [_text_or_array(example[field]) for example in examples]
+        batch = {name: _padded(column, self.batch_size) for name, column in columns.items()}
+        if self.dtype != np.uint8:
+            batch["image"] = np.divide(batch["image"], self.dtype.type(255), dtype=self.dtype)
+        batch["mask"] = np.arange(self.batch_size) < len(examples)
+        return batch
+
+    def _decode(self, encoded: bytes) -> np.ndarray:
+        mode = _PIL_MODES[self.features[self.image].shape[-1]]
+        with PILImage.open(io.BytesIO(encoded)) as picture:
+            pixels = picture if picture.mode == mode else picture.convert(mode)
+            if self.size is not None:
+                pixels = fit_picture(pixels, self.size)
+            array = np.asarray(pixels)
+        return array[..., None] if array.ndim == 2 else array
+
+
+def _image_and_label(info: tfds.core.DatasetInfo) -> tuple[str, str]:
+    """Names of the features that hold the image and the class."""
+    features = dict(info.features) if isinstance(info.features, tfds.features.FeaturesDict) else {}
+    images = [key for key, value in features.items() if _is_readable(value)]
+    labels = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)]
+    pair = info.supervised_keys
+    if pair is not None and len(pair) == 2 and pair[0] in images and pair[1] in labels:
+        return pair[0], pair[1]
+    if len(images) == 1 and len(labels) == 1:
+        return images[0], labels[0]
+    kinds = ", ".join(f"{key}: {type(value).__name__}" for key, value in features.items())
+    raise ValueError(
+        f"expected a dataset with one 8-bit image and one class label, got {info.name} with {kinds}"
     )
 
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA", None: "RGB"}
+def _is_readable(feature: Any) -> bool:
+    return (
+        isinstance(feature, tfds.features.Image)
+        and feature.np_dtype == np.uint8
+        and len(feature.shape) == 3
+        and feature.shape[-1] in _PIL_MODES
+    )
+
+
+def _check_fields(fields: Sequence[str], known: Sequence[str]) -> None:
+    if isinstance(fields, str):
+        raise TypeError(f"expected fields to be a sequence of names, got {fields!r}")
+    for field in fields:
+        if field not in known:
+            raise ValueError(
+                f"expected fields to be among {', '.join(known)}, got {field!r}"
+                f"{nearest(field, known)}"
+            )
 
 
 def _spread(seed: int) -> int:
@@ -169,49 +304,15 @@ def _spread(seed: int) -> int:
     return int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
-def _builder(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuilder:
-    return tfds.builder(name, data_dir=data_dir)
-
-
-def _keys(info: tfds.core.DatasetInfo) -> tuple[str, str]:
-    """Names of the image and of the label feature."""
-    return info.supervised_keys
-
-
-def _read_example(
-    example: Mapping[str, Any],
-    *,
-    image: str,
-    label: str,
-    mode: str,
-    size: tuple[int, int] | None,
-    fields: tuple[str, ...],
-) -> dict[str, Any]:
-    with PILImage.open(io.BytesIO(example[image])) as picture:
-        pixels = picture.convert(mode)
-    if size is not None:
-        pixels = fit_picture(pixels, size)
-    array = np.asarray(pixels)
-    return {
-        "image": array[..., None] if array.ndim == 2 else array,
-        "label": np.int32(example[label]),
-        **{field: _text_or_array(example[field]) for field in fields},
-    }
-
-
 def _text_or_array(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _collate(examples: Sequence[Mapping[str, Any]], *, batch_size: int, dtype: np.dtype) -> Batch:
-    """Stacks examples, and fills the batch up with zeros."""
-    padding = batch_size - len(examples)
-    batch = {}
-    for key in examples[0]:
-        stacked = np.stack([example[key] for example in examples])
-        filler = np.zeros((padding, *stacked.shape[1:]), stacked.dtype)
-        batch[key] = np.concatenate([stacked, filler]) if padding else stacked
-    if dtype != np.uint8:
-        batch["image"] = batch["image"].astype(dtype) / dtype.type(255)
-    batch["mask"] = np.arange(batch_size) < len(examples)
-    return batch
+def _padded(column: Sequence[Any], length: int) -> np.ndarray:
+    """The stacked column, filled up with zeros."""
+    stacked = np.stack(column)
+    if len(stacked) == length:
+        return stacked
+    filled = np.zeros((length, *stacked.shape[1:]), stacked.dtype)
+    filled[: len(stacked)] = stacked
+    return filled

@@ -5,6 +5,7 @@ import os
 import posixpath
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -108,15 +109,14 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, archive: Path, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        files = _read_folder(archive, split)
         try:
-            annotations = list(_annotations(files, split, self.classes))
-            for file, wnid, box in annotations:
-                name = posixpath.basename(file)
+            files = _read_folder(archive, split)
+            for path, wnid, box in _annotations(files, split, self.classes):
+                name = posixpath.basename(path)
                 yield (
                     name,
                     {
-                        "image": _three_channels(files[file]),
+                        "image": _three_channels(files[path]),
                         "label": self.classes[wnid],
                         "wnid": wnid,
                         "bbox": box,
@@ -125,8 +125,11 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
                 )
         except KeyError as error:
             raise ValueError(
-                f"expected the layout of {ARCHIVE_NAMES[0]} in {archive}, got no file {error}"
-            ) from None
+                f"expected the layout of {ARCHIVE_NAMES[0]} in {archive}, got none of its "
+                f"{split}/{error.args[0]}"
+            ) from error
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+            raise ValueError(f"expected a zip or a tar.gz, got {archive} ({error})") from error
 
 
 def _local_archive(dl_manager: tfds.download.DownloadManager) -> Path | None:

@@ -1,0 +1,130 @@
+"""Finding a prepared TFDS dataset, and preparing one."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.registered import DatasetNotFoundError
+
+from .._validation import nearest
+from .tiny_imagenet import TinyImagenet
+
+FILE_FORMAT = "array_record"  # The one format of TFDS that is read at random without TensorFlow.
+
+
+def prepare(
+    name: str,
+    *,
+    manual_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+) -> tfds.core.DatasetBuilder:
+    """Downloads and prepares a TFDS dataset, unless it is prepared already.
+
+    The same as a command: `python -m saliency_jax.data NAME`.
+
+    Args:
+        name: TFDS name, with the config after a slash: "mnist", "tiny_imagenet/paper20".
+        manual_dir: Folder with files that were downloaded by hand; for `tiny_imagenet` with
+            tiny-imagenet-200.zip or .tar.gz. TFDS's own default when None.
+        data_dir: TFDS data folder; TFDS's own default when None.
+
+    Returns:
+        The builder of the prepared dataset.
+
+    Raises:
+        ValueError: If there is no such dataset, or it cannot be prepared.
+        FileNotFoundError: If `manual_dir` is no folder.
+    """
+    if manual_dir is not None and not Path(manual_dir).is_dir():
+        raise FileNotFoundError(f"expected manual_dir to be a folder, got {manual_dir}")
+    builder = _construct(name, data_dir)
+    if not builder.is_prepared():
+        try:
+            builder.download_and_prepare(
+                file_format=FILE_FORMAT,
+                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
+            )
+        # Preparing runs the code of any dataset on files from anywhere.
+        except Exception as error:
+            raise ValueError(f"{_unprepared(name, builder)}: {one_line(error)}") from error
+    return prepared(name, data_dir=data_dir)
+
+
+def prepared(name: str, *, data_dir: str | Path | None = None) -> tfds.core.DatasetBuilder:
+    """The builder of a prepared dataset.
+
+    Args:
+        name: TFDS name, with the config after a slash.
+        data_dir: TFDS data folder; TFDS's own default when None.
+
+    Returns:
+        The builder.
+
+    Raises:
+        ValueError: If there is no such dataset, or it is prepared in another file format.
+        FileNotFoundError: If it is not prepared; the message holds the command that prepares it.
+    """
+    builder = _construct(name, data_dir)
+    command = f"python -m saliency_jax.data {name}"
+    if data_dir is not None:
+        command += f" --data-dir {data_dir}"
+    if not builder.is_prepared():
+        hint = ""
+        if isinstance(builder, TinyImagenet):
+            hint = " (with --manual-dir FOLDER if its archive is in FOLDER already)"
+        raise FileNotFoundError(f"{_unprepared(name, builder)}; prepare it by: {command}{hint}")
+    file_format = builder.info.file_format.value
+    if file_format != FILE_FORMAT:
+        raise ValueError(
+            f"expected {name} in the file format {FILE_FORMAT}, got {file_format} in "
+            f"{builder.data_path}; prepare it in another folder by: "
+            f"python -m saliency_jax.data {name} --data-dir FOLDER"
+        )
+    return builder
+
+
+def _construct(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuilder:
+    with _quiet():
+        try:
+            return tfds.builder(name, data_dir=data_dir)
+        except DatasetNotFoundError:
+            known = tfds.list_builders(with_community_datasets=False)
+            suggestion = nearest(name.partition("/")[0].partition(":")[0], known)
+            raise ValueError(f"expected the name of a dataset, got {name!r}{suggestion}") from None
+        # An unknown config or version, a malformed name, a package that the dataset is built on.
+        except (ValueError, AssertionError, ImportError) as error:
+            raise ValueError(
+                f"expected the name of a dataset{_config_hint(name)}, got {name!r} "
+                f"({one_line(error)})"
+            ) from error
+
+
+def _config_hint(name: str) -> str:
+    base = name.partition("/")[0].partition(":")[0]
+    if base not in tfds.list_builders(with_community_datasets=False):
+        return ""
+    names = [f"{base}/{config}" for config in tfds.builder_cls(base).builder_configs]
+    return f" such as {' or '.join(names[:3])}" if names else ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS warns of every folder without a dataset, which is what our messages are about."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _unprepared(name: str, builder: tfds.core.DatasetBuilder) -> str:
+    return f"expected {name} prepared in {builder.data_path}, got nothing there"
+
+
+def one_line(error: Exception) -> str:
+    """Kind and text of an error without line breaks."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
