@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from ._types import Image, Key, Scalar, Score
+from ._types import Image, Key, Number, Score
 from ._validation import check_count, check_image
 
 # Keeps the direction of a zero gradient finite; far below any gradient of a float32 network.
@@ -24,7 +24,7 @@ class Ball(NamedTuple):
     """
 
     direction: Callable[[Array], Array]
-    project: Callable[[Array, Float[Array, ""] | float], Array]
+    project: Callable[[Array, Number], Array]
     sample: Callable[[Key, tuple[int, ...]], Array]
 
 
@@ -59,8 +59,8 @@ def pgd(
     image: Image,
     *,
     ball: Ball,
-    epsilon: float | Scalar,
-    step_size: float | Scalar,
+    epsilon: Number,
+    step_size: Number,
     steps: int,
     key: Key | None = None,
 ) -> Image:
@@ -111,8 +111,8 @@ def fgsm(
     loss: Score,
     image: Image,
     *,
-    epsilon: float | Scalar,
-    step_size: float | Scalar | None = None,
+    epsilon: Number,
+    step_size: Number | None = None,
     ball: Ball = LINF,
     key: Key | None = None,
 ) -> Image:

@@ -63,15 +63,18 @@ def load(name: str | Path) -> ResNet:
         config = json.loads((folder / _CONFIG).read_text())
         if config.pop("format") != _FORMAT:
             raise KeyError("format")
+        config = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in config.items()
+        }
         config["stem"] = Stem(**config["stem"])
-        template = jax.eval_shape(lambda: _split(ResNet(**config, rngs=nnx.Rngs(0)))[1])
-        graphdef = nnx.graphdef(nnx.eval_shape(lambda: ResNet(**config, rngs=nnx.Rngs(0))))
+        abstract = nnx.eval_shape(lambda: ResNet(**config, rngs=nnx.Rngs(0)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"expected {folder} to hold a {_CONFIG} of a {_FORMAT}, got {_one_line(error)}"
         ) from error
-    weights = _read(folder / _WEIGHTS, template)
-    model = nnx.merge(graphdef, weights)
+    graphdef, template = nnx.split(abstract)
+    model = nnx.merge(graphdef, _read(folder / _WEIGHTS, nnx.to_pure_dict(template)))
     _check_finite(model, folder)
     return model
 
@@ -125,11 +128,6 @@ _ARCHITECTURE = (
     "input_size",
     "class_names",
 )
-
-
-def _split(model):
-    graphdef, state = nnx.split(model)
-    return graphdef, nnx.to_pure_dict(state)
 
 
 def _read(folder: Path, template):

@@ -284,7 +284,11 @@ class ResNet(nnx.Module):
             )
         if image.ndim == 3:
             return tuple(maps[0] for maps in self.stage_outputs(image[None]))
-        maps = (image - jnp.asarray(self.mean, image.dtype)) / jnp.asarray(self.std, image.dtype)
+        mean, std = (
+            jnp.asarray(constant, image.dtype).reshape(1, 1, 1, -1)
+            for constant in (self.mean, self.std)
+        )
+        maps = (image - mean) / std
         maps = self.relu(self.bn1(self.conv1(maps)))
         if self.stem.max_pool:
             maps = max_pool(maps)

@@ -1,0 +1,128 @@
+"""The convolution against JAX's own, in value and derivatives, and what it compiles to."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+from numpy.testing import assert_allclose
+
+from saliency_jax.models.convolution import convolution
+
+CANONICAL = "b01f_01io->b01f"
+CASES = [
+    # size, stride, padding, height, width
+    (3, 1, 1, 6, 5),
+    (3, 1, 0, 5, 6),
+    (3, 2, 1, 6, 5),
+    (3, 2, 1, 7, 8),
+    (4, 2, 1, 8, 7),
+    (4, 2, 1, 5, 6),
+    (1, 1, 0, 4, 5),
+    (1, 2, 0, 5, 6),
+    (7, 2, 3, 9, 10),
+]
+each_case = pytest.mark.parametrize(("size", "stride", "padding", "height", "width"), CASES)
+
+
+def reference(images, kernel, stride, padding):
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        ((padding, padding),) * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision="highest",
+    )
+
+
+def operands(size, height, width):
+    keys = jax.random.split(jax.random.key(0))
+    images = jax.random.normal(keys[0], (2, height, width, 3))
+    return images, jax.random.normal(keys[1], (size, size, 3, 4))
+
+
+@each_case
+def test_value_and_both_gradients_are_those_of_jax(size, stride, padding, height, width):
+    images, kernel = operands(size, height, width)
+    expected, pull_expected = jax.vjp(lambda i, k: reference(i, k, stride, padding), images, kernel)
+    actual, pull = jax.vjp(
+        lambda i, k: convolution(i, k, stride=stride, padding=padding), images, kernel
+    )
+    assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    cotangent = jax.random.normal(jax.random.key(1), expected.shape)
+    for got, wanted in zip(pull(cotangent), pull_expected(cotangent), strict=True):
+        assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_second_derivative_is_that_of_jax(stride):
+    images, kernel = operands(3, 5, 6)
+
+    def curvature(convolve):
+        def energy(images):
+            return jnp.sum(jnp.tanh(convolve(images)))
+
+        return jax.grad(lambda images: jnp.sum(jax.grad(energy)(images) ** 2))(images)
+
+    assert_allclose(
+        curvature(lambda images: convolution(images, kernel, stride=stride, padding=1)),
+        curvature(lambda images: reference(images, kernel, stride, 1)),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_vmap_is_a_loop():
+    images, kernel = operands(3, 6, 5)
+    kernels = jnp.stack([kernel, -2 * kernel])
+
+    def gradient(images, kernel):
+        return jax.grad(lambda i: jnp.sum(convolution(i, kernel, stride=2, padding=1) ** 2))(images)
+
+    stacked = jnp.stack([images, images + 1])
+    assert_allclose(
+        jax.vmap(gradient)(stacked, kernels),
+        jnp.stack([gradient(stacked[i], kernels[i]) for i in range(2)]),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_loop_compiles_to_the_same_convolutions_as_no_loop(stride):
+    images, kernel = operands(3, 16, 16)
+    kernels = [kernel, jnp.concatenate([kernel, kernel[:, :, :1]], 2)]
+
+    def step(images, kernels):
+        def energy(images):
+            for kernel in kernels:
+                images = jnp.tanh(convolution(images, kernel, stride=stride, padding=1))
+            return images.sum()
+
+        return images + jax.grad(energy)(images)
+
+    def loop(images, kernels):
+        return lax.scan(lambda images, _: (step(images, kernels), None), images, length=3)[0]
+
+    def layouts(function):
+        text = jax.jit(function).lower(images, kernels).compile().as_text()
+        return re.findall(r"dim_labels=([\w>-]+)", text)
+
+    alone, looped = layouts(step), layouts(loop)
+    assert len(alone) >= 3
+    assert set(alone) == set(looped) == {CANONICAL}
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "message"),
+    [
+        ((3, 2, 1, 1), {}, "square"),
+        ((3, 3, 1, 1), {"stride": 0}, "stride"),
+        ((3, 3, 1, 1), {"padding": 3}, "padding"),
+    ],
+)
+def test_bad_settings_are_named(shape, settings, message, entry_checks):
+    with pytest.raises(ValueError, match=message):
+        convolution(jnp.ones((1, 4, 4, 1)), jnp.ones(shape), **settings)

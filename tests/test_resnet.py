@@ -1,0 +1,218 @@
+"""The ResNet against its definition written out, and what a batch, a view and a size may change."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+from numpy.testing import assert_allclose, assert_array_equal
+
+from saliency_jax import models
+from saliency_jax.models.resnet import average_pool, max_pool
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+apply = jax.jit(lambda model, image: model(image))
+
+
+def randomized(model):
+    """The model with batch statistics and scales that are not the identity."""
+    leaves, structure = jax.tree.flatten(model)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    leaves = [
+        leaf + 0.3 * jax.random.uniform(key, leaf.shape) if leaf.ndim == 1 else leaf
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(structure, leaves)
+
+
+@functools.cache
+def small(depth=18, stem=models.HALVING_STEM, even=False, channels=3):
+    return randomized(
+        models.ResNet(
+            depth,
+            5,
+            width=4,
+            stem=stem,
+            even=even,
+            channels=channels,
+            mean=MEAN[:channels],
+            std=STD[:channels],
+            rngs=nnx.Rngs(1),
+        )
+    )
+
+
+def written_out(model, images):
+    """The network of the paper over raw weights, with torch's paddings and library convolutions."""
+
+    def convolve(images, layer, stride):
+        size = layer.kernel.shape[0]
+        return lax.conv_general_dilated(
+            images,
+            layer.kernel[...],
+            (stride, stride),
+            (((size - 1) // 2,) * 2,) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    def normalize(images, layer):
+        scale = layer.scale[...] / jnp.sqrt(layer.var[...] + 1e-5)
+        return images * scale.reshape(1, 1, 1, -1) + (
+            layer.bias[...] - layer.mean[...] * scale
+        ).reshape(1, 1, 1, -1)
+
+    def rectify(images):
+        return jnp.maximum(images, 0)
+
+    images = (images - np.reshape(MEAN, (1, 1, 1, 3))) / np.reshape(STD, (1, 1, 1, 3))
+    images = rectify(normalize(convolve(images, model.conv1, model.stem.stride), model.bn1))
+    if model.stem.max_pool:
+        images = lax.reduce_window(
+            images, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+        )
+    for stage, blocks in enumerate(model.stages):
+        for index, block in enumerate(blocks):
+            stride = 2 if stage and not index else 1
+            if hasattr(block, "conv3"):
+                inside = rectify(normalize(convolve(images, block.conv1, 1), block.bn1))
+                inside = rectify(normalize(convolve(inside, block.conv2, stride), block.bn2))
+                inside = normalize(convolve(inside, block.conv3, 1), block.bn3)
+            else:
+                inside = rectify(normalize(convolve(images, block.conv1, stride), block.bn1))
+                inside = normalize(convolve(inside, block.conv2, 1), block.bn2)
+            if block.shortcut:
+                images = normalize(convolve(images, block.shortcut.conv, stride), block.shortcut.bn)
+            images = rectify(images + inside)
+    return images.mean((1, 2)) @ model.fc.kernel[...] + model.fc.bias[...].reshape(1, -1)
+
+
+@pytest.mark.parametrize(
+    ("depth", "stem", "size"),
+    [
+        (18, models.HALVING_STEM, (17, 20)),
+        (18, models.SMALL_IMAGE_STEM, (9, 8)),
+        (50, models.IMAGENET_STEM, (33, 40)),
+    ],
+)
+def test_logits_are_those_of_the_definition(depth, stem, size):
+    model = small(depth, stem)
+    images = jax.random.uniform(jax.random.key(0), (2, *size, 3))
+    assert_allclose(apply(model, images), jax.jit(written_out)(model, images), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("depth", "parameters"),
+    [(18, 11689512), (34, 21797672), (50, 25557032), (101, 44549160), (152, 60192808)],
+)
+def test_parameter_counts_are_the_published_ones(depth, parameters):
+    """Torchvision's counts for 1,000 classes."""
+    model = nnx.eval_shape(lambda: models.ResNet(depth, 1000, rngs=nnx.Rngs(0)))
+    assert (
+        sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+        == parameters
+    )
+
+
+@pytest.mark.parametrize("even", [False, True])
+def test_a_batch_equals_its_singles_and_leaves_the_model_as_it_was(even):
+    model = small(even=even)
+    before = jax.tree.map(np.array, jax.tree.leaves(model))
+    images = jax.random.uniform(jax.random.key(0), (3, 16, 16, 3))
+    singles = jnp.stack([apply(model, image) for image in images])
+    assert_allclose(apply(model, images), singles, rtol=1e-4, atol=1e-5)
+    assert_allclose(jax.vmap(model)(images), singles, rtol=1e-4, atol=1e-5)
+    model(images)
+    for old, new in zip(before, jax.tree.leaves(model), strict=True):
+        assert_array_equal(old, new)
+
+
+def test_head_of_features_is_the_model():
+    model, image = small(), jax.random.uniform(jax.random.key(0), (16, 16, 3))
+    feature_map = model.features(image)
+    assert feature_map.shape == (1, 1, 32)
+    assert (feature_map >= 0).all()
+    assert_allclose(model.head(feature_map), model(image), rtol=1e-5)
+    assert [maps.shape[0] for maps in model.stage_outputs(image)] == [8, 8, 4, 2, 1]
+
+
+def test_another_rectifier_shares_the_weights():
+    model, image = small(), jax.random.uniform(jax.random.key(0), (16, 16, 3))
+    linear = nnx.with_attributes(model, relu=lambda x: x)
+    assert linear.conv1.kernel is model.conv1.kernel
+    assert linear.stages[3][1].relu is not model.stages[3][1].relu
+    # Without rectifiers the network is affine in the image.
+    middle = linear((image + 0.5) / 2)
+    ends = (linear(image) + linear(jnp.full_like(image, 0.5))) / 2
+    assert_allclose(middle, ends, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(model(image), linear(image))
+
+
+def test_even_strides_reach_every_pixel_equally_often():
+    """With all weights equal and no rectifier, the gradient's interior shows the reach."""
+
+    def spread(even):
+        model = models.ResNet(18, 1, width=1, stem=models.HALVING_STEM, even=even, rngs=nnx.Rngs(0))
+        model = nnx.with_attributes(model, relu=lambda x: x)
+        model = jax.tree.map(lambda leaf: jnp.ones_like(leaf) if leaf.ndim > 1 else leaf, model)
+        gradient = jax.grad(lambda image: model.stage_outputs(image)[2].sum())(
+            jnp.zeros((64, 64, 3))
+        )
+        interior = gradient[24:40, 24:40]
+        return float(interior.max() / interior.min())
+
+    assert spread(even=True) == pytest.approx(1, abs=1e-4)
+    assert spread(even=False) > 1.5
+
+
+def test_pools_are_windows():
+    images = jax.random.normal(jax.random.key(0), (1, 7, 6, 2))
+    expected = lax.reduce_window(
+        images, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+    )
+    assert_array_equal(max_pool(images), expected)
+    pooled = average_pool(images)
+    assert pooled.shape == (1, 4, 3, 2)
+    assert_allclose(pooled[0, 1, 2], images[0, 2:4, 4:6].mean((0, 1)), rtol=1e-5)
+    assert_allclose(pooled[0, 3, 0], images[0, 6, :2].mean(0), rtol=1e-5)
+
+
+def test_ascent_through_the_network_keeps_fast_convolutions_in_a_loop():
+    model = small(even=True)
+
+    def step(image, _):
+        return image + jax.grad(lambda image: model(image)[0])(image), None
+
+    text = (
+        jax.jit(lambda image: lax.scan(step, image, length=2)[0])
+        .lower(jnp.zeros((64, 64, 3)))
+        .compile()
+        .as_text()
+    )
+    layouts = re.findall(r"dim_labels=([\w>-]+)", text)
+    assert len(layouts) > 20
+    assert set(layouts) == {"b01f_01io->b01f"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 19}, "depth"),
+        ({"mean": (0.5,)}, "mean"),
+        ({"class_names": ("one",)}, "class names"),
+    ],
+)
+def test_bad_architectures_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        models.ResNet(
+            **({"depth": 18, "num_classes": 2, "width": 1, "rngs": nnx.Rngs(0)} | arguments)
+        )
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 16, 1), (1, 1, 16, 16, 3)])
+def test_bad_images_are_named(shape, entry_checks):
+    with pytest.raises(ValueError, match="expected an image"):
+        small()(jnp.zeros(shape))

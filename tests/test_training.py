@@ -1,0 +1,210 @@
+"""Training against a plain loop, and a killed run against one that was not."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from numpy.testing import assert_allclose, assert_array_equal
+
+from saliency_jax import attacks, models, training
+
+KEY = jax.random.key(0)
+IMAGES = np.array(jax.random.uniform(jax.random.key(1), (24, 16, 16, 3)))
+LABELS = np.arange(24) % 3
+# The class shows as a brighter channel, so that a few steps can learn it.
+IMAGES[np.arange(24), :, :, LABELS] += 1.0
+IMAGES /= 2
+OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+
+
+def network():
+    return models.ResNet(18, 3, width=2, stem=models.HALVING_STEM, rngs=nnx.Rngs(0))
+
+
+GRAPHDEF, PARAMS, BATCH_STATS = training.split(network())
+ATTACK = training.pgd_attack(attacks.L2, 0.5, step_size=0.5, steps=2)
+STANDARD = training.Trainer(GRAPHDEF, OPTIMIZER, training.unchanged)
+ADVERSARIAL = training.Trainer(GRAPHDEF, OPTIMIZER, training.flip_and_crop, ATTACK, 0.1)
+STEP = {
+    "standard": jax.jit(functools.partial(training.train_step, STANDARD)),
+    "adversarial": jax.jit(functools.partial(training.train_step, ADVERSARIAL)),
+}
+
+
+def start():
+    return training.initial_state(PARAMS, BATCH_STATS, OPTIMIZER, KEY)
+
+
+def batch(number):
+    chosen = slice(8 * (number % 3), 8 * (number % 3) + 8)
+    return IMAGES[chosen], LABELS[chosen], np.ones(8, bool)
+
+
+def assert_equal_trees(actual, expected):
+    for new, old in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        if jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
+            new, old = jax.random.key_data(new), jax.random.key_data(old)
+        assert_array_equal(new, old)
+
+
+def test_a_standard_step_is_momentum_sgd_on_the_cross_entropy():
+    """Two steps by central differences of a loss written out, for one parameter each."""
+    images, labels, mask = batch(0)
+    state, metrics = STEP["standard"](start(), images, labels, mask)
+
+    @jax.jit
+    def loss(bias):
+        model = nnx.merge(
+            GRAPHDEF, {**PARAMS, "fc": {**PARAMS["fc"], "bias": bias}}, BATCH_STATS, copy=True
+        )
+        logits = nnx.view(model, use_running_average=False)(images)
+        chosen = jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
+        return (jnp.log(jnp.exp(logits).sum(1)) - chosen).mean()
+
+    bias = np.asarray(PARAMS["fc"]["bias"])
+    slope = [(loss(bias + d) - loss(bias - d)) / 0.02 for d in 0.01 * np.eye(3, dtype=np.float32)]
+    assert_allclose(state.params["fc"]["bias"], bias - 0.1 * np.asarray(slope), atol=1e-4)
+    assert_allclose(metrics["loss"], loss(bias), rtol=1e-5)
+    assert int(state.step) == 1
+
+
+def test_running_statistics_move_towards_the_batch():
+    images, labels, mask = batch(0)
+    state, _ = STEP["standard"](start(), images, labels, mask)
+    model = network()
+    maps = model.conv1(images)
+    assert_allclose(state.batch_stats["bn1"]["mean"], 0.1 * maps.mean((0, 1, 2)), atol=1e-5)
+    assert_allclose(state.batch_stats["bn1"]["var"], 0.9 + 0.1 * maps.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_padding_enters_nothing():
+    images, labels, _ = batch(0)
+    mask = np.arange(8) < 4
+    junk = np.where(mask[:, None, None, None], images, np.float32(1e3))
+    padded, _ = STEP["standard"](start(), junk, np.where(mask, labels, 0), mask)
+    repeated = np.concatenate([images[:4]] * 2), np.concatenate([labels[:4]] * 2)
+    expected, _ = STEP["standard"](start(), *repeated, np.ones(8, bool))
+    assert_equal_trees(padded, expected)
+
+
+@pytest.mark.parametrize("kind", STEP)
+def test_training_learns(kind):
+    state, losses = start(), []
+    for number in range(18):
+        state, metrics = STEP[kind](state, *batch(number))
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+
+
+def test_a_restored_run_ends_like_one_never_interrupted(tmp_path):
+    whole = start()
+    for number in range(5):
+        whole, _ = STEP["adversarial"](whole, *batch(number))
+        if number == 1:
+            whole = training.keep_best(whole, 0.4)
+
+    first = start()
+    for number in range(3):
+        first, _ = STEP["adversarial"](first, *batch(number))
+        if number == 1:
+            first = training.keep_best(first, 0.4)
+    checkpoints = training.Checkpoints(tmp_path)
+    checkpoints.save(first)
+    del first
+    again = training.Checkpoints(tmp_path).restore(start())
+    assert int(again.step) == 3
+    for number in range(int(again.step), 5):
+        again, _ = STEP["adversarial"](again, *batch(number))
+    assert_equal_trees(again, whole)
+    assert int(again.best.step) == 2
+
+
+def test_another_optimizers_checkpoint_is_named(tmp_path):
+    training.Checkpoints(tmp_path).save(start())
+    other = training.initial_state(PARAMS, BATCH_STATS, optax.adam(0.1), KEY)
+    with pytest.raises(
+        ValueError, match="expected a training checkpoint of this model and optimizer"
+    ):
+        training.Checkpoints(tmp_path).restore(other)
+
+
+def test_only_a_better_accuracy_is_kept():
+    state = training.keep_best(start(), 0.5)
+    worse = training.keep_best(state._replace(step=jnp.int32(7)), 0.4)
+    assert int(worse.best.step) == 0
+    better = training.keep_best(state._replace(step=jnp.int32(7)), 0.6)
+    assert int(better.best.step) == 7
+    assert float(better.best.accuracy) == pytest.approx(0.6)
+
+
+def test_flip_and_crop_is_a_shift_of_the_image_or_its_mirror():
+    image = jnp.asarray(IMAGES[0])
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    mirrored = np.pad(image[:, ::-1], ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    possible = {
+        source[y : y + 16, x : x + 16].tobytes()
+        for source in (padded, mirrored)
+        for y in range(5)
+        for x in range(5)
+    }
+    augment = jax.jit(training.flip_and_crop)
+    seen = {np.asarray(augment(image, key)).tobytes() for key in jax.random.split(KEY, 60)}
+    assert seen <= possible
+    assert len(seen) > 20
+
+
+def test_accuracy_counts_unmasked_images_once():
+    def model(image):
+        return image.mean((0, 1))
+
+    batches = [
+        {"image": IMAGES[:8], "label": LABELS[:8], "mask": np.arange(8) < 6},
+        {"image": IMAGES[8:16], "label": (LABELS[8:16] + 1) % 3, "mask": np.arange(8) < 2},
+    ]
+    assert (
+        training.accuracy(jax.jit(training.correct), jax.tree_util.Partial(model), batches, KEY)
+        == 6 / 8
+    )
+    with pytest.raises(ValueError, match="at least one image"):
+        training.accuracy(training.correct, model, [], KEY)
+
+
+def test_robust_accuracy_of_a_linear_model_is_exact():
+    """An image at distance m from the plane between two classes falls at epsilon > m."""
+    margins = np.array([0.05, 0.15, 0.25, 0.35, 0.45], np.float32)
+    images = np.full((5, 2, 2, 1), 0.5, np.float32) + (margins / 2)[:, None, None, None]
+    labels = np.ones(5, int)
+
+    def model(image):
+        # |grad| = 1 for four pixels of weight 1/2, and the plane is where the mean is 1/2.
+        return jnp.stack([jnp.zeros(()), (image - 0.5).sum() / 2])
+
+    @jax.jit
+    def attacked(model, images, labels, key, epsilon):
+        attack = training.pgd_attack(attacks.L2, epsilon, step_size=0.05, steps=20)
+        return training.correct(model, images, labels, key, attack)
+
+    clean = jax.jit(training.correct)
+    counts = []
+    result = training.robust_accuracies(
+        lambda model, images, labels, key, epsilon: (
+            attacked(model, images, labels, key, epsilon)
+            if epsilon
+            else clean(model, images, labels, key)
+        ),
+        jax.tree_util.Partial(model),
+        images,
+        labels,
+        [0.3, 0.1],
+        KEY,
+        restarts=2,
+        batch_size=3,
+        progress=counts.append,
+    )
+    assert result == {0.0: 1.0, 0.1: 0.8, 0.3: 0.4}
+    # Five clean, five and four at 0.1, four and two at 0.3, in batches of three.
+    assert counts == [3, 2, 3, 2, 3, 1, 3, 1, 2]
