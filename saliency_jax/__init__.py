@@ -4,13 +4,16 @@
 dataset libraries that the methods do without.
 """
 
-from . import ascent as ascent
-from . import attribution as attribution
+# The order is the order of teaching, which sorting would undo.
+# ruff: noqa: I001
+
 from . import scores as scores
-from .ascent.ascend import Ascent as Ascent
-from .ascent.ascend import AscentState as AscentState
-from .ascent.ascend import ascend as ascend
-from .ascent.ascend import ascent_step as ascent_step
-from .ascent.ascend import initial_state as initial_state
-from .attribution.gradient import input_gradient as input_gradient
+from . import attribution as attribution
+from . import ascent as ascent
 from .attribution.gradient import saliency as saliency
+from .attribution.gradient import input_gradient as input_gradient
+from .ascent.ascend import ascend as ascend
+from .ascent.ascend import initial_state as initial_state
+from .ascent.ascend import ascent_step as ascent_step
+from .ascent.ascend import AscentState as AscentState
+from .ascent.ascend import Ascent as Ascent

@@ -5,6 +5,8 @@ leaves. So it crosses `jax.jit` and `jax.vmap` as an argument, its weights are n
 constants, and another label never compiles again.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,7 +27,8 @@ def logit(model: Model, label: Label) -> Score:
     logits of the other classes.
 
     Args:
-      model: callable PyTree from one image (h, w, c) to logits (k,). A plain function is taken too.
+      model: callable PyTree from one image (h, w, c) to logits (k,). Leaves that are functions are
+        welcome, and so is a plain function.
       label: the class, an integer in 0 .. k - 1; a traced one is welcome, so labels can be
         mapped over with `jax.vmap`.
 
@@ -60,7 +63,8 @@ def log_prob(model: Model, label: Label) -> Score:
     S_c(I) = log softmax(z(I))_c = z_c(I) - log sum_j exp z_j(I), where z = model(I) and c = label.
 
     Args:
-      model: callable PyTree from one image (h, w, c) to logits (k,). A plain function is taken too.
+      model: callable PyTree from one image (h, w, c) to logits (k,). Leaves that are functions are
+        welcome, and so is a plain function.
       label: the class, an integer in 0 .. k - 1; a traced one is welcome, so labels can be
         mapped over with `jax.vmap`.
 
@@ -116,8 +120,31 @@ def _select(per_class: Logits, label: Label) -> Scalar:
 def _as_pytree(model: Model) -> Model:
     if not callable(model):
         raise TypeError(f"expected model to be callable, got {type(model).__name__}")
-    is_plain_function = jax.tree_util.all_leaves([model])
-    return Partial(model) if is_plain_function else model
+    leaves, structure = jax.tree.flatten(model)
+    functions = tuple(leaf if callable(leaf) else None for leaf in leaves)
+    if all(function is None for function in functions):
+        return model
+    numbers = [None if callable(leaf) else leaf for leaf in leaves]
+    return Partial(_FunctionsInStructure(structure, functions), numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _FunctionsInStructure:
+    """A model whose leaves that are functions have become part of its structure.
+
+    A plain function is such a leaf, and so is an activation in an Equinox module; `jax.jit` takes
+    no function among an argument's leaves.
+    """
+
+    structure: jax.tree_util.PyTreeDef
+    functions: tuple[Callable | None, ...]
+
+    def __call__(self, numbers: list, image: Image) -> Logits:
+        leaves = [
+            number if function is None else function
+            for number, function in zip(numbers, self.functions, strict=True)
+        ]
+        return jax.tree.unflatten(self.structure, leaves)(image)
 
 
 def _as_leaf(label: Any) -> jax.Array | np.ndarray:

@@ -151,9 +151,10 @@ class TestOneProgram:
     def test_scan_is_a_loop_of_steps(self, options):
         score, state = class_score(), start(adam(0.1))
         whole = ascend(score, state, adam(0.1), 3, **options)
+        step = jax.jit(ascent.ascent_step, static_argnames="optimizer")
         values = []
         for _ in range(3):
-            state, value = ascent.ascent_step(score, state, adam(0.1), **options)
+            state, value = step(score, state, adam(0.1), **options)
             values.append(value)
         assert_allclose(whole.image, state.params, rtol=1e-5, atol=1e-6)
         assert_allclose(whole.values, jnp.stack(values), rtol=1e-5, atol=1e-6)

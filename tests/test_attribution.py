@@ -39,7 +39,7 @@ def test_gradient_agrees_with_central_differences(make_score, channels):
     score = make_score(small_models.plain_convnet(channels), 2)
     image = small_models.image((4, 3, channels))
     expected = small_models.central_differences(jax.jit(score), image)
-    assert_allclose(attribution.input_gradient(score, image), expected, atol=2e-4)
+    assert_allclose(jax.jit(attribution.input_gradient)(score, image), expected, atol=2e-4)
 
 
 def test_saliency_of_a_linear_score_pixel_by_pixel():
@@ -69,7 +69,8 @@ class TestPublishedCases:
     """
 
     def gradient_times_input(self, model, label, image):
-        return image * attribution.input_gradient(scores.logit(model, label), image)
+        score = scores.logit(model, label)
+        return image * jax.jit(attribution.input_gradient)(score, image)
 
     def test_lrp_epsilon_of_a_convolution(self):
         image = small_models.CAPTUM_CONVNET_IMAGE
