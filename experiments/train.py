@@ -295,14 +295,21 @@ def _card(settings: Settings, model: models.ResNet, evaluation: dict) -> str:
         for e, value in accuracy.items()
         if e
     )
+    height, width = model.input_size
+    stem = f"{settings.stem} stem{', even strides' if settings.even else ''}"
+    chosen_by = "clean" if settings.norm == "none" else "PGD-5"
     return f"""# {settings.dataset}, {kind}
 
-ResNet-{settings.depth}, width {settings.width}, {settings.stem} stem{", even strides" * settings.even}, {parameters:,} parameters, input {model.input_size[0]}x{model.input_size[1]}x{model.channels} in [0, 1], normalization inside.
+ResNet-{settings.depth}, width {settings.width}, {stem}, {parameters:,} parameters;
+input {height}x{width}x{model.channels} in [0, 1], normalization inside.
 
     python experiments/train.py --output runs/NAME {flags}
 
-Data: `{settings.dataset}`, trained on `{settings.train_split}`, epoch {evaluation["best_epoch"]:g} of {settings.epochs} chosen by {"clean" if settings.norm == "none" else "PGD-5"} accuracy on `{settings.holdout_split}` ({evaluation["holdout_accuracy"]:.1%}).
-Reported on all {evaluation["images"]} images of `{settings.test_split}`, with the weights as stored (float16):
+Data: `{settings.dataset}`, trained on `{settings.train_split}`;
+epoch {evaluation["best_epoch"]:g} of {settings.epochs} chosen by {chosen_by} accuracy on
+`{settings.holdout_split}` ({evaluation["holdout_accuracy"]:.1%}).
+Reported on all {evaluation["images"]} images of `{settings.test_split}`, the weights as stored
+(float16):
 
 | evaluation | accuracy |
 |---|---|
@@ -311,7 +318,8 @@ Reported on all {evaluation["images"]} images of `{settings.test_split}`, with t
 
 The attacks are PGD and no AutoAttack: the true robust accuracy is somewhat lower.
 Classes: {", ".join(model.class_names)}.
-Training took {evaluation["training_minutes"]:.0f} minutes on {os.cpu_count()} processor cores ({jax.default_backend()}). {datetime.date.today().isoformat()}.
+Training took {evaluation["training_minutes"]:.0f} minutes on {os.cpu_count()} cores
+({jax.default_backend()}), {datetime.date.today().isoformat()}.
 """
 
 
