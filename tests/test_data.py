@@ -434,6 +434,23 @@ def test_unprepared_dataset_names_the_command(tmp_path: Path) -> None:
         assert "\n" not in message
 
 
+def test_preparing_without_a_package_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As cifar10 does: it reads its archive by TensorFlow.
+    def generate(_: OddImages) -> Iterator:
+        import tensorflow  # noqa: F401
+
+        yield
+
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.setattr(OddImages, "_generate_examples", generate)
+    with pytest.raises(ValueError, match="python -m pip install tensorflow") as caught:
+        data.prepare("odd_images/grey", data_dir=tmp_path)
+    assert "expected to prepare odd_images/grey in" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_unprepared_tiny_imagenet_names_the_local_archive(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="--manual-dir FOLDER"):
         data.describe(NAME, data_dir=tmp_path)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import math
+import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,12 @@ class Batches:
     """Batches in a fixed order, which can be iterated any number of times.
 
     Attributes:
-        dataset: The batches of all epochs by number, before `start` too.
+        dataset: The batches of all epochs by number, those before `start` too, as uint8.
         batches_per_epoch: Number of batches in one pass over the split.
         num_examples: Number of images in one pass.
         start: Number of the first batch, counted over all epochs.
         workers: Number of reading processes.
+        dtype: Of the images.
     """
 
     dataset: grain.MapDataset
@@ -63,6 +65,7 @@ class Batches:
     num_examples: int
     start: int
     workers: int
+    dtype: np.dtype
 
     def __len__(self) -> int:
         return len(self.dataset) - self.start
@@ -70,21 +73,23 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         if len(self) == 0:
             return
-        stream = self.dataset[self.start :].to_iter_dataset(
-            grain.ReadOptions(_READ_THREADS, _PREFETCHED_BATCHES)
-        )
+        convert = functools.partial(_converted, dtype=self.dtype)
+        options = grain.ReadOptions(_READ_THREADS, _PREFETCHED_BATCHES)
+        dataset = self.dataset[self.start :]
         if self.workers == 0:
-            yield from stream
+            yield from dataset.map(convert).to_iter_dataset(options)
             return
         if not flags.FLAGS.is_parsed():  # Grain's workers read a flag that only absl's app sets.
             flags.FLAGS.mark_as_parsed()
+        # As pickles, because grain would send arrays through shared memory, of which it leaves
+        # the last batches behind. Bytes go, a quarter of the floats.
+        sent = dataset.map(pickle.dumps).to_iter_dataset(options)
         iterator = iter(
-            stream.mp_prefetch(grain.MultiprocessingOptions(self.workers, _PREFETCHED_BATCHES))
+            sent.mp_prefetch(grain.MultiprocessingOptions(self.workers, _PREFETCHED_BATCHES))
         )
         try:
             for batch in iterator:
-                # Workers hand over shared memory, of which a system has little.
-                yield {name: np.array(values) for name, values in batch.items()}
+                yield convert(pickle.loads(batch))
         finally:
             iterator.close()
 
@@ -203,14 +208,20 @@ def load(
         label=label,
         fields=tuple(fields),
         size=None if image_size is None else height_and_width(image_size),
-        dtype=np.dtype(dtype),
         batch_size=batch_size,
     )
     order = grain.MapDataset.range(num_examples)
     if seed is not None:
         order = order.shuffle(_spread(seed))
     order = order.batch(batch_size, batch_fn=list).repeat(epochs)
-    return Batches(order.map(read), batches_per_epoch, num_examples, start, workers)
+    return Batches(
+        dataset=order.map(read),
+        batches_per_epoch=batches_per_epoch,
+        num_examples=num_examples,
+        start=start,
+        workers=workers,
+        dtype=np.dtype(dtype),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +238,6 @@ class _Reader:
     label: str
     fields: tuple[str, ...]
     size: tuple[int, int] | None
-    dtype: np.dtype
     batch_size: int
 
     @functools.cached_property
@@ -248,8 +258,6 @@ class _Reader:
         for field in self.fields:
             columns[field] = [_text_or_array(example[field]) for example in examples]
         batch = {name: _padded(column, self.batch_size) for name, column in columns.items()}
-        if self.dtype != np.uint8:
-            batch["image"] = np.divide(batch["image"], self.dtype.type(255), dtype=self.dtype)
         batch["mask"] = np.arange(self.batch_size) < len(examples)
         return batch
 
@@ -306,6 +314,12 @@ def _spread(seed: int) -> int:
 
 def _text_or_array(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
+
+
+def _converted(batch: Batch, *, dtype: np.dtype) -> Batch:
+    if dtype == np.uint8:
+        return batch
+    return batch | {"image": np.divide(batch["image"], dtype.type(255), dtype=dtype)}
 
 
 def _padded(column: Sequence[Any], length: int) -> np.ndarray:

@@ -36,11 +36,16 @@ def prepare(
     Raises:
         ValueError: If there is no such dataset, or it cannot be prepared.
         FileNotFoundError: If `manual_dir` is no folder.
+
+    Example:
+        >>> prepare("tiny_imagenet/paper20", manual_dir="~/Downloads")  # doctest: +SKIP
     """
-    if manual_dir is not None and not Path(manual_dir).is_dir():
-        raise FileNotFoundError(f"expected manual_dir to be a folder, got {manual_dir}")
+    if manual_dir is not None:
+        manual_dir = Path(manual_dir).expanduser()
+        if not manual_dir.is_dir():
+            raise FileNotFoundError(f"expected manual_dir to be a folder, got {manual_dir}")
     builder = _construct(name, data_dir)
-    if not builder.is_prepared():
+    if not _is_prepared(builder):
         try:
             builder.download_and_prepare(
                 file_format=FILE_FORMAT,
@@ -48,7 +53,12 @@ def prepare(
             )
         # Preparing runs the code of any dataset on files from anywhere.
         except Exception as error:
-            raise ValueError(f"{_unprepared(name, builder)}: {one_line(error)}") from error
+            hint = ""
+            if isinstance(error, ModuleNotFoundError) and error.name:
+                hint = f"; install it by: python -m pip install {error.name.partition('.')[0]}"
+            raise ValueError(
+                f"expected to prepare {name} in {builder.data_path}, got {one_line(error)}{hint}"
+            ) from error
     return prepared(name, data_dir=data_dir)
 
 
@@ -70,11 +80,14 @@ def prepared(name: str, *, data_dir: str | Path | None = None) -> tfds.core.Data
     command = f"python -m saliency_jax.data {name}"
     if data_dir is not None:
         command += f" --data-dir {data_dir}"
-    if not builder.is_prepared():
+    if not _is_prepared(builder):
         hint = ""
         if isinstance(builder, TinyImagenet):
             hint = " (with --manual-dir FOLDER if its archive is in FOLDER already)"
-        raise FileNotFoundError(f"{_unprepared(name, builder)}; prepare it by: {command}{hint}")
+        raise FileNotFoundError(
+            f"expected {name} prepared in {builder.data_path}, got nothing there; "
+            f"prepare it by: {command}{hint}"
+        )
     file_format = builder.info.file_format.value
     if file_format != FILE_FORMAT:
         raise ValueError(
@@ -109,6 +122,11 @@ def _config_hint(name: str) -> str:
     return f" such as {' or '.join(names[:3])}" if names else ""
 
 
+def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
+    with _quiet():
+        return builder.is_prepared()
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """TFDS warns of every folder without a dataset, which is what our messages are about."""
@@ -119,10 +137,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _unprepared(name: str, builder: tfds.core.DatasetBuilder) -> str:
-    return f"expected {name} prepared in {builder.data_path}, got nothing there"
 
 
 def one_line(error: Exception) -> str:
