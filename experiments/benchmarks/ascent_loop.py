@@ -14,9 +14,9 @@ import dataclasses
 import statistics
 import time
 
-import command_line
 import jax
 import jax.numpy as jnp
+import tyro
 from flax import nnx
 from jax import lax
 
@@ -90,4 +90,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main(tyro.cli(Settings, description=__doc__))
