@@ -14,11 +14,12 @@ import dataclasses
 import datetime
 import functools
 import json
+import math
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import command_line
 import jax
@@ -42,6 +43,17 @@ BALLS = {"l2": attacks.L2, "linf": attacks.LINF}
 STEP_SIZE_FACTOR = 2.5
 # A fall this deep in held-out robust accuracy is catastrophic overfitting (Wong et al. 2020).
 COLLAPSE = 0.2
+
+
+class LogRow(NamedTuple):
+    """Means over the steps since the last row; held-out accuracy is nan where not measured."""
+
+    step: float
+    epoch: float
+    loss: float
+    accuracy: float
+    holdout_accuracy: float
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +169,7 @@ def main(settings: Settings) -> None:
             history.append(metrics)
             epoch, within = divmod(step, steps_per_epoch)
             evaluates = within == 0 and (epoch % settings.evaluate_every == 0 or step == num_steps)
-            holdout = None
+            holdout = math.nan
             if evaluates:
                 now = nnx.merge(graphdef, state.params, state.batch_stats)
                 batches_held_out = load(split=settings.holdout_split)
@@ -171,12 +183,14 @@ def main(settings: Settings) -> None:
                 history = []
                 seconds = time.perf_counter() - start
                 start = time.perf_counter()
-                log.append([step, step / steps_per_epoch, loss, accuracy, holdout, seconds])
-                bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", holdout=holdout)
+                log.append(LogRow(step, step / steps_per_epoch, loss, accuracy, holdout, seconds))
+                bar.set_postfix(
+                    loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", holdout=f"{holdout:.3f}"
+                )
                 _write_log(settings.output / "log.csv", log)
                 checkpoints.save(state)
             bar.update()
-            if holdout is not None and holdout < float(state.best.accuracy) - COLLAPSE:
+            if holdout < float(state.best.accuracy) - COLLAPSE:
                 print(f"held-out accuracy fell to {holdout:.3f}: stopped, best weights kept")
                 break
     _draw(log, settings.output / "curves.png")
@@ -188,7 +202,7 @@ def main(settings: Settings) -> None:
     evaluation |= {
         "holdout_accuracy": float(state.best.accuracy),
         "best_epoch": int(state.best.step) / steps_per_epoch,
-        "training_minutes": sum(row[5] for row in log) / 60,
+        "training_minutes": sum(row.seconds for row in log) / 60,
     }
     _write(settings.output / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
     _write(settings.output / "card.md", _card(settings, models.load(folder), evaluation))
@@ -329,33 +343,34 @@ def _write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-COLUMNS = ("step", "epoch", "loss", "accuracy", "holdout_accuracy", "seconds")
-
-
-def _read_log(path: Path, step: int) -> list[list]:
+def _read_log(path: Path, step: int) -> list[LogRow]:
     """The rows up to a step; later ones are of work that the last checkpoint does not hold."""
     if not path.exists():
         return []
     with path.open() as file:
-        rows = [
-            [float(value) if value else None for value in row] for row in list(csv.reader(file))[1:]
-        ]
-    return [row for row in rows if row[0] <= step]
+        table = list(csv.DictReader(file))
+    rows = [LogRow(*(float(row[name] or "nan") for name in LogRow._fields)) for row in table]
+    return [row for row in rows if row.step <= step]
 
 
-def _write_log(path: Path, rows: list[list]) -> None:
-    lines = [",".join("" if value is None else f"{value:.6g}" for value in row) for row in rows]
-    _write(path, "\n".join([",".join(COLUMNS), *lines]) + "\n")
+def _write_log(path: Path, rows: list[LogRow]) -> None:
+    lines = [",".join(f"{value:.6g}" for value in row) for row in rows]
+    _write(path, "\n".join([",".join(LogRow._fields), *lines]) + "\n")
 
 
-def _draw(rows: list[list], path: Path) -> None:
+def _draw(rows: list[LogRow], path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
-    epochs = [row[1] for row in rows]
-    left.plot(epochs, [row[2] for row in rows])
+    epochs = [row.epoch for row in rows]
+    left.plot(epochs, [row.loss for row in rows])
     left.set(xlabel="epoch", ylabel="training loss (nats)")
-    right.plot(epochs, [row[3] for row in rows], label="training images, as trained on")
-    held_out = [(row[1], row[4]) for row in rows if row[4] is not None]
-    right.plot(*zip(*held_out, strict=True), "o-", label="held-out images")
+    right.plot(epochs, [row.accuracy for row in rows], label="training images, as trained on")
+    held_out = [row for row in rows if not math.isnan(row.holdout_accuracy)]
+    right.plot(
+        [row.epoch for row in held_out],
+        [row.holdout_accuracy for row in held_out],
+        "o-",
+        label="held-out images",
+    )
     right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
     right.legend()
     figure.savefig(path, dpi=120)

@@ -69,9 +69,15 @@ def split(model: nnx.Module) -> tuple[Any, PyTree, PyTree]:
 
     Returns:
       (graphdef, params, batch_stats), the last two plain nested dictionaries of arrays.
+
+    Example:
+      >>> from flax import nnx
+      >>> graphdef, params, batch_stats = split(nnx.BatchNorm(3, rngs=nnx.Rngs(0)))
+      >>> sorted(params), sorted(batch_stats)
+      (['bias', 'scale'], ['mean', 'var'])
     """
-    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+    params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    return nnx.graphdef(model), nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
 
 
 def initial_state(
@@ -87,6 +93,12 @@ def initial_state(
 
     Returns:
       A `TrainState` at step 0 that has no best weights yet (accuracy -1).
+
+    Example:
+      >>> import jax, optax
+      >>> state = initial_state({'w': jax.numpy.ones(2)}, {}, optax.sgd(0.1), jax.random.key(0))
+      >>> int(state.step), float(state.best.accuracy)
+      (0, -1.0)
     """
     step = jnp.zeros((), jnp.int32)
     best = Best(jnp.full((), -1.0), step, params, batch_stats)
@@ -102,6 +114,11 @@ def flip_and_crop(image: Image, key: Key) -> Image:
 
     Returns:
       (h, w, c).
+
+    Example:
+      >>> import jax
+      >>> flip_and_crop(jax.numpy.ones((16, 8, 3)), jax.random.key(0)).shape
+      (16, 8, 3)
     """
     flip_key, crop_key = jax.random.split(key)
     height, width, channels = image.shape
@@ -113,7 +130,21 @@ def flip_and_crop(image: Image, key: Key) -> Image:
 
 
 def unchanged(image: Image, key: Key) -> Image:
-    """The augmentation that does nothing, for images that a flip or a shift would falsify."""
+    """The augmentation that does nothing, for images that a flip or a shift would falsify.
+
+    Args:
+      image: (h, w, c).
+      key: not used.
+
+    Returns:
+      The image.
+
+    Example:
+      >>> import jax
+      >>> image = jax.numpy.ones((2, 2, 3))
+      >>> unchanged(image, jax.random.key(0)) is image
+      True
+    """
     del key
     return image
 
@@ -138,6 +169,15 @@ def pgd_attack(
 
     Returns:
       (model, images, labels, key) -> adversarial images.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> def model(image):
+      ...     return jnp.stack([image.sum(), 6 - image.sum()])
+      >>> images, labels = jnp.full((1, 2, 2, 3), 0.6), jnp.array([0])
+      >>> attack = pgd_attack(attacks.LINF, 0.2, step_size=0.2, steps=1, random_start=False)
+      >>> print(f'{attack(model, images, labels, jax.random.key(0)).max():.2f}')
+      0.40
     """
 
     def attack(model, images, labels, key):
@@ -181,6 +221,26 @@ def train_step(
 
     Returns:
       (the state after the step, {"loss", "accuracy"} on the images trained on).
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from flax import nnx
+      >>> class Linear(nnx.Module):
+      ...     def __init__(self, rngs):
+      ...         self.norm = nnx.BatchNorm(12, use_running_average=True, rngs=rngs)
+      ...         self.dense = nnx.Linear(12, 2, rngs=rngs)
+      ...
+      ...     def __call__(self, images):
+      ...         return self.dense(self.norm(images.reshape(*images.shape[:-3], 12)))
+      >>> graphdef, params, batch_stats = split(Linear(nnx.Rngs(0)))
+      >>> trainer = Trainer(graphdef, optax.sgd(0.1), unchanged)
+      >>> state = initial_state(params, batch_stats, trainer.optimizer, jax.random.key(0))
+      >>> images = jax.random.uniform(jax.random.key(1), (4, 2, 2, 3))
+      >>> state, metrics = train_step(
+      ...     trainer, state, images, jnp.array([0, 1, 0, 1]), jnp.ones(4, bool)
+      ... )
+      >>> int(state.step), sorted(metrics)
+      (1, ['accuracy', 'loss'])
 
     Reference: Madry et al. 2018, arXiv:1706.06083.
     """
@@ -234,6 +294,14 @@ def correct(
 
     Returns:
       (n,) booleans.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> def model(image):
+      ...     return jnp.stack([image.sum(), 6 - image.sum()])
+      >>> images, labels = jnp.full((1, 2, 2, 3), 0.6), jnp.array([0])
+      >>> correct(model, images, labels, jax.random.key(0)).tolist()
+      [True]
     """
     if attack is not None:
         images = attack(model, images, labels, key)
@@ -259,6 +327,14 @@ def accuracy(
 
     Raises:
       ValueError: there is no image.
+
+    Example:
+      >>> import jax
+      >>> images, labels = np.ones((2, 1, 1, 2)), np.array([0, 1])
+      >>> model = lambda image: image[0, 0] * np.array([1.0, 2.0])
+      >>> batches = [{'image': images, 'label': labels, 'mask': np.ones(2, bool)}]
+      >>> accuracy(correct, model, batches, jax.random.key(0))
+      0.5
     """
     right = total = 0
     for index, batch in enumerate(batches):
@@ -303,6 +379,16 @@ def robust_accuracies(
 
     Returns:
       {epsilon: accuracy}, with 0.0 for the clean accuracy.
+
+    Example:
+      >>> import jax
+      >>> images, labels = np.full((3, 1, 1, 1), 0.5), np.zeros(3, int)
+      >>> falls_at_1 = lambda model, images, labels, key, epsilon: np.full(len(images), epsilon < 1)
+      >>> key = jax.random.key(0)
+      >>> robust_accuracies(
+      ...     falls_at_1, None, images, labels, [2.0, 0.5], key, restarts=2, batch_size=2
+      ... )
+      {0.0: 1.0, 0.5: 1.0, 2.0: 0.0}
     """
     epsilons = sorted({0.0, *epsilons})
     survives = np.ones(len(images), bool)
@@ -331,6 +417,12 @@ def keep_best(state: TrainState, accuracy: float) -> TrainState:
 
     Returns:
       The same state, or one whose `best` is its own weights.
+
+    Example:
+      >>> import jax, optax
+      >>> state = initial_state({'w': jax.numpy.ones(2)}, {}, optax.sgd(0.1), jax.random.key(0))
+      >>> float(keep_best(keep_best(state, 0.5), 0.25).best.accuracy)
+      0.5
     """
     if accuracy <= float(state.best.accuracy):
         return state

@@ -90,6 +90,13 @@ def save(model: ResNet, folder: str | Path, *, dtype: Any = np.float32) -> None:
     Raises:
       FileExistsError: the folder exists.
       ValueError: a weight is not finite, or does not fit the dtype.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     save(load("tiny-imagenet-robust"), Path(folder) / "copy")
+      ...     load(Path(folder) / "copy").num_classes
+      20
     """
     folder = Path(folder).resolve()
     if folder.exists():
