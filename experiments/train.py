@@ -103,8 +103,8 @@ class Settings:
 
 def main(settings: Settings) -> None:
     matplotlib.use("agg")
-    _claim(settings)
     info = data.describe(settings.dataset, data_dir=settings.data_dir)
+    _claim(settings)
     load = functools.partial(
         data.load,
         settings.dataset,

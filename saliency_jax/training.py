@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from . import attacks, scores
-from ._types import Image, Key
+from ._types import Image, Key, Number
 
 Attack = Callable[[Callable, Float[Array, "n h w c"], Int[Array, "n"], Key], Array]
 
@@ -151,9 +151,9 @@ def unchanged(image: Image, key: Key) -> Image:
 
 def pgd_attack(
     ball: attacks.Ball,
-    epsilon: float,
+    epsilon: Number,
     *,
-    step_size: float,
+    step_size: Number,
     steps: int,
     random_start: bool = True,
 ) -> Attack:

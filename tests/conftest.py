@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jax.monitoring
@@ -53,3 +54,13 @@ class Compilations:
 @pytest.fixture
 def compilations() -> Compilations:
     return Compilations()
+
+
+@pytest.fixture(scope="session")
+def tiny_imagenet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TFDS data folder with a miniature Tiny-ImageNet of twenty classes, prepared from a zip."""
+    # Not at the top: the hook above must see the library's first import.
+    import small_data
+
+    root = tmp_path_factory.mktemp("tiny_imagenet")
+    return small_data.prepared_folder(root, "tiny-imagenet-200.zip", small_data.layout())

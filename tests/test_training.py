@@ -18,7 +18,8 @@ LABELS = np.arange(24) % 3
 # The class shows as a brighter channel, so that a few steps can learn it.
 IMAGES[np.arange(24), :, :, LABELS] += 1.0
 IMAGES /= 2
-OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+RATE = 0.03
+OPTIMIZER = optax.sgd(RATE, momentum=0.9)
 
 
 def network():
@@ -41,7 +42,7 @@ def start():
 
 def batch(number):
     chosen = slice(8 * (number % 3), 8 * (number % 3) + 8)
-    return IMAGES[chosen], LABELS[chosen], np.ones(8, bool)
+    return jnp.asarray(IMAGES[chosen]), jnp.asarray(LABELS[chosen]), jnp.ones(8, bool)
 
 
 def assert_equal_trees(actual, expected):
@@ -67,7 +68,7 @@ def test_a_standard_step_is_momentum_sgd_on_the_cross_entropy():
 
     bias = np.asarray(PARAMS["fc"]["bias"])
     slope = [(loss(bias + d) - loss(bias - d)) / 0.02 for d in 0.01 * np.eye(3, dtype=np.float32)]
-    assert_allclose(state.params["fc"]["bias"], bias - 0.1 * np.asarray(slope), atol=1e-4)
+    assert_allclose(state.params["fc"]["bias"], bias - RATE * np.asarray(slope), atol=1e-4)
     assert_allclose(metrics["loss"], loss(bias), rtol=1e-5)
     assert int(state.step) == 1
 
@@ -92,12 +93,12 @@ def test_padding_enters_nothing():
 
 
 @pytest.mark.parametrize("kind", STEP)
-def test_training_learns(kind):
+def test_a_batch_is_learnt(kind):
     state, losses = start(), []
-    for number in range(18):
-        state, metrics = STEP[kind](state, *batch(number))
+    for _ in range(40):
+        state, metrics = STEP[kind](state, *batch(0))
         losses.append(float(metrics["loss"]))
-    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
 def test_a_restored_run_ends_like_one_never_interrupted(tmp_path):
