@@ -1,31 +1,79 @@
 """How every script here starts: flags from a dataclass, one line and status 2 for a mistake."""
 
+import contextlib
+import io
+import signal
 import sys
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
 
 import tyro
 
 Settings = TypeVar("Settings")
 
+MISTAKE, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
 
-def run(main: Callable[[Settings], None], settings: type[Settings], description: str) -> None:
+
+def run(
+    main: Callable[[Settings], None],
+    settings: type[Settings],
+    description: str,
+    arguments: Sequence[str] | None = None,
+) -> None:
     """Reads the settings from the command line and calls `main` with them.
+
+    A mistake in what was asked for and an error in the program are told apart by the message: every
+    check of the library says "expected X, got Y", in a ValueError or a TypeError, and the operating
+    system's refusals are OSErrors. They become one line. Anything else is a bug, and its traceback
+    is shown.
 
     Args:
       main: the script.
       settings: a frozen dataclass; its fields become flags, its docstrings their help.
       description: the script's docstring, shown by `--help`.
+      arguments: what stands after the script's name; the process's own arguments if None.
 
     Raises:
       SystemExit: status 2 and one line on stderr for a mistake in flags, names, files or values;
-        status 130 for an interrupt.
+        status 130 for an interrupt and 143 for a termination, after cleaning up.
     """
+    with contextlib.suppress(ValueError):  # Only the main thread may handle signals.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        main(tyro.cli(settings, description=description))
+        main(_parsed(settings, description, arguments))
     except (ValueError, TypeError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        if not is_mistake(error):
+            raise
+        _exit(f"error: {_one_line(str(error))}", MISTAKE)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _exit("interrupted", INTERRUPTED)
+
+
+def is_mistake(error: Exception) -> bool:
+    """Whether an error is about what was asked for, and not about how the program does it."""
+    return isinstance(error, OSError) or str(error).startswith("expected ")
+
+
+def _parsed(
+    settings: type[Settings], description: str, arguments: Sequence[str] | None
+) -> Settings:
+    """Tyro's reading of the arguments, with its framed complaints brought into one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(settings, description=description, args=arguments)
+    except SystemExit as end:
+        if end.code != MISTAKE:
+            raise
+        framed = complaint.getvalue().splitlines()[1:-1]
+        text = _one_line(" ".join(line.strip("│─ ") for line in framed))
+        _exit(f"error: {text.partition(' For full helptext')[0]}; see --help", MISTAKE)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _exit(line: str, status: int) -> NoReturn:
+    print(line, file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,395 @@
+"""Figures: pictures, maps and rankings, laid out in a grid.
+
+Every map says how its colours were chosen: a map shown without its scale can look like anything. A
+function turns arrays into one cell, `grid` lays cells out, and the figure is saved by
+`figure.savefig(path)` or by `report.RunFolder.save_figure`.
+"""
+
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+from typing import Protocol
+
+import matplotlib
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ._validation import check_array, check_at_least, check_finite
+
+# The share of a map's values that its colours tell apart; a few outliers would darken all the rest.
+PERCENTILE = 99.0
+# An odd number of colours, so that zero has one of its own.
+_DIVERGING = matplotlib.colormaps["RdBu_r"].resampled(257)
+_SEQUENTIAL = matplotlib.colormaps["inferno"]
+_ROUNDING = 1e-5
+
+_DPI = 100
+_FONT_SIZE = 8.5
+_LINE = 14
+_CHARACTER = 6.2
+_GAP = 12
+_MARGIN = 14
+
+Pixels = Float[np.ndarray, "h w 3"]
+AnyImage = Float[Array | np.ndarray, "h w c"]
+AnyMap = Float[Array | np.ndarray, "h w"]
+
+
+class Cell(Protocol):
+    """One place of a grid: a title above it, a note below it, and how it is drawn."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def note(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def draw(self, axes: Axes) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A cell of coloured pixels.
+
+    Attributes:
+      pixels: (h, w, 3) in [0, 1].
+      title: what is written above.
+      note: what is written below; for a map, how its colours were chosen.
+    """
+
+    pixels: Pixels
+    title: str = ""
+    note: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def draw(self, axes: Axes) -> None:
+        axes.imshow(self.pixels, interpolation="auto")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """A cell of horizontal bars: the likeliest classes, say, with their probabilities.
+
+    Attributes:
+      names: from the top down.
+      fractions: the length of each bar, in [0, 1]; it is written out in per cent.
+      title: what is written above.
+      note: what is written below.
+    """
+
+    names: Sequence[str]
+    fractions: Sequence[float]
+    title: str = ""
+    note: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return 1, 1
+
+    def draw(self, axes: Axes) -> None:
+        places = range(len(self.names))
+        axes.barh(places, self.fractions, height=0.86, color="#b9cfe6")
+        for place, name, fraction in zip(places, self.names, self.fractions, strict=True):
+            axes.text(0.03, place, name, va="center", fontsize=_FONT_SIZE)
+            axes.text(0.97, place, percent(fraction), va="center", ha="right", fontsize=_FONT_SIZE)
+        axes.set(xlim=(0, 1), ylim=(len(self.names) - 0.5, -0.5))
+
+
+def image(image: AnyImage, title: str = "", note: str = "") -> Picture:
+    """A cell that shows an image as it is.
+
+    Args:
+      image: (h, w, 3), or (h, w, 1) for grey, in [0, 1].
+      title: what is written above.
+      note: what is written below.
+
+    Returns:
+      The cell.
+
+    Raises:
+      TypeError: the image does not hold floats.
+      ValueError: it has another shape, or values that are not in [0, 1].
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax import plots
+      >>> plots.image(np.full((2, 2, 1), 0.25)).pixels[0, 0].tolist()
+      [0.25, 0.25, 0.25]
+    """
+    return Picture(_rgb(image), title, note)
+
+
+def saliency_map(
+    saliency_map: AnyMap, title: str = "", *, percentile: float = PERCENTILE
+) -> Picture:
+    """A cell that shows an unsigned map, from black at 0 to bright at its percentile.
+
+    color(m) = inferno(min(m / p, 1)), p the percentile of the map's values, or its maximum where
+    the percentile is 0
+
+    Args:
+      saliency_map: (h, w), at least 0, in any unit.
+      title: what is written above.
+      percentile: from 0 to 100; larger values share its colour. 100 clips nothing.
+
+    Returns:
+      The cell; its note states p, or that the whole map is zero.
+
+    Raises:
+      TypeError: the map does not hold floats.
+      ValueError: it has another shape, it is not finite, or a value is negative.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax import plots
+      >>> plots.saliency_map(np.array([[0.0, 1.0], [2.0, 3.0]]), percentile=100).note
+      '0 to 3 (maximum)'
+      >>> plots.saliency_map(np.zeros((2, 2))).note
+      'all zero'
+    """
+    strength, note = _strength(saliency_map, percentile)
+    return Picture(_SEQUENTIAL(strength)[..., :3], title, note)
+
+
+def signed_map(signed_map: AnyMap, title: str = "", *, percentile: float = PERCENTILE) -> Picture:
+    """A cell that shows a signed map: blue below 0, white at 0, red above 0.
+
+    color(m) = RdBu((1 + clip(m / p, -1, 1)) / 2), p the percentile of the absolute values, or their
+    maximum where the percentile is 0
+
+    Args:
+      signed_map: (h, w), in any unit.
+      title: what is written above.
+      percentile: from 0 to 100; absolute values beyond it share its colour. 100 clips nothing.
+
+    Returns:
+      The cell; its note states p, or that the whole map is zero.
+
+    Raises:
+      TypeError: the map does not hold floats.
+      ValueError: it has another shape, or it is not finite.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax import plots
+      >>> plots.signed_map(np.array([[-2.0, 1.0]]), percentile=100).note
+      '-2 to 2 (maximum)'
+    """
+    check_array("signed_map", signed_map, ("h", "w"))
+    check_finite("signed_map", signed_map)
+    values = np.asarray(signed_map, np.float64)
+    limit, kind = _limit(np.abs(values), percentile)
+    colors = _DIVERGING((1 + np.clip(values / limit, -1, 1)) / 2)[..., :3]
+    if not values.any():
+        return Picture(colors, title, "all zero")
+    return Picture(colors, title, f"{-limit:.2g} to {limit:.2g} ({kind})")
+
+
+def overlay(
+    image: AnyImage, saliency_map: AnyMap, title: str = "", *, percentile: float = PERCENTILE
+) -> Picture:
+    """A cell that shows an unsigned map over its image: the image in grey, glowing where it counts.
+
+    color = (1 - a) grey / 2 + a inferno(a), a = min(m / p, 1) as in `saliency_map`
+
+    Args:
+      image: (h, w, 3), or (h, w, 1) for grey, in [0, 1].
+      saliency_map: (h, w), at least 0, in any unit.
+      title: what is written above.
+      percentile: from 0 to 100; larger values share its colour.
+
+    Returns:
+      The cell; its note states p, or that the whole map is zero.
+
+    Raises:
+      TypeError: image or map do not hold floats.
+      ValueError: their shapes do not fit, or values are out of range.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax import plots
+      >>> cell = plots.overlay(np.ones((1, 2, 3)), np.array([[0.0, 1.0]]), percentile=100)
+      >>> cell.pixels[0, 0].tolist()
+      [0.5, 0.5, 0.5]
+    """
+    grey = _rgb(image).mean(axis=-1, keepdims=True) / 2
+    strength, note = _strength(saliency_map, percentile)
+    if strength.shape != grey.shape[:2]:
+        raise ValueError(
+            "expected saliency_map to have the image's height and width "
+            f"{grey.shape[:2]}, got {strength.shape}"
+        )
+    weight = strength[..., None]
+    return Picture((1 - weight) * grey + weight * _SEQUENTIAL(strength)[..., :3], title, note)
+
+
+def percent(fraction: float) -> str:
+    """A probability as it is written in titles: without decimals, unless it is near 0 or 1.
+
+    Args:
+      fraction: in [0, 1].
+
+    Returns:
+      The text. It says 100 % or 0 % only where that is right to a tenth of a per cent.
+
+    Example:
+      >>> from saliency_jax import plots
+      >>> plots.percent(0.6789), plots.percent(0.9971), plots.percent(0.9999)
+      ('68 %', '99.7 %', '100 %')
+    """
+    of_hundred = 100 * float(fraction)
+    text = f"{of_hundred:.1f}" if min(of_hundred, 100 - of_hundred) < 1 else f"{of_hundred:.0f}"
+    return f"{text.removesuffix('.0')} %"
+
+
+def grid(
+    rows: Sequence[Sequence[Cell | None]],
+    *,
+    row_titles: Sequence[str] = (),
+    column_titles: Sequence[str] = (),
+    caption: str = "",
+    cell_width: int = 192,
+) -> Figure:
+    """A figure of cells in rows, small pictures enlarged by a whole number without smoothing.
+
+    Args:
+      rows: the cells, row by row; None leaves a place empty.
+      row_titles: written upright at the left of each row.
+      column_titles: written above the first row.
+      caption: written below the grid.
+      cell_width: the width of a cell in pixels of the figure, at least 32. It is rounded to a
+        multiple of the widest picture's width, unless that is much wider.
+
+    Returns:
+      The figure, to be saved at its own resolution.
+
+    Raises:
+      ValueError: there is no cell, or titles do not fit the rows and columns.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax import plots
+      >>> figure = plots.grid([[plots.image(np.zeros((64, 64, 3)), "black")]])
+      >>> len(figure.axes)
+      1
+    """
+    num_columns = max((len(row) for row in rows), default=0)
+    cells = [cell for row in rows for cell in row if cell is not None]
+    check_at_least("the number of cells", len(cells), 1)
+    check_at_least("cell_width", cell_width, 32)
+    for name, titles, count in (
+        ("row_titles", row_titles, len(rows)),
+        ("column_titles", column_titles, num_columns),
+    ):
+        if titles and len(titles) != count:
+            raise ValueError(f"expected {count} {name}, got {len(titles)}")
+
+    width = _enlarged(max(cell.shape[1] for cell in cells), cell_width)
+    left = _MARGIN + (2 * _LINE if row_titles else 0)
+    total_width = left + num_columns * (width + _GAP) - _GAP + _MARGIN
+    caption_text = _wrapped(caption, total_width - left - _MARGIN)
+    column_texts = [_wrapped(title, width) for title in column_titles]
+
+    # From the top down, in pixels; matplotlib counts from the bottom, so the height comes first.
+    top = _MARGIN + _height(column_texts)
+    placed = []
+    for row in rows:
+        present = [cell for cell in row if cell is not None]
+        titles = [_wrapped(cell.title, width) for cell in present]
+        notes = [_wrapped(cell.note, width) for cell in present]
+        top += _height(titles)
+        shapes = [cell.shape for cell in present]
+        height = max((round(width * h / w) for h, w in shapes), default=width)
+        placed.append((top, height))
+        top += height + _height(notes) + _GAP
+    total_height = top + _height([caption_text]) + _MARGIN - _GAP
+
+    figure = Figure(figsize=(total_width / _DPI, total_height / _DPI), dpi=_DPI, facecolor="white")
+
+    def write(x: float, y: float, text: str, **style) -> None:
+        style = {"fontsize": _FONT_SIZE, "ha": "center", "va": "bottom", **style}
+        figure.text(x / total_width, 1 - y / total_height, text, **style)
+
+    for column, text in enumerate(column_texts):
+        center = left + column * (width + _GAP) + width / 2
+        write(center, _MARGIN + _height(column_texts) - 4, text, weight="bold")
+    for index, (row, (top, height)) in enumerate(zip(rows, placed, strict=True)):
+        if row_titles:
+            text = _wrapped(row_titles[index], height)
+            style = {"rotation": "vertical", "ha": "center", "va": "center", "weight": "bold"}
+            write(_MARGIN + _LINE, top + height / 2, text, **style)
+        for column, cell in enumerate(row):
+            if cell is None:
+                continue
+            x = left + column * (width + _GAP)
+            box = (
+                x / total_width,
+                1 - (top + height) / total_height,
+                width / total_width,
+                height / total_height,
+            )
+            axes = figure.add_axes(box)
+            cell.draw(axes)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            write(x + width / 2, top - 3, _wrapped(cell.title, width))
+            note = _wrapped(cell.note, width)
+            write(x + width / 2, top + height + 3, note, va="top", color="#555555")
+    write(left, total_height - _MARGIN, caption_text, ha="left", color="#555555")
+    return figure
+
+
+def _rgb(image: AnyImage) -> Pixels:
+    check_array("image", image, ("h", "w", "c"))
+    check_finite("image", image)
+    pixels = np.asarray(image, np.float64)
+    if pixels.shape[-1] not in (1, 3):
+        raise ValueError(f"expected image to have 1 or 3 channels, got {pixels.shape[-1]}")
+    low, high = pixels.min(), pixels.max()
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise ValueError(f"expected image to be in [0, 1], got values from {low:.3g} to {high:.3g}")
+    return np.broadcast_to(np.clip(pixels, 0, 1), (*pixels.shape[:2], 3))
+
+
+def _strength(saliency_map: AnyMap, percentile: float) -> tuple[Float[np.ndarray, "h w"], str]:
+    """The map in [0, 1] after clipping, and the note that says so."""
+    check_array("saliency_map", saliency_map, ("h", "w"))
+    check_finite("saliency_map", saliency_map)
+    values = np.asarray(saliency_map, np.float64)
+    if values.min() < 0:
+        raise ValueError(
+            f"expected saliency_map to be at least 0, got {values.min():.3g}; a signed map is "
+            "drawn by signed_map"
+        )
+    limit, kind = _limit(values, percentile)
+    note = f"0 to {limit:.2g} ({kind})" if values.any() else "all zero"
+    return np.minimum(values / limit, 1), note
+
+
+def _limit(magnitudes: Float[np.ndarray, "h w"], percentile: float) -> tuple[float, str]:
+    """The magnitude that gets the last colour, and what it is called."""
+    if not 0 <= percentile <= 100:
+        raise ValueError(f"expected percentile to be in [0, 100], got {percentile}")
+    limit = float(np.percentile(magnitudes, percentile))
+    if limit > 0 and percentile < 100:
+        return limit, f"{percentile:g} % of pixels"
+    return float(magnitudes.max()) or 1.0, "maximum"
+
+
+def _enlarged(width: int, wanted: int) -> int:
+    """The multiple of the width that is nearest to the wanted one."""
+    return wanted if width > 1.5 * wanted else max(1, round(wanted / width)) * width
+
+
+def _wrapped(text: str, width: float) -> str:
+    return "\n".join(textwrap.wrap(text, max(1, int(width / _CHARACTER))))
+
+
+def _height(texts: Sequence[str]) -> int:
+    lines = max((text.count("\n") + 1 for text in texts if text), default=0)
+    return lines * _LINE + (6 if lines else 0)
