@@ -8,7 +8,7 @@ function turns arrays into one cell, `grid` lays cells out, and the figure is sa
 import dataclasses
 import textwrap
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ._types import Number
 from ._validation import check_array, check_at_least, check_finite
 
 # The share of a map's values that its colours tell apart; a few outliers would darken all the rest.
@@ -28,7 +29,9 @@ _ROUNDING = 1e-5
 _DPI = 100
 _FONT_SIZE = 8.5
 _LINE = 14
+# Widths of a character of running text in that size, in pixels of the figure.
 _CHARACTER = 6.2
+_BOLD_CHARACTER = 7.4
 _GAP = 12
 _MARGIN = 14
 
@@ -37,6 +40,7 @@ AnyImage = Float[Array | np.ndarray, "h w c"]
 AnyMap = Float[Array | np.ndarray, "h w"]
 
 
+@runtime_checkable
 class Cell(Protocol):
     """One place of a grid: a title above it, a note below it, and how it is drawn."""
 
@@ -83,7 +87,7 @@ class Ranking:
     """
 
     names: Sequence[str]
-    fractions: Sequence[float]
+    fractions: Sequence[Number]
     title: str = ""
     note: str = ""
 
@@ -93,7 +97,7 @@ class Ranking:
 
     def draw(self, axes: Axes) -> None:
         places = range(len(self.names))
-        axes.barh(places, self.fractions, height=0.86, color="#b9cfe6")
+        axes.barh(places, [float(part) for part in self.fractions], height=0.86, color="#b9cfe6")
         for place, name, fraction in zip(places, self.names, self.fractions, strict=True):
             axes.text(0.03, place, name, va="center", fontsize=_FONT_SIZE)
             axes.text(0.97, place, percent(fraction), va="center", ha="right", fontsize=_FONT_SIZE)
@@ -125,7 +129,7 @@ def image(image: AnyImage, title: str = "", note: str = "") -> Picture:
 
 
 def saliency_map(
-    saliency_map: AnyMap, title: str = "", *, percentile: float = PERCENTILE
+    saliency_map: AnyMap, title: str = "", *, percentile: int | float = PERCENTILE
 ) -> Picture:
     """A cell that shows an unsigned map, from black at 0 to bright at its percentile.
 
@@ -156,7 +160,9 @@ def saliency_map(
     return Picture(_SEQUENTIAL(strength)[..., :3], title, note)
 
 
-def signed_map(signed_map: AnyMap, title: str = "", *, percentile: float = PERCENTILE) -> Picture:
+def signed_map(
+    signed_map: AnyMap, title: str = "", *, percentile: int | float = PERCENTILE
+) -> Picture:
     """A cell that shows a signed map: blue below 0, white at 0, red above 0.
 
     color(m) = RdBu((1 + clip(m / p, -1, 1)) / 2), p the percentile of the absolute values, or their
@@ -191,7 +197,7 @@ def signed_map(signed_map: AnyMap, title: str = "", *, percentile: float = PERCE
 
 
 def overlay(
-    image: AnyImage, saliency_map: AnyMap, title: str = "", *, percentile: float = PERCENTILE
+    image: AnyImage, saliency_map: AnyMap, title: str = "", *, percentile: int | float = PERCENTILE
 ) -> Picture:
     """A cell that shows an unsigned map over its image: the image in grey, glowing where it counts.
 
@@ -228,7 +234,7 @@ def overlay(
     return Picture((1 - weight) * grey + weight * _SEQUENTIAL(strength)[..., :3], title, note)
 
 
-def percent(fraction: float) -> str:
+def percent(fraction: Number) -> str:
     """A probability as it is written in titles: without decimals, unless it is near 0 or 1.
 
     Args:
@@ -290,10 +296,10 @@ def grid(
             raise ValueError(f"expected {count} {name}, got {len(titles)}")
 
     width = _enlarged(max(cell.shape[1] for cell in cells), cell_width)
-    left = _MARGIN + (2 * _LINE if row_titles else 0)
+    left = _MARGIN + (2 * _LINE + _GAP // 2 if row_titles else 0)
     total_width = left + num_columns * (width + _GAP) - _GAP + _MARGIN
     caption_text = _wrapped(caption, total_width - left - _MARGIN)
-    column_texts = [_wrapped(title, width) for title in column_titles]
+    column_texts = [_wrapped(title, width, _BOLD_CHARACTER) for title in column_titles]
 
     # From the top down, in pixels; matplotlib counts from the bottom, so the height comes first.
     top = _MARGIN + _height(column_texts)
@@ -311,7 +317,7 @@ def grid(
 
     figure = Figure(figsize=(total_width / _DPI, total_height / _DPI), dpi=_DPI, facecolor="white")
 
-    def write(x: float, y: float, text: str, **style) -> None:
+    def write(x: int | float, y: int | float, text: str, **style) -> None:
         style = {"fontsize": _FONT_SIZE, "ha": "center", "va": "bottom", **style}
         figure.text(x / total_width, 1 - y / total_height, text, **style)
 
@@ -320,7 +326,7 @@ def grid(
         write(center, _MARGIN + _height(column_texts) - 4, text, weight="bold")
     for index, (row, (top, height)) in enumerate(zip(rows, placed, strict=True)):
         if row_titles:
-            text = _wrapped(row_titles[index], height)
+            text = _wrapped(row_titles[index], height, _BOLD_CHARACTER)
             style = {"rotation": "vertical", "ha": "center", "va": "center", "weight": "bold"}
             write(_MARGIN + _LINE, top + height / 2, text, **style)
         for column, cell in enumerate(row):
@@ -356,7 +362,9 @@ def _rgb(image: AnyImage) -> Pixels:
     return np.broadcast_to(np.clip(pixels, 0, 1), (*pixels.shape[:2], 3))
 
 
-def _strength(saliency_map: AnyMap, percentile: float) -> tuple[Float[np.ndarray, "h w"], str]:
+def _strength(
+    saliency_map: AnyMap, percentile: int | float
+) -> tuple[Float[np.ndarray, "h w"], str]:
     """The map in [0, 1] after clipping, and the note that says so."""
     check_array("saliency_map", saliency_map, ("h", "w"))
     check_finite("saliency_map", saliency_map)
@@ -371,7 +379,7 @@ def _strength(saliency_map: AnyMap, percentile: float) -> tuple[Float[np.ndarray
     return np.minimum(values / limit, 1), note
 
 
-def _limit(magnitudes: Float[np.ndarray, "h w"], percentile: float) -> tuple[float, str]:
+def _limit(magnitudes: Float[np.ndarray, "h w"], percentile: int | float) -> tuple[float, str]:
     """The magnitude that gets the last colour, and what it is called."""
     if not 0 <= percentile <= 100:
         raise ValueError(f"expected percentile to be in [0, 100], got {percentile}")
@@ -386,8 +394,8 @@ def _enlarged(width: int, wanted: int) -> int:
     return wanted if width > 1.5 * wanted else max(1, round(wanted / width)) * width
 
 
-def _wrapped(text: str, width: float) -> str:
-    return "\n".join(textwrap.wrap(text, max(1, int(width / _CHARACTER))))
+def _wrapped(text: str, width: int, character: float = _CHARACTER) -> str:
+    return "\n".join(textwrap.wrap(text, max(1, int(width / character))))
 
 
 def _height(texts: Sequence[str]) -> int:

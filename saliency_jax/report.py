@@ -15,7 +15,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jinja2
@@ -125,7 +125,7 @@ class RunFolder:
         self._name = name
         self._config: Mapping[str, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunFolder":
         if self._output is not None and os.path.lexists(self._output):
             raise FileExistsError(
                 f"expected {self._output} not to exist, got a file or folder there; choose another "
