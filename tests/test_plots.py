@@ -1,0 +1,233 @@
+"""Figures: what a colour says, and that the pixels of a saved figure are the image's."""
+
+import io
+import itertools
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from saliency_jax import plots
+
+RNG = np.random.default_rng(0)
+BRIGHTEST = matplotlib.colormaps["inferno"](1.0)[:3]
+BLACK = matplotlib.colormaps["inferno"](0.0)[:3]
+
+
+def saved(figure: Figure) -> np.ndarray:
+    """The figure as a file holds it, (height, width, 3) in [0, 1]."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi=figure.dpi)
+    return np.asarray(Image.open(file).convert("RGB")) / 255
+
+
+def ramp(size: int = 10) -> np.ndarray:
+    return np.arange(size * size, dtype=float).reshape(size, size)
+
+
+def test_an_image_is_shown_as_it_is():
+    image = RNG.random((5, 4, 3), np.float32)
+    np.testing.assert_array_equal(plots.image(image).pixels, image)
+
+
+def test_a_grey_image_has_three_equal_channels():
+    image = RNG.random((5, 4, 1))
+    np.testing.assert_array_equal(plots.image(image).pixels, np.repeat(image, 3, axis=-1))
+
+
+@pytest.mark.usefixtures("entry_checks")
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (np.zeros((4, 4, 3), np.uint8), TypeError, "hold floats, got uint8"),
+        (np.full((4, 4, 3), 1.5), ValueError, r"in \[0, 1\], got values from 1.5 to 1.5"),
+        (np.full((4, 4, 3), -0.5), ValueError, r"in \[0, 1\], got values from -0.5"),
+        (np.full((4, 4, 3), np.nan), ValueError, "finite"),
+        (np.zeros((4, 4, 2)), ValueError, "1 or 3 channels, got 2"),
+        (np.zeros((4, 4)), ValueError, "shape"),
+        (np.zeros((2, 4, 4, 3)), ValueError, "shape"),
+    ],
+)
+def test_what_is_no_image_is_refused(image, error, message):
+    with pytest.raises(error, match=message):
+        plots.image(image)
+
+
+def test_a_map_goes_from_black_at_zero_to_its_brightest_colour_at_the_percentile():
+    cell = plots.saliency_map(ramp(), percentile=50)
+    pixels = cell.pixels.reshape(-1, 3)
+    # The median of 0 .. 99 is 49.5: half the pixels are at least that, and look the same.
+    assert cell.note == "0 to 50 (50 % of pixels)"
+    np.testing.assert_array_equal(pixels[0], BLACK)
+    np.testing.assert_array_equal(pixels[50:], np.tile(BRIGHTEST, (50, 1)))
+    assert (np.diff(pixels[:50].sum(axis=1)) >= 0).all()
+    assert pixels[49].sum() > pixels[25].sum() > pixels[10].sum()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("draw", [plots.saliency_map, plots.signed_map])
+def test_colours_do_not_depend_on_the_scale(draw, scale):
+    np.testing.assert_array_equal(draw(ramp() * scale).pixels, draw(ramp()).pixels)
+
+
+def test_few_strong_pixels_are_not_lost_by_the_percentile():
+    lonely = np.zeros((20, 20))
+    lonely[3, 4] = 2.0
+    cell = plots.saliency_map(lonely, percentile=99)
+    assert cell.note == "0 to 2 (maximum)"
+    np.testing.assert_array_equal(cell.pixels[3, 4], BRIGHTEST)
+    np.testing.assert_array_equal(cell.pixels[0, 0], BLACK)
+    cell = plots.signed_map(-lonely, percentile=99)
+    assert cell.note == "-2 to 2 (maximum)"
+    np.testing.assert_array_equal(cell.pixels[3, 4], matplotlib.colormaps["RdBu_r"](0.0)[:3])
+
+
+def test_a_map_of_zeros_is_drawn_and_named():
+    zeros = np.zeros((4, 4))
+    for cell in (plots.saliency_map(zeros), plots.overlay(np.ones((4, 4, 3)), zeros)):
+        assert cell.note == "all zero"
+    np.testing.assert_array_equal(
+        plots.saliency_map(zeros).pixels, np.broadcast_to(BLACK, (4, 4, 3))
+    )
+    signed = plots.signed_map(zeros)
+    assert signed.note == "all zero"
+    assert np.unique(signed.pixels.reshape(-1, 3), axis=0).shape == (1, 3)
+    assert signed.pixels.min() > 0.95
+
+
+def test_a_signed_map_is_centred_at_zero():
+    values = np.array([[-4.0, -1.0, 0.0, 1.0, 2.0]])
+    pixels = plots.signed_map(values, percentile=100).pixels[0]
+    red, blue = pixels[:, 0], pixels[:, 2]
+    neutral = plots.signed_map(np.zeros((1, 1))).pixels[0, 0]
+    np.testing.assert_array_equal(pixels[2], neutral)
+    assert (blue > red)[:2].all()
+    assert (red > blue)[3:].all()
+    # The range is symmetric, though the values are not: 2 is half of 4, so it is paler than full.
+    half = plots.signed_map(np.array([[-4.0, 2.0]]), percentile=100).pixels[0, 1]
+    full = plots.signed_map(np.array([[-2.0, 2.0]]), percentile=100).pixels[0, 1]
+    assert half.sum() > full.sum()
+
+
+def test_a_negative_value_in_an_unsigned_map_is_not_clipped_away():
+    with pytest.raises(
+        ValueError, match=r"at least 0, got -1; a signed map is drawn by signed_map"
+    ):
+        plots.saliency_map(np.array([[-1.0, 2.0]]))
+
+
+@pytest.mark.parametrize("percentile", [-1, 101, np.nan])
+def test_a_percentile_out_of_range_is_refused(percentile):
+    with pytest.raises(ValueError, match=r"percentile to be in \[0, 100\]"):
+        plots.saliency_map(ramp(), percentile=percentile)
+
+
+def test_an_overlay_leaves_grey_where_the_map_is_zero():
+    image = RNG.random((1, 3, 3))
+    cell = plots.overlay(image, np.array([[0.0, 1.0, 2.0]]), percentile=100)
+    np.testing.assert_allclose(cell.pixels[0, 0], np.full(3, image[0, 0].mean() / 2))
+    np.testing.assert_allclose(cell.pixels[0, 2], BRIGHTEST)
+    half = np.array(matplotlib.colormaps["inferno"](0.5)[:3])
+    np.testing.assert_allclose(cell.pixels[0, 1], image[0, 1].mean() / 4 + half / 2)
+
+
+@pytest.mark.usefixtures("entry_checks")
+def test_an_overlay_needs_a_map_of_the_images_size():
+    with pytest.raises(ValueError, match=r"\(4, 4\), got \(4, 5\)"):
+        plots.overlay(np.zeros((4, 4, 3)), np.zeros((4, 5)))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [
+        (0, "0 %"),
+        (0.0049, "0.5 %"),
+        (0.5, "50 %"),
+        (0.994, "99.4 %"),
+        (0.9996, "100 %"),
+        (1, "100 %"),
+    ],
+)
+def test_percent(fraction, text):
+    assert plots.percent(fraction) == text
+
+
+def test_a_saved_figure_holds_every_pixel_enlarged_by_a_whole_number():
+    images = RNG.integers(0, 256, (2, 3, 8, 6, 3)) / 255
+    figure = plots.grid(
+        [[plots.image(image, "title", "note") for image in row] for row in images],
+        row_titles=["first", "second"],
+        column_titles=["a", "b", "c"],
+        caption="caption",
+        cell_width=60,
+    )
+    picture = saved(figure)
+    height, width, _ = picture.shape
+    for axes, image in zip(figure.axes, images.reshape(-1, 8, 6, 3), strict=True):
+        x0, y0, x1, y1 = axes.get_position().extents
+        rows = slice(round((1 - y1) * height), round((1 - y0) * height))
+        columns = slice(round(x0 * width), round(x1 * width))
+        enlarged = image.repeat(10, axis=0).repeat(10, axis=1)
+        np.testing.assert_allclose(picture[rows, columns], enlarged, atol=1e-9)
+
+
+def test_texts_stay_inside_the_figure_and_off_the_pictures():
+    cells = [
+        plots.image(
+            np.zeros((4, 4, 3)), "a title much longer than a cell is wide", "and a note" * 3
+        ),
+        plots.saliency_map(ramp(), "computer keyboard 99.7 %"),
+        plots.Ranking(["computer keyboard", "lemon"], [0.75, 0.25], "likeliest"),
+    ]
+    figure = plots.grid(
+        [cells, cells],
+        row_titles=["tiny-imagenet-standard"] * 2,
+        column_titles=["tiny-imagenet-standard and more"] * 3,
+        caption="a caption " * 30,
+        cell_width=150,
+    )
+    picture = saved(figure)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    texts = [text.get_window_extent(renderer) for text in figure.texts if text.get_text()]
+    height, width, _ = picture.shape
+    # In each row three titles, two notes and the row's own; three columns' and the caption.
+    assert len(texts) == 2 * (3 + 2 + 1) + 3 + 1
+    for box in texts:
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= height
+    for box, axes in itertools.product(texts, figure.axes):
+        assert not box.overlaps(axes.get_window_extent(renderer).padded(-1))
+    for first, second in itertools.combinations(texts, 2):
+        assert not first.padded(-1).overlaps(second)
+
+
+def test_an_empty_place_stays_white():
+    picture = saved(plots.grid([[plots.image(np.zeros((4, 4, 3))), None]], cell_width=40))
+    _, width, _ = picture.shape
+    assert (picture[:, width // 2 + 1 :] == 1).all()
+    assert (picture[:, : width // 2] == 0).any()
+
+
+def test_large_pictures_are_reduced_to_the_cell():
+    figure = plots.grid([[plots.image(np.full((500, 1000, 3), 0.25))]], cell_width=100)
+    x0, y0, x1, y1 = figure.axes[0].get_window_extent().extents
+    assert (round(x1 - x0), round(y1 - y0)) == (100, 50)
+
+
+@pytest.mark.parametrize(
+    ("rows", "titles", "message"),
+    [
+        ([], {}, "number of cells to be at least 1, got 0"),
+        ([[None]], {}, "number of cells to be at least 1, got 0"),
+        ([[plots.image(np.zeros((2, 2, 3)))]], {"row_titles": ["a", "b"]}, "1 row_titles, got 2"),
+        ([[plots.image(np.zeros((2, 2, 3)))]], {"column_titles": ["a", "b"]}, "1 column_titles"),
+    ],
+)
+def test_a_grid_that_does_not_fit_is_refused(rows, titles, message):
+    with pytest.raises(ValueError, match=message):
+        plots.grid(rows, **titles)

@@ -1,0 +1,179 @@
+"""A run's folder: whole or not there, never over another, and its page needs nothing else."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from saliency_jax.report import RunFolder, Section, Table
+
+
+class Page(HTMLParser):
+    """The texts, tags and outside addresses of a page."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.texts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append(data.strip())
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(output, name="demo", error: BaseException | None = None) -> RunFolder:
+    with RunFolder(output, name) as run:
+        run.save_arrays("numbers", ones=jnp.ones((2, 3)), labels=np.arange(3))
+        if error is not None:
+            raise error
+    return run
+
+
+def test_a_finished_run_has_everything(in_a_folder):
+    run = write(in_a_folder / "a" / "b" / "run")
+    assert run.path == in_a_folder / "a" / "b" / "run"
+    assert [path.name for path in run.path.iterdir()] == ["numbers.npz"]
+    assert [path.name for path in run.path.parent.iterdir()] == ["run"]
+    with np.load(run.path / "numbers.npz") as arrays:
+        np.testing.assert_array_equal(arrays["ones"], np.ones((2, 3)))
+        np.testing.assert_array_equal(arrays["labels"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("output", [None, "a/b/run", "run"])
+def test_a_failed_run_leaves_nothing_not_even_the_folders_above(in_a_folder, output, error):
+    with pytest.raises(error):
+        write(output, error=error("expected no error"))
+    assert list(in_a_folder.iterdir()) == []
+
+
+def test_a_failed_run_leaves_what_others_wrote(in_a_folder):
+    write("runs/mine")
+    with pytest.raises(ValueError, match="expected"):
+        write(None, error=ValueError("expected no error"))
+    assert [path.name for path in (in_a_folder / "runs").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("kind", ["full folder", "empty folder", "file", "dangling link"])
+def test_what_exists_is_never_overwritten(in_a_folder, kind):
+    place = in_a_folder / "run"
+    if kind == "file":
+        place.write_text("mine")
+    elif kind == "dangling link":
+        place.symlink_to("nowhere")
+    else:
+        place.mkdir()
+    if kind == "full folder":
+        (place / "numbers.npz").write_text("mine")
+    with pytest.raises(FileExistsError, match="expected run not to exist"):
+        write("run")
+    assert [path.name for path in in_a_folder.iterdir()] == ["run"]
+    if kind == "full folder":
+        assert (place / "numbers.npz").read_text() == "mine"
+
+
+def test_default_folders_are_numbered():
+    assert [write(None).path.as_posix() for _ in range(3)] == [
+        "runs/demo-001",
+        "runs/demo-002",
+        "runs/demo-003",
+    ]
+    assert write(None, "other").path.as_posix() == "runs/other-001"
+
+
+def test_two_default_runs_at_once_get_two_folders():
+    with RunFolder(None, "demo") as slow:
+        slow.save_arrays("slow", x=np.zeros(1))
+        quick = write(None)
+    assert (slow.path.name, quick.path.name) == ("demo-002", "demo-001")
+    assert (slow.path / "slow.npz").exists()
+    assert not (quick.path / "slow.npz").exists()
+
+
+def test_a_run_into_a_folder_that_was_filled_meanwhile_fails_and_spares_it(in_a_folder):
+    with pytest.raises(OSError, match="not empty"), RunFolder("run", "demo") as run:  # noqa: PT012
+        run.save_arrays("numbers", x=np.zeros(1))
+        (in_a_folder / "run").mkdir()
+        (in_a_folder / "run" / "theirs").touch()
+    assert [path.name for path in in_a_folder.iterdir()] == ["run"]
+    assert [path.name for path in (in_a_folder / "run").iterdir()] == ["theirs"]
+
+
+def test_a_place_that_cannot_be_written_is_named_at_once(in_a_folder):
+    (in_a_folder / "file").write_text("mine")
+    with pytest.raises(OSError, match=r"expected a folder that can be written at file/a/run, got"):
+        write("file/a/run")
+    assert [path.name for path in in_a_folder.iterdir()] == ["file"]
+    assert (in_a_folder / "file").read_text() == "mine"
+
+
+def test_the_config_holds_settings_and_versions(in_a_folder):
+    with RunFolder("run", "demo") as run:
+        run.save_config({"steps": 3, "output": in_a_folder, "classes": ("lemon", "goose")})
+    config = json.loads((in_a_folder / "run" / "config.json").read_text())
+    assert config["settings"] == {
+        "steps": 3,
+        "output": str(in_a_folder),
+        "classes": ["lemon", "goose"],
+    }
+    assert {"python", "jax", "saliency-jax"} <= set(config["versions"])
+
+
+def test_the_page_needs_no_other_file_and_escapes_names(in_a_folder):
+    figure = Figure(figsize=(1, 1), dpi=50)
+    figure.add_subplot().plot([0, 1])
+    evil = "<script>alert('x')</script>"
+    with RunFolder("run", "demo") as run:
+        run.save_config({"model": evil})
+        section = Section(
+            evil, "a text", [run.save_figure("plot", figure)], Table((evil, "n"), [(evil, "3")])
+        )
+        run.save_page("A title & more", [section, Section("only a title")], "a question")
+    html = (in_a_folder / "run" / "index.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert "script" not in page.tags
+    # The section's title, the table's header and cell, the settings.
+    assert page.texts.count(evil) == 4
+    assert {"A title & more", "a question", "a text", "only a title", "n", "3"} <= set(page.texts)
+    (address,) = page.addresses
+    encoded = address.removeprefix("data:image/png;base64,")
+    assert base64.b64decode(encoded) == (in_a_folder / "run" / "plot.png").read_bytes()
+    assert not re.search(r"https?://|url\(|@import", html)
+
+
+def test_a_page_with_a_figure_that_was_not_saved_fails(in_a_folder):
+    with pytest.raises(FileNotFoundError), RunFolder("run", "demo") as run:
+        run.save_page("title", [Section("section", figures=["missing"])])
+    assert list(in_a_folder.iterdir()) == []
+
+
+def test_a_table_is_aligned():
+    table = Table(("class", "p", "seen as"), [("lemon", "98 %", "lemon"), ("a", "7 %", "")])
+    assert str(table).splitlines() == [
+        "class     p  seen as",
+        "lemon  98 %  lemon",
+        "a       7 %",
+    ]
+    assert str(Table(("a", "b"), [])) == "a  b"
+
+
+def test_a_row_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="expected 2 cells in a row, got 1"):
+        Table(("a", "b"), [("1",)])
