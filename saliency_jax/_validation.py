@@ -97,18 +97,18 @@ def check_at_least(name: str, value: Any, minimum: Any) -> None:
         raise ValueError(f"expected {name} to be at least {minimum}, got {value}")
 
 
-def check_label(label: Any, num_classes: int | None = None) -> None:
+def check_label(label: Any, num_classes: int | None = None, name: str = "label") -> None:
     """Raises unless `label` is one integer that, if known, is in 0 .. num_classes - 1."""
     if np.shape(label) != ():
         raise ValueError(
-            f"expected label to be one integer, got shape {np.shape(label)}; "
-            "map over labels with jax.vmap"
+            f"expected {name} to be one integer, got shape {np.shape(label)}; "
+            f"map over {name}s with jax.vmap"
         )
     dtype = label.dtype if isinstance(label, jax.Array) else np.asarray(label).dtype
     if not jnp.issubdtype(dtype, jnp.integer):
-        raise TypeError(f"expected label to be an integer, got {label!r}")
+        raise TypeError(f"expected {name} to be an integer, got {label!r}")
     if num_classes is not None and is_concrete(label) and not 0 <= int(label) < num_classes:
-        raise ValueError(f"expected label to be in 0 .. {num_classes - 1}, got {int(label)}")
+        raise ValueError(f"expected {name} to be in 0 .. {num_classes - 1}, got {int(label)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

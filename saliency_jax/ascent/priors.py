@@ -1,13 +1,16 @@
-"""Priors: penalties on an image, which gradient ascent subtracts from the score."""
+"""Priors: penalties on an image, which gradient ascent subtracts from the score.
+
+Priors are added and scaled with plain arithmetic, as scores are: `l2(1e-3) + total_variation(0.1)`.
+"""
 
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
-from .._types import Color, Image, Number, Prior, Scalar
+from .._types import Color, Image, Number, Scalar
 from .._validation import check_at_least, check_color
+from ..scores import Objective
 
 
-def l2(weight: Number, center: Color | Image = 0.0) -> Prior:
+def l2(weight: Number, center: Color | Image = 0.0) -> Objective:
     """The squared distance from a centre, the regularizer of Simonyan et al.
 
     R(I) = weight * |I - center|_2^2
@@ -38,7 +41,7 @@ def l2(weight: Number, center: Color | Image = 0.0) -> Prior:
       equation 1.
     """
     check_at_least("weight", weight, 0)
-    return Partial(_l2, weight, center)
+    return Objective(_l2, weight, center)
 
 
 def _l2(weight: Number, center: Color | Image, image: Image) -> Scalar:
