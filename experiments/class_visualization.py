@@ -220,7 +220,7 @@ def visualize(
     shape = (*model.input_size, model.channels)
     mean = np.asarray(model.mean, np.float32)
     augment = ascent.jitter(settings.jitter)
-    prior = ascent.l2(settings.l2, center=mean) if settings.l2 else None
+    prior = ascent.l2(settings.l2, center=mean)
     key = jax.random.key(settings.seed)
 
     def begin(label):

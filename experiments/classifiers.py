@@ -81,7 +81,8 @@ def load(names: Sequence[str]) -> list[Classifier]:
       The classifiers, in the same order.
 
     Raises:
-      ValueError: a name is unknown or given twice, or a folder is not a whole model.
+      ValueError: a name is unknown or given twice, a folder is not a whole model, or
+        its images have other than 1 or 3 channels.
     """
     if not names:
         raise ValueError("expected at least one --model, got none")
@@ -91,7 +92,14 @@ def load(names: Sequence[str]) -> list[Classifier]:
     short = [name if name in models.available() else Path(name).name or name for name in names]
     if len(set(short)) < len(short):
         short = list(names)
-    return [Classifier(name, _read(path)) for name, path in zip(short, names, strict=True)]
+    loaded = [Classifier(name, _read(path)) for name, path in zip(short, names, strict=True)]
+    for classifier in loaded:
+        if classifier.model.channels not in (1, 3):
+            raise ValueError(
+                f"expected a model of images with 1 or 3 channels, got {classifier.name} with "
+                f"{classifier.model.channels}"
+            )
+    return loaded
 
 
 def _read(name: str) -> models.ResNet:

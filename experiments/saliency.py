@@ -140,12 +140,12 @@ def read_photographs(settings: Settings, models: Sequence[Classifier]) -> list[P
     if settings.count < 1:
         raise ValueError(f"expected --count to be at least 1, got {settings.count}")
     names = data.describe(settings.dataset, data_dir=settings.data_dir).class_names
-    size = settings.size or max(model.input_size for model in models)
+    largest = max(model.input_size for model in models)
     batches = data.load(
         settings.dataset,
         settings.split,
         settings.batch_size,
-        image_size=size,
+        image_size=largest if settings.size is None else settings.size,
         data_dir=settings.data_dir,
     )
     photographs: list[Photograph] = []
@@ -185,14 +185,11 @@ def explain(
     if batch_size < 1:
         raise ValueError(f"expected --batch-size to be at least 1, got {batch_size}")
     model = classifier.model
-    images = np.stack(
-        [
-            _with_channels(
-                data.fit(photograph.image, size or classifier.input_size), model.channels
-            )
-            for photograph in photographs
-        ]
+    fitted = (
+        data.fit(photograph.image, classifier.input_size if size is None else size)
+        for photograph in photographs
     )
+    images = np.stack([_with_channels(image, model.channels) for image in fitted])
     batch_size = min(batch_size, len(images))
     batches = []
     starts = range(0, len(images), batch_size)
