@@ -1,6 +1,65 @@
-"""Canvases: what gradient ascent moves, and how it is decoded into an image."""
+"""Canvases: what gradient ascent moves, and how it is decoded into an image.
 
-from .._types import Image
+A canvas other than plain pixels is a pair of functions, which `chain_canvases` joins. All the
+numbers in it are leaves of the functions, which are PyTrees.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from .._types import Color, Decode, Image, Key, Number, Params
+from .._validation import (
+    check_array,
+    check_at_least,
+    check_color,
+    check_count,
+    check_finite,
+    check_image_shape,
+    is_concrete,
+)
+
+Matrix = Float[Array, "c c"] | Float[np.ndarray, "c c"]
+Images = Float[Array, "n h w c"] | Float[np.ndarray, "n h w c"]
+Coefficients = Float[Array, "2 h w2 c"]
+Magnitude = Float[Array, "h w2 c"]
+Phase = Float[Array, "h w2 c"]
+
+# The factor that lucid divides its Fourier images by, so that its settings serve here: standard
+# deviation 0.01 at the start and Adam's learning rate 0.05.
+_LUCID_SCALE = 4.0
+# The sigmoid is flat at the ends of its range: pixels that start there would never move.
+_SIGMOID_MARGIN = 1e-3
+
+
+class Canvas(NamedTuple):
+    """Another way to write images, and back.
+
+    Attributes:
+      decode: parameters -> image (h, w, c), a callable PyTree, for `ascend`.
+      encode: image (h, w, c) -> the parameters that are decoded into it, for `initial_state`.
+    """
+
+    decode: Decode
+    encode: Callable[[Image], Params]
+
+
+class ColorStatistics(NamedTuple):
+    """The colours of images.
+
+    Attributes:
+      mean: (c,), in the images' units.
+      covariance: (c, c), in the images' units squared.
+    """
+
+    mean: Float[Array, "c"]
+    covariance: Float[Array, "c c"]
 
 
 def pixels(params: Image) -> Image:
@@ -23,4 +82,386 @@ def pixels(params: Image) -> Image:
     Reference:
       Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034.
     """
+    return params
+
+
+def sigmoid_canvas(low: Number = 0.0, high: Number = 1.0) -> Canvas:
+    """Pixels through a sigmoid, which keeps them inside a range without clipping.
+
+    decode(x) = low + (high - low) / (1 + exp(-x))
+
+    Args:
+      low: the lower end of the range, which is never reached.
+      high: the upper end, above low.
+
+    Returns:
+      The `Canvas`, whose parameters have the image's shape (h, w, c) and any range. Pixels within
+      0.001 (high - low) of an end, or beyond it, are encoded as if they were that far inside, since
+      the sigmoid is too flat there for them to move.
+
+    Raises:
+      ValueError: high is below low, both being known.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax.ascent import sigmoid_canvas
+      >>> canvas = sigmoid_canvas()
+      >>> print(canvas.decode(jnp.zeros((1, 1, 1))), canvas.encode(jnp.full((1, 1, 1), 0.5)))
+      [[[0.5]]] [[[0.]]]
+
+    Reference:
+      Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
+      doi:10.23915/distill.00007, and its code, lucid.
+    """
+    check_at_least("high", high, low)
+    return Canvas(Partial(_sigmoid, low, high), Partial(_logit, low, high))
+
+
+def fourier_canvas(shape: tuple[int, int, int], decay: Number = 1.0) -> Canvas:
+    """Fourier coefficients, scaled so that steps change all the sizes of pattern alike.
+
+    decode(z) = F^-1[s (z_0 + i z_1)] / 4, with s = (h w)^(1/2) / max(f, 1 / max(h, w))^decay
+
+    F^-1 is the inverse of the real two-dimensional Fourier transform, each channel by itself, and f
+    the frequency in cycles a pixel. Natural images have amplitudes that fall as 1 / f, decay 1.
+    The image has no bounds: follow it by a `sigmoid_canvas`.
+
+    Args:
+      shape: (h, w, c) of the image.
+      decay: the power of the frequency; 0 scales all coefficients alike. A traced one is welcome.
+
+    Returns:
+      The `Canvas`, whose parameters are (2, h, w // 2 + 1, c): the real and the imaginary parts,
+      without units. Encoding is exact but for rounding.
+
+    Raises:
+      TypeError, ValueError: the shape is not three positive integers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax.ascent import fourier_canvas
+      >>> canvas = fourier_canvas((3, 5, 1))
+      >>> image = jnp.arange(15.0).reshape(3, 5, 1)
+      >>> print(canvas.encode(image).shape, canvas.decode(canvas.encode(image)).shape)
+      (2, 3, 3, 1) (3, 5, 1)
+
+    Reference:
+      Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
+      doi:10.23915/distill.00007, on preconditioning, and its code, lucid.
+    """
+    check_image_shape(shape)
+    height, width, _ = shape
+    scale = _amplitudes(height, width, decay) * (np.sqrt(height * width) / _LUCID_SCALE)
+    return Canvas(Partial(_ToPixels(height, width), scale), Partial(_to_coefficients, scale))
+
+
+def fourier_noise(key: Key, shape: tuple[int, int, int], std: Number = 0.01) -> Coefficients:
+    """Random parameters to start a `fourier_canvas` from: noise of independent coefficients.
+
+    z = std * e with e ~ N(0, 1)
+
+    Args:
+      key: a JAX random key.
+      shape: (h, w, c) of the image.
+      std: the standard deviation of each coefficient, at least 0; 0.01 is lucid's.
+
+    Returns:
+      The parameters (2, h, w // 2 + 1, c).
+
+    Raises:
+      TypeError, ValueError: the shape is not three positive integers, or std is known and negative.
+
+    Example:
+      >>> import jax
+      >>> from saliency_jax.ascent import fourier_noise
+      >>> print(fourier_noise(jax.random.key(0), (4, 6, 3)).shape)
+      (2, 4, 4, 3)
+
+    Reference:
+      Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
+      doi:10.23915/distill.00007, and its code, lucid.
+    """
+    check_image_shape(shape)
+    check_at_least("std", std, 0)
+    height, width, channels = shape
+    return jax.random.normal(key, (2, height, width // 2 + 1, channels)) * std
+
+
+def phase_canvas(magnitude: Magnitude | Float[np.ndarray, "h w2 c"], width: int) -> Canvas:
+    """The phases of a spectrum whose magnitudes are fixed (MACO).
+
+    decode(p) = F^-1[m exp(i p)]
+
+    F^-1 is the inverse of the real two-dimensional Fourier transform, each channel by itself. The
+    magnitude says how much there is of each frequency, as in natural images, and ascent only where
+    the patterns go: the image cannot fill with high frequencies.
+
+    Args:
+      magnitude: m (h, w // 2 + 1, c), at least 0, in units of the image: `mean_magnitude(images)`.
+      width: w of the image, even or odd, which the magnitude's shape does not tell.
+
+    Returns:
+      The `Canvas`, whose parameters are the phases (h, w // 2 + 1, c), in radians. An image is
+      encoded as its phases alone, so it is decoded as itself only if m is its own magnitude. In the
+      first column, and in the last one for an even width, a real image has phases in pairs, p and
+      -p; of phases that are not so, the real image takes the half that is, which is smaller than m.
+
+    Raises:
+      TypeError: the magnitude does not hold floats, or the width is not an integer.
+      ValueError: the magnitude is not of shape (h, w // 2 + 1, c), or is known and negative.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax.ascent import mean_magnitude, phase_canvas
+      >>> image = jnp.arange(6.0).reshape(2, 3, 1)
+      >>> canvas = phase_canvas(mean_magnitude(image[None]), width=3)
+      >>> print(jnp.allclose(canvas.decode(canvas.encode(image)), image, atol=1e-5))
+      True
+
+    Reference:
+      Fel, Boissin, Boutin, Picard, Novello, Colin, Linsley, Rousseau, Cadene, Gardes, Serre,
+      Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained Optimization,
+      2023, arXiv:2306.06805.
+    """
+    check_count("width", width, 1)
+    check_array("magnitude", magnitude, ("h", "w // 2 + 1", "c"))
+    check_finite("magnitude", magnitude)
+    check_at_least("magnitude", magnitude, 0)
+    height, columns, _ = magnitude.shape
+    if columns != width // 2 + 1:
+        raise ValueError(
+            f"expected magnitude to have {width // 2 + 1} columns for a width of {width}, "
+            f"got {columns}"
+        )
+    return Canvas(Partial(_FromPhases(height, width), jnp.asarray(magnitude)), Partial(_to_phases))
+
+
+def color_canvas(covariance: Matrix, mean: Color = 0.0) -> Canvas:
+    """Decorrelated colours: a step along one parameter changes colours as they change together.
+
+    decode(x)_ij = mean + C^(1/2) x_ij, C^(1/2) being the symmetric square root of the covariance
+
+    Independent noise of variance 1 is decoded into noise with the colours' covariance. With the
+    identity and mean 0 it changes nothing.
+
+    Args:
+      covariance: C (c, c) of the colours, positive definite: `color_statistics(images).covariance`.
+      mean: one value for every channel or one for each (c,); 0 where a `sigmoid_canvas` follows,
+        which makes grey of it.
+
+    Returns:
+      The `Canvas`, whose parameters have the image's shape (h, w, c), in standard deviations.
+
+    Raises:
+      TypeError: the covariance does not hold floats.
+      ValueError: the covariance is not of shape (c, c), or is known and not symmetric or not
+        positive definite; when the canvas is used, the image has another number of channels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax.ascent import color_canvas
+      >>> canvas = color_canvas(jnp.array([[0.25]]), mean=0.5)
+      >>> print(canvas.decode(jnp.array([[[-1.0], [0.0], [1.0]]])).squeeze())
+      [0.  0.5 1. ]
+
+    Reference:
+      Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
+      doi:10.23915/distill.00007, on preconditioning, and its code, lucid.
+    """
+    check_array("covariance", covariance, ("c", "c"))
+    check_finite("covariance", covariance)
+    if covariance.shape[0] != covariance.shape[1]:
+        raise ValueError(f"expected covariance to have shape (c, c), got {covariance.shape}")
+    check_color("mean", mean, (1, 1, covariance.shape[0]))
+    root, inverse_root = _square_roots(covariance)
+    return Canvas(Partial(_recolored, root, mean), Partial(_decolored, inverse_root, mean))
+
+
+def chain_canvases(*canvases: Canvas) -> Canvas:
+    """Canvases one after the other: the first has the parameters, the last decodes to the image.
+
+    decode = decode_n o ... o decode_1, encode = encode_1 o ... o encode_n
+
+    Args:
+      *canvases: for lucid's canvas `fourier_canvas(shape)`, `color_canvas(covariance)` and
+        `sigmoid_canvas()`, in this order. Of none at all, the canvas of plain pixels is made.
+
+    Returns:
+      The `Canvas`.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import ascent
+      >>> shape, covariance = (4, 4, 3), 0.1 * jnp.eye(3)
+      >>> canvas = ascent.chain_canvases(
+      ...     ascent.fourier_canvas(shape), ascent.color_canvas(covariance), ascent.sigmoid_canvas()
+      ... )
+      >>> print(canvas.decode(jnp.zeros((2, 4, 3, 3))).mean())
+      0.5
+
+    Reference:
+      Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
+      doi:10.23915/distill.00007, and its code, lucid.
+    """
+    return Canvas(
+        Partial(_in_turn, tuple(canvas.decode for canvas in canvases)),
+        Partial(_in_turn, tuple(canvas.encode for canvas in reversed(canvases))),
+    )
+
+
+def color_statistics(images: Images) -> ColorStatistics:
+    """The mean and the covariance of the colours of all pixels of some images.
+
+    mean = E[x], covariance = E[(x - mean)(x - mean)^T], x one pixel's colour
+
+    Args:
+      images: (n, h, w, c), of any range.
+
+    Returns:
+      The `ColorStatistics`: mean (c,) and covariance (c, c). Those of several batches of equal size
+      are joined by averaging mean and covariance + mean mean^T.
+
+    Raises:
+      TypeError: the images do not hold floats.
+      ValueError: the images are not of shape (n, h, w, c).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax.ascent import color_statistics
+      >>> statistics = color_statistics(jnp.array([[[[0.0, 0.5], [1.0, 0.0]]]]))
+      >>> print(statistics.mean, statistics.covariance)
+      [0.5  0.25] [[ 0.25   -0.125 ]
+       [-0.125   0.0625]]
+
+    Reference:
+      Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
+      doi:10.23915/distill.00007, on preconditioning.
+    """
+    check_array("images", images, ("n", "h", "w", "c"))
+    colors = jnp.asarray(images).reshape(-1, images.shape[-1])
+    mean = colors.mean(0)
+    centered = colors - mean[None]
+    products = jnp.matmul(centered.T, centered, precision=jax.lax.Precision.HIGHEST)
+    return ColorStatistics(mean, products / colors.shape[0])
+
+
+def mean_magnitude(images: Images) -> Magnitude:
+    """The magnitude of each frequency, averaged over some images.
+
+    m = E[|F(I)|], F being the real two-dimensional Fourier transform of each channel
+
+    Args:
+      images: (n, h, w, c), of any range. For a `phase_canvas` that others follow, images that they
+        have encoded.
+
+    Returns:
+      The magnitude (h, w // 2 + 1, c), at least 0, in the images' units.
+
+    Raises:
+      TypeError: the images do not hold floats.
+      ValueError: the images are not of shape (n, h, w, c).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax.ascent import mean_magnitude
+      >>> print(mean_magnitude(jnp.ones((5, 2, 2, 1))).squeeze())
+      [[4. 0.]
+       [0. 0.]]
+
+    Reference:
+      Fel et al., Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained
+      Optimization, 2023, arXiv:2306.06805.
+    """
+    check_array("images", images, ("n", "h", "w", "c"))
+    return jnp.abs(jnp.fft.rfft2(images, axes=(1, 2))).mean(0)
+
+
+def _sigmoid(low: Number, high: Number, params: Image) -> Image:
+    return jax.nn.sigmoid(params) * (high - low) + low
+
+
+def _logit(low: Number, high: Number, image: Image) -> Image:
+    share = (image - low) / (high - low)
+    return jax.scipy.special.logit(jnp.clip(share, _SIGMOID_MARGIN, 1 - _SIGMOID_MARGIN))
+
+
+def _amplitudes(height: int, width: int, decay: Number) -> Float[Array, "h w2 1"]:
+    vertical, horizontal = np.fft.fftfreq(height), np.fft.rfftfreq(width)
+    frequency = np.hypot(vertical[:, None], horizontal[None, :])
+    # The mean, of frequency 0, is treated as the longest wave that fits.
+    nearest = np.maximum(frequency, 1 / max(height, width))[:, :, None]
+    return 1 / jnp.asarray(nearest, float) ** decay
+
+
+@dataclasses.dataclass(frozen=True)
+class _ToPixels:
+    """Fourier coefficients to pixels. The sides are part of the function, and so are not traced."""
+
+    height: int
+    width: int
+
+    def __call__(self, scale: Float[Array, "h w2 1"], params: Coefficients) -> Image:
+        spectrum = scale * jax.lax.complex(params[0], params[1])
+        return jnp.fft.irfft2(spectrum, (self.height, self.width), axes=(0, 1))
+
+
+def _to_coefficients(scale: Float[Array, "h w2 1"], image: Image) -> Coefficients:
+    spectrum = jnp.fft.rfft2(image, axes=(0, 1)) / scale
+    return jnp.stack([spectrum.real, spectrum.imag])
+
+
+@dataclasses.dataclass(frozen=True)
+class _FromPhases:
+    """Phases to pixels. The sides are part of the function, and so are not traced."""
+
+    height: int
+    width: int
+
+    def __call__(self, magnitude: Magnitude, phase: Phase) -> Image:
+        spectrum = jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))
+        return jnp.fft.irfft2(spectrum, (self.height, self.width), axes=(0, 1))
+
+
+def _to_phases(image: Image) -> Phase:
+    return jnp.angle(jnp.fft.rfft2(image, axes=(0, 1)))
+
+
+def _square_roots(covariance: Matrix) -> tuple[Float[Array, "c c"], Float[Array, "c c"]]:
+    if not is_concrete(covariance):
+        values, vectors = jnp.linalg.eigh(covariance)
+        scaled = (vectors * jnp.sqrt(values)[None], vectors / jnp.sqrt(values)[None])
+        return scaled[0] @ vectors.T, scaled[1] @ vectors.T
+    known = np.asarray(covariance, np.float64)
+    values, vectors = np.linalg.eigh(known)
+    if not np.allclose(known, known.T):
+        raise ValueError(f"expected covariance to be symmetric, got {known.tolist()}")
+    if values[0] <= 0:
+        raise ValueError(
+            "expected covariance to be positive definite, got eigenvalues "
+            f"{', '.join(f'{value:.3g}' for value in values)}"
+        )
+    root, inverse_root = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
+    return jnp.asarray(root, float), jnp.asarray(inverse_root, float)
+
+
+def _recolored(root: Matrix, mean: Color, params: Image) -> Image:
+    return _mixed(root, params) + jnp.broadcast_to(mean, params.shape)
+
+
+def _decolored(inverse_root: Matrix, mean: Color, image: Image) -> Image:
+    return _mixed(inverse_root, image - jnp.broadcast_to(mean, image.shape))
+
+
+def _mixed(matrix: Matrix, image: Image) -> Image:
+    if matrix.shape[0] != image.shape[-1]:
+        raise ValueError(
+            f"expected an image of {matrix.shape[0]} channels, got one of {image.shape[-1]}"
+        )
+    return jnp.matmul(image, matrix, precision=jax.lax.Precision.HIGHEST)
+
+
+def _in_turn(functions: tuple[Callable, ...], params: Params) -> Params:
+    for function in functions:
+        params = function(params)
     return params
