@@ -6,6 +6,7 @@ from .ascend import ascend as ascend
 from .ascend import ascent_step as ascent_step
 from .ascend import initial_state as initial_state
 from .augmentations import jitter as jitter
+from .blur import gaussian_blur as gaussian_blur
 from .canvases import Canvas as Canvas
 from .canvases import ColorStatistics as ColorStatistics
 from .canvases import chain_canvases as chain_canvases
@@ -23,5 +24,11 @@ from .initial import smooth as smooth
 from .initial import uniform as uniform
 from .initial import zeros as zeros
 from .priors import l2 as l2
+from .transforms import StepCount as StepCount
+from .transforms import blur_every as blur_every
+from .transforms import clip_small_contributions as clip_small_contributions
+from .transforms import clip_small_norms as clip_small_norms
+from .transforms import decay_to as decay_to
+from .transforms import keep_in_ball as keep_in_ball
 from .transforms import keep_in_range as keep_in_range
 from .transforms import normalize_by_l2 as normalize_by_l2

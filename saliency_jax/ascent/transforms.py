@@ -1,15 +1,32 @@
 """Optax transformations that gradient ascent on images needs beside optax's own.
 
 Each is a link for `optax.chain`, which sees descent directions: ascent hands the optimizer the
-gradient of minus its objective.
+gradient of minus its objective. Links that change the image, and not the direction of the step, go
+after the learning rate.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Integer
 
-from .._types import Number, Params
-from .._validation import check_at_least
+from .._types import Color, Count, Image, Number, Params
+from .._validation import check_at_least, check_color, is_concrete
+from ..attacks import Ball
+from .blur import gaussian_blur
+
+
+class StepCount(NamedTuple):
+    """The state of a link that does something every so many steps.
+
+    Attributes:
+      step: the number of steps made so far.
+    """
+
+    step: Integer[Array, ""]
 
 
 def normalize_by_l2() -> optax.GradientTransformation:
@@ -81,9 +98,274 @@ def keep_in_range(low: Number, high: Number) -> optax.GradientTransformation:
     """
     check_at_least("high", high, low)
 
-    def projected(updates: Params, params: Params | None = None) -> Params:
-        if params is None:
-            raise ValueError("expected params with the updates, got None")
-        return jax.tree.map(lambda x, u: jnp.clip(x + u, low, high) - x, params, updates)
+    return _after_the_step(lambda moved: jnp.clip(moved, low, high))
 
-    return optax.stateless(projected)
+
+def keep_in_ball(ball: Ball, center: Image, radius: Number) -> optax.GradientTransformation:
+    """Shortens each update so that the image stays in a ball: the last link of a chain.
+
+    u' = c + P(x + u - c) - x, P being the projection onto the ball of the radius about 0
+
+    Args:
+      ball: `attacks.L2` or `attacks.LINF`.
+      center: c, an image of the parameters' shape (h, w, c).
+      radius: the largest norm of x - c, in the image's units, at least 0.
+
+    Returns:
+      An `optax.GradientTransformation` without state, over one image. After the update, the
+      parameters are in the ball, to a rounding error; where they were already, u' = u but for it.
+
+    Raises:
+      ValueError: the radius is known and negative; when the transformation is used, it was not
+        given the parameters, or the centre has another shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from saliency_jax import attacks
+      >>> from saliency_jax.ascent import keep_in_ball
+      >>> center = jnp.zeros((1, 2, 1))
+      >>> optimizer = optax.chain(optax.sgd(1.0), keep_in_ball(attacks.L2, center, 5.0))
+      >>> updates, _ = optimizer.update(
+      ...     jnp.array([[[-6.0], [8.0]]]), optimizer.init(center), center
+      ... )
+      >>> print(optax.apply_updates(center, updates).squeeze())
+      [ 3. -4.]
+
+    Reference:
+      Santurkar, Tsipras, Tran, Ilyas, Engstrom, Madry, Image Synthesis with a Single (Robust)
+      Classifier, 2019, arXiv:1906.09453, on gradient ascent inside a ball.
+    """
+    check_at_least("radius", radius, 0)
+
+    def projected(moved: Image) -> Image:
+        if moved.shape != center.shape:
+            raise ValueError(
+                f"expected params of the centre's shape {center.shape}, got {moved.shape}"
+            )
+        return center + ball.project(moved - center, radius)
+
+    return _after_the_step(projected)
+
+
+def decay_to(rate: Number, center: Color | Image = 0.0) -> optax.GradientTransformation:
+    """Moves the image towards a centre after each step: the L2 decay of Yosinski et al.
+
+    x + u' = c + (1 - rate) (x + u - c)
+
+    Unlike the gradient of an `l2` prior, it is neither scaled nor smoothed by the optimizer.
+
+    Args:
+      rate: the share of the distance that is lost at each step, from 0, nothing, to 1, all.
+      center: c, one value, one for each channel (c,), or an image (h, w, c): 0 for zero-centred
+        images, the mean colour of the training images for those in [0, 1].
+
+    Returns:
+      An `optax.GradientTransformation` without state, over one image.
+
+    Raises:
+      ValueError: the rate is known and not in [0, 1]; when the transformation is used, it was not
+        given the parameters, or the centre does not fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from saliency_jax.ascent import decay_to
+      >>> optimizer = optax.chain(optax.sgd(1.0), decay_to(0.25))
+      >>> x = jnp.ones((1, 1, 1))
+      >>> updates, _ = optimizer.update(-x, optimizer.init(x), x)
+      >>> print(optax.apply_updates(x, updates).squeeze())
+      1.5
+
+    Reference:
+      Yosinski, Clune, Nguyen, Fuchs, Lipson, Understanding Neural Networks Through Deep
+      Visualization, 2015, arXiv:1506.06579, section 3.
+    """
+    _check_share("rate", rate)
+
+    def decayed(moved: Image) -> Image:
+        target = _centered_at(center, moved)
+        return target + (1 - rate) * (moved - target)
+
+    return _after_the_step(decayed)
+
+
+def blur_every(steps: Count, std: Number) -> optax.GradientTransformation:
+    """Blurs the image after every so many steps, against high frequencies.
+
+    x + u' = B(x + u) at steps n, 2 n, 3 n, ... and x + u at others, B being `gaussian_blur`
+
+    Args:
+      steps: n, at least 1. A traced one is welcome.
+      std: the standard deviation of the blur in pixels, at least 0.
+
+    Returns:
+      An `optax.GradientTransformation` over one image, whose state is a `StepCount`.
+
+    Raises:
+      ValueError: the number of steps or std are known and too small; when the transformation is
+        used, it was not given the parameters.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from saliency_jax.ascent import blur_every
+      >>> optimizer = blur_every(2, std=0.5)
+      >>> x = jnp.zeros((1, 5, 1)).at[0, 2].set(1.0)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(2):
+      ...     updates, state = optimizer.update(jnp.zeros_like(x), state, x)
+      ...     print((100 * optax.apply_updates(x, updates)).ravel().astype(int))
+      [  0   0 100   0   0]
+      [ 0 10 78 10  0]
+
+    Reference:
+      Yosinski, Clune, Nguyen, Fuchs, Lipson, Understanding Neural Networks Through Deep
+      Visualization, 2015, arXiv:1506.06579, section 3.
+    """
+    check_at_least("steps", steps, 1)
+    check_at_least("std", std, 0)
+
+    def init(params: Params) -> StepCount:
+        return StepCount(jnp.zeros((), jnp.int32))
+
+    def update(updates: Image, state: StepCount, params: Image | None = None):
+        step = state.step + 1
+        moved = _moved(params, updates)
+        blurred = jnp.where(step % steps == 0, gaussian_blur(moved, std), moved)
+        return optax.tree.sub(blurred, params), StepCount(step)
+
+    return optax.GradientTransformation(init, update)
+
+
+def clip_small_norms(fraction: Number, center: Color | Image = 0.0) -> optax.GradientTransformation:
+    """Moves the pixels that differ least from a centre onto it, after each step.
+
+    x + u' = c where |x + u - c|_2 over the channels is below its quantile, x + u at the others
+
+    What the score hardly uses vanishes, and the main object is left.
+
+    Args:
+      fraction: the share of the pixels to clip, from 0, none, to below 1. A traced one is welcome.
+      center: c, one value, one for each channel (c,), or an image (h, w, c): 0 for zero-centred
+        images, the mean colour of the training images for those in [0, 1].
+
+    Returns:
+      An `optax.GradientTransformation` without state, over one image.
+
+    Raises:
+      ValueError: the fraction is known and not in [0, 1]; when the transformation is used, it was
+        not given the parameters, or the centre does not fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from saliency_jax.ascent import clip_small_norms
+      >>> optimizer = optax.chain(optax.sgd(1.0), clip_small_norms(0.5))
+      >>> x = jnp.array([[[1.0], [-2.0], [3.0], [-4.0]]])
+      >>> updates, _ = optimizer.update(jnp.zeros_like(x), optimizer.init(x), x)
+      >>> print(optax.apply_updates(x, updates).ravel())
+      [ 0.  0.  3. -4.]
+
+    Reference:
+      Yosinski, Clune, Nguyen, Fuchs, Lipson, Understanding Neural Networks Through Deep
+      Visualization, 2015, arXiv:1506.06579, section 3.
+    """
+    _check_share("fraction", fraction)
+
+    def clipped(moved: Image) -> Image:
+        target = _centered_at(center, moved)
+        norms = jnp.linalg.norm(moved - target, axis=-1)
+        return _replaced_below_quantile(norms, fraction, moved, target)
+
+    return _after_the_step(clipped)
+
+
+def clip_small_contributions(
+    fraction: Number, center: Color | Image = 0.0
+) -> optax.GradientTransformationExtraArgs:
+    """Moves the pixels that add least to the objective onto a centre, after each step.
+
+    x + u' = c where |sum over channels of (x + u - c) g| is below its quantile, x + u at the others
+
+    g is the gradient of the objective before the step: to first order, the sum is what moving the
+    pixel to the centre would cost.
+
+    Args:
+      fraction: the share of the pixels to clip, from 0, none, to below 1. A traced one is welcome.
+      center: c, one value, one for each channel (c,), or an image (h, w, c): 0 for zero-centred
+        images, the mean colour of the training images for those in [0, 1].
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` without state, over one image. It is handed the
+      gradient by the keyword `grad`, as `ascent_step` does, since the links before it have changed
+      theirs.
+
+    Raises:
+      ValueError: the fraction is known and not in [0, 1]; when the transformation is used, it was
+        not given the parameters, or the centre does not fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from saliency_jax.ascent import clip_small_contributions
+      >>> optimizer = clip_small_contributions(0.5)
+      >>> x, gradient = jnp.array([[[1.0], [2.0], [3.0]]]), jnp.array([[[-9.0], [1.0], [-1.0]]])
+      >>> updates, _ = optimizer.update(0.0 * x, optimizer.init(x), x, grad=gradient)
+      >>> print(optax.apply_updates(x, updates).ravel())
+      [1. 0. 3.]
+
+    Reference:
+      Yosinski, Clune, Nguyen, Fuchs, Lipson, Understanding Neural Networks Through Deep
+      Visualization, 2015, arXiv:1506.06579, section 3.
+    """
+    _check_share("fraction", fraction)
+
+    def update(
+        updates: Image,
+        state: optax.EmptyState,
+        params: Image | None = None,
+        *,
+        grad: Image,
+        **_: object,
+    ):
+        moved = _moved(params, updates)
+        target = _centered_at(center, moved)
+        contributions = jnp.abs(jnp.sum((moved - target) * grad, axis=-1))
+        clipped = _replaced_below_quantile(contributions, fraction, moved, target)
+        return optax.tree.sub(clipped, params), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def _after_the_step(change: Callable[[Array], Array]) -> optax.GradientTransformation:
+    """The link that lets the update end at `change` of where it would have ended."""
+
+    def changed(updates: Params, params: Params | None = None) -> Params:
+        return jax.tree.map(lambda x, moved: change(moved) - x, params, _moved(params, updates))
+
+    return optax.stateless(changed)
+
+
+def _moved(params: Params | None, updates: Params) -> Params:
+    if params is None:
+        raise ValueError("expected params with the updates, got None")
+    return jax.tree.map(jnp.add, params, updates)
+
+
+def _centered_at(center: Color | Image, image: Image) -> Image:
+    check_color("center", center, image.shape, or_image=True)
+    return jnp.broadcast_to(center, image.shape)
+
+
+def _check_share(name: str, share: Number) -> None:
+    check_at_least(name, share, 0)
+    if is_concrete(share) and share > 1:
+        raise ValueError(f"expected {name} to be at most 1, got {share}")
+
+
+def _replaced_below_quantile(
+    sizes: Float[Array, "h w"], fraction: Number, image: Image, replacement: Image
+) -> Image:
+    small = sizes < jnp.quantile(sizes, fraction)
+    return jnp.where(small[:, :, None], replacement, image)
