@@ -45,6 +45,11 @@ def test_a_model_comes_back_to_the_bit(model, folder):
     assert_array_equal(loaded(jnp.ones((16, 24, 3))), model(jnp.ones((16, 24, 3))))
 
 
+def test_a_relative_path_is_read(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert models.load("model").num_classes == 2
+
+
 def test_half_precision_rounds_parameters_only(model, tmp_path):
     models.save(model, tmp_path / "half", dtype=np.float16)
     loaded = models.load(tmp_path / "half")

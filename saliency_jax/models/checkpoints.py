@@ -144,7 +144,8 @@ def _read(folder: Path, template):
     )
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(folder, template)
+            # Orbax reads absolute paths only.
+            return checkpointer.restore(folder.resolve(), template)
     except Exception as error:
         raise ValueError(
             f"expected {folder} to hold the weights that its {_CONFIG} describes, got "
