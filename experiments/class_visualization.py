@@ -5,11 +5,11 @@
     --optimizer adam --steps 256
 
 Class model visualization (Simonyan et al. 2013, arXiv:1312.6034): gradient ascent on the image for
-the class score. Without arguments: ten classes under the bundled standard and robust ResNet, which
-takes about a minute on two processor cores, then the saliency maps of two photographs. The robust
-model's pictures can be named by anyone, and at least nine of ten by the standard model too; the
-standard model's pictures are noise, which the robust model takes for their class in one or two of
-ten: a picture that only its own network recognizes is noise.
+the class score. Without arguments: ten classes under the bundled standard and robust ResNet, then
+the saliency maps of two photographs, which takes about a minute on two processor cores. Expected:
+anyone can name the robust model's pictures, and the standard model names at least nine of the ten;
+the standard model's pictures look like noise, and the robust one names few of them. A picture that
+only its own network recognizes is noise.
 
 The run's folder then holds `class_visualization.png`, `saliency.png`, arrays (`.npz`),
 `config.json` and `index.html`, which shows it all.

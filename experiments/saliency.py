@@ -242,7 +242,7 @@ def save(
     ]
     rows = [
         (
-            photograph.title,
+            ", ".join(filter(None, (photograph.title, photograph.note))),
             model.name,
             model.class_names[explanation.labels[index]],
             ", ".join(
