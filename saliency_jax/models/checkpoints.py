@@ -116,6 +116,8 @@ def save(model: ResNet, folder: str | Path, *, dtype: Any = np.float32) -> None:
         (partial / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / _WEIGHTS, stored)
+        # Orbax's own mark of completion names the temporary folder; the rename below is ours.
+        (partial / _WEIGHTS / "commit_success.txt").unlink(missing_ok=True)
         partial.chmod(0o755)
         partial.rename(folder)
     except BaseException:
