@@ -12,6 +12,24 @@ from . import attribution as attribution
 from . import ascent as ascent
 from .attribution.gradient import saliency as saliency
 from .attribution.gradient import input_gradient as input_gradient
+from .attribution.gradient import input_x_gradient as input_x_gradient
+from .attribution.smoothgrad import smoothgrad as smoothgrad
+from .attribution.smoothgrad import smoothgrad_squared as smoothgrad_squared
+from .attribution.smoothgrad import vargrad as vargrad
+from .attribution.integrated_gradients import integrated_gradients as integrated_gradients
+from .attribution.integrated_gradients import completeness_gap as completeness_gap
+from .attribution.expected_gradients import expected_gradients as expected_gradients
+from .attribution.blur_integrated_gradients import (
+    blur_integrated_gradients as blur_integrated_gradients,
+)
+from .attribution.guided_integrated_gradients import (
+    guided_integrated_gradients as guided_integrated_gradients,
+)
+from .attribution.grad_cam import grad_cam as grad_cam
+from .attribution.grad_cam import grad_cam_plus_plus as grad_cam_plus_plus
+from .attribution.grad_cam import layer_cam as layer_cam
+from .attribution.occlusion import occlusion as occlusion
+from .attribution.occlusion import feature_ablation as feature_ablation
 from .ascent.ascend import ascend as ascend
 from .ascent.ascend import initial_state as initial_state
 from .ascent.ascend import ascent_step as ascent_step

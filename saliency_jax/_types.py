@@ -24,6 +24,8 @@ Params = PyTree[Float[Array, "..."]]
 
 Model = Callable[[Image], Logits]
 Score = Callable[[Image], Scalar]
+Method = Callable[[Score, Image], Float[Array, "..."]]
+Baseline = Image | Callable[[Image], Image]
 Decode = Callable[[Params], Image]
 Augment = Callable[[Image, Key], Image]
 Prior = Callable[[Image], Scalar]

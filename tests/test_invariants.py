@@ -1,5 +1,6 @@
 """Every method crossed with every invariant: a new method is one more line of METHODS."""
 
+import functools
 import itertools
 
 import jax
@@ -24,31 +25,90 @@ def ascended(score, image):
     ).image
 
 
+def expected_gradients(score, image, **options):
+    baselines = jnp.stack([0.1 * image, 0.7 - image])
+    return attribution.expected_gradients(score, image, baselines=baselines, **options)
+
+
+def centred(image):
+    return image - 0.5
+
+
+def checkerboard(score, image, **options):
+    row, column = jnp.mgrid[: image.shape[0], : image.shape[1]]
+    segments = (row + column) % 4
+    return attribution.feature_ablation(
+        score, image, segments=segments, num_segments=4, baseline=centred, **options
+    )
+
+
+# Seven samples are three chunks, the last of which is not full.
+KEYED = {"key": jax.random.key(0), "num_samples": 7, "batch_size": 3}
+PATH = {"steps": 4, "batch_size": 3}
 METHODS = {
     "input_gradient": attribution.input_gradient,
     "saliency": attribution.saliency,
+    "input_x_gradient": attribution.input_x_gradient,
+    "smoothgrad": functools.partial(attribution.smoothgrad, **KEYED),
+    "smoothgrad_squared": functools.partial(attribution.smoothgrad_squared, **KEYED),
+    "vargrad": functools.partial(attribution.vargrad, **KEYED),
+    "integrated_gradients": functools.partial(attribution.integrated_gradients, **PATH),
+    "expected_gradients": functools.partial(expected_gradients, **KEYED),
+    "blur_integrated_gradients": functools.partial(
+        attribution.blur_integrated_gradients, max_sigma=3.0, **PATH
+    ),
+    "guided_integrated_gradients": functools.partial(
+        attribution.guided_integrated_gradients, steps=5, max_dist=0.1
+    ),
+    # The image less its mean is the feature map and the model the head, so that any model will do.
+    "grad_cam": functools.partial(attribution.grad_cam, features=centred),
+    "grad_cam_plus_plus": functools.partial(attribution.grad_cam_plus_plus, features=centred),
+    "layer_cam": functools.partial(attribution.layer_cam, features=centred),
+    "occlusion": functools.partial(
+        attribution.occlusion, window=(3, 2), stride=(2, 2), batch_size=4
+    ),
+    "feature_ablation": functools.partial(checkerboard, batch_size=3),
     "ascend": ascended,
+}
+CHUNKED = {
+    name: method
+    for name, method in METHODS.items()
+    if "batch_size" in getattr(method, "keywords", {})
 }
 SHAPES = [(6, 5, 3), (4, 7, 1)]
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
 
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-each_model = pytest.mark.parametrize("make_model", MODELS.values(), ids=MODELS)
-two_models = pytest.mark.parametrize(
-    "make_model", [small_models.plain_convnet, small_models.nnx_convnet]
+# What kind a model is matters to what evaluates it: the gradient and the value, alone or in a loop.
+OF_EVERY_MODEL = ("input_gradient", "feature_ablation")
+OF_MODULES = (*OF_EVERY_MODEL, "ascend")
+each_method_and_model = pytest.mark.parametrize(
+    ("method", "make_model"),
+    [
+        pytest.param(method, make_model, id=f"{name}-{kind}")
+        for name, method in METHODS.items()
+        for kind, make_model in MODELS.items()
+        if name in OF_EVERY_MODEL
+        or (name in OF_MODULES and make_model is small_models.nnx_convnet)
+        or make_model is small_models.plain_convnet
+    ],
 )
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
-@each_method
-@two_models
+@functools.cache
+def compiled(method):
+    """One program for all tests of a method, as its label and its weights are arguments."""
+    return jax.jit(lambda score, image: method(score, image))
+
+
+@each_method_and_model
 def test_jit_changes_nothing(method, make_model):
     score, image = scores.logit(make_model(), 1), small_models.image()
-    assert_allclose(jax.jit(method)(score, image), method(score, image), **TOLERANCE)
+    assert_allclose(compiled(method)(score, image), method(score, image), **TOLERANCE)
 
 
-@each_method
-@two_models
+@each_method_and_model
 def test_vmap_over_labels_and_images_is_a_loop(method, make_model):
     model, labels = make_model(), np.array([3, 0])
     images = jnp.stack([small_models.image(seed=seed) for seed in range(2)])
@@ -56,18 +116,17 @@ def test_vmap_over_labels_and_images_is_a_loop(method, make_model):
     def of_label(label, image):
         return method(scores.logit(model, label), image)
 
-    one = jax.jit(of_label)
-    looped = [[one(label, image) for image in images] for label in labels]
+    one = compiled(method)
+    looped = [[one(scores.logit(model, label), image) for image in images] for label in labels]
     over_images = jax.vmap(of_label, in_axes=(None, 0))
     mapped = jax.jit(jax.vmap(over_images, in_axes=(0, None)))(labels, images)
     assert_allclose(mapped, jnp.array(looped), **TOLERANCE)
 
 
-@each_method
-@each_model
+@each_method_and_model
 def test_another_label_image_or_weights_do_not_compile_again(method, make_model, compilations):
     # A function of its own: JAX keeps one cache for every `jit` of the same function.
-    model, compiled = make_model(), jax.jit(lambda score, image: method(score, image))
+    model, program = make_model(), jax.jit(lambda score, image: method(score, image))
     other_weights = jax.tree.map(lambda leaf: leaf if callable(leaf) else 2 * leaf, model)
     image, other_image = small_models.image(seed=0), small_models.image(seed=1)
     arguments = [
@@ -79,7 +138,7 @@ def test_another_label_image_or_weights_do_not_compile_again(method, make_model,
     results = []
     for score, image in arguments:
         with compilations.counted():
-            results.append(compiled(score, image))
+            results.append(program(score, image))
         assert compilations.count == (len(results) == 1)
     for first, second in itertools.pairwise(results):
         assert not jnp.array_equal(first, second)
@@ -88,8 +147,7 @@ def test_another_label_image_or_weights_do_not_compile_again(method, make_model,
 @each_method
 def test_equal_calls_give_equal_bits(method):
     score, image = scores.logit(small_models.plain_convnet(), 2), small_models.image()
-    compiled = jax.jit(method)
-    assert_array_equal(compiled(score, image), compiled(score, image))
+    assert_array_equal(compiled(method)(score, image), compiled(method)(score, image))
 
 
 @each_method
@@ -105,9 +163,8 @@ def test_weights_are_arguments_of_the_program_and_no_constants(method):
 @each_method
 def test_traced_label_out_of_range_is_nan_everywhere(method):
     model, image = small_models.plain_convnet(), small_models.image()
-    of_label = jax.jit(lambda label: method(scores.logit(model, label), image))
     for label in (-1, small_models.NUM_CLASSES):
-        assert jnp.isnan(of_label(label)).all()
+        assert jnp.isnan(compiled(method)(scores.logit(model, label), image)).all()
 
 
 @each_method
@@ -122,4 +179,20 @@ def test_the_image_keeps_its_sides_and_its_dtype(method, shape):
 @each_method
 def test_a_dead_score_gives_a_finite_answer(method):
     score = Partial(lambda image: jnp.maximum(image.sum() - 1e6, 0.0))
-    assert jnp.isfinite(method(score, small_models.image())).all()
+    assert jnp.isfinite(compiled(method)(score, small_models.image())).all()
+
+
+@pytest.mark.parametrize("method", CHUNKED.values(), ids=CHUNKED)
+def test_chunks_change_nothing_but_rounding(method):
+    score, image = scores.logit(small_models.plain_convnet(), 1), small_models.image()
+    whole = functools.partial(method, batch_size=1000)
+    assert_allclose(compiled(method)(score, image), jax.jit(whole)(score, image), **TOLERANCE)
+
+
+@each_method
+@pytest.mark.usefixtures("entry_checks")
+def test_a_batch_is_refused(method):
+    if method is ascended:
+        pytest.skip("gradient ascent takes any parameters that its canvas decodes")
+    with pytest.raises(ValueError, match=r"to be one image .* batch of shape \(2, 4, 4, 3\)"):
+        method(jnp.sum, jnp.zeros((2, 4, 4, 3)))

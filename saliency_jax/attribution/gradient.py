@@ -38,6 +38,38 @@ def input_gradient(score: Score, image: Image) -> Attribution:
     return jax.grad(score)(image)
 
 
+def input_x_gradient(score: Score, image: Image) -> Attribution:
+    """The image times the gradient: each pixel's share of the score, were the score linear.
+
+    A = I dS/dI
+
+    Args:
+      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
+      image: (h, w, c), in the range that the score's model takes, usually [0, 1]. The attribution
+        depends on where that range has its zero.
+
+    Returns:
+      The attribution (h, w, c): signed, in units of the score.
+
+    Raises:
+      TypeError: the image does not hold floats, or the score is not one floating-point number.
+      ValueError: the image is not of shape (h, w, c), or it is known and not finite.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import attribution
+      >>> def score(image):
+      ...     return (image**2).sum()
+      >>> print(attribution.input_x_gradient(score, jnp.array([[[1.0], [3.0]]])).squeeze())
+      [ 2. 18.]
+
+    Reference:
+      Shrikumar, Greenside, Shcherbina, Kundaje, Not Just a Black Box: Learning Important Features
+      Through Propagating Activation Differences, 2016, arXiv:1605.01713.
+    """
+    return image * input_gradient(score, image)
+
+
 def saliency(score: Score, image: Image) -> SaliencyMap:
     """The image-specific class saliency map: which pixels the score is most sensitive to.
 

@@ -1,0 +1,220 @@
+"""Integrated gradients: the gradient averaged on the straight path from a baseline to the image."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from .._types import Attribution, Baseline, Count, Image, Scalar, Score
+from .._validation import check_count, check_image
+from ._chunks import sum_chunked
+from .baselines import as_baseline, zeros
+from .gradient import input_gradient
+
+# Each doubles the number of correct digits: the asymptotic roots have at least two.
+_NEWTON_STEPS = 5
+
+Rule = Callable[[int], tuple[np.ndarray, np.ndarray]]
+
+
+def midpoint(steps: Count) -> tuple[np.ndarray, np.ndarray]:
+    """The midpoint rule on [0, 1]: equal intervals, each represented by its centre.
+
+    a_j = (j + 1/2) / n, w_j = 1 / n, j = 0 .. n - 1
+
+    Args:
+      steps: the number of nodes n, at least 1.
+
+    Returns:
+      The nodes (n,) in (0, 1) and their weights (n,), which add up to 1. The error falls as
+      1 / n^2.
+
+    Raises:
+      TypeError, ValueError: steps is not an integer of at least 1.
+
+    Example:
+      >>> from saliency_jax.attribution import midpoint
+      >>> print(*midpoint(2))
+      [0.25 0.75] [0.5 0.5]
+
+    Reference:
+      Davis, Rabinowitz, Methods of Numerical Integration, 1984, section 2.1 (not on arXiv).
+    """
+    check_count("steps", steps, 1)
+    return (np.arange(int(steps)) + 0.5) / steps, np.full(steps, 1 / steps)
+
+
+def trapezoid(steps: Count) -> tuple[np.ndarray, np.ndarray]:
+    """The trapezoid rule on [0, 1]: both ends are nodes and have half the weight.
+
+    a_j = j / (n - 1), w_j = 1 / (n - 1), but half that for j = 0 and j = n - 1
+
+    Its weights add up to 1: a linear score is integrated exactly. (Where n intervals' weights are
+    given to n nodes they add up to (n - 1) / n, and every attribution is too small.)
+
+    Args:
+      steps: the number of nodes n, at least 2.
+
+    Returns:
+      The nodes (n,) in [0, 1] and their weights (n,), which add up to 1. The error falls as
+      1 / n^2.
+
+    Raises:
+      TypeError, ValueError: steps is not an integer of at least 2.
+
+    Example:
+      >>> from saliency_jax.attribution import trapezoid
+      >>> print(*trapezoid(3))
+      [0.  0.5 1. ] [0.25 0.5  0.25]
+
+    Reference:
+      Davis, Rabinowitz, Methods of Numerical Integration, 1984, section 2.1 (not on arXiv).
+    """
+    check_count("steps", steps, 2)
+    weights = np.full(steps, 1 / (steps - 1))
+    weights[[0, -1]] /= 2
+    return np.linspace(0, 1, steps), weights
+
+
+def gauss_legendre(steps: Count) -> tuple[np.ndarray, np.ndarray]:
+    """The Gauss-Legendre rule on [0, 1], exact for polynomials up to degree 2 n - 1.
+
+    a_j = (x_j + 1) / 2, w_j = 1 / ((1 - x_j^2) P_n'(x_j)^2), where x_j are the roots of the
+    Legendre polynomial P_n
+
+    Args:
+      steps: the number of nodes n, at least 1.
+
+    Returns:
+      The nodes (n,) in (0, 1) and their weights (n,), which add up to 1.
+
+    Raises:
+      TypeError, ValueError: steps is not an integer of at least 1.
+
+    Example:
+      >>> from saliency_jax.attribution import gauss_legendre
+      >>> nodes, weights = gauss_legendre(2)
+      >>> print(nodes.round(3), weights)
+      [0.211 0.789] [0.5 0.5]
+
+    Reference:
+      Davis, Rabinowitz, Methods of Numerical Integration, 1984, section 2.7 (not on arXiv).
+    """
+    check_count("steps", steps, 1)
+    # Newton's method from the asymptotic roots takes n^2 operations; the eigenvalue problem of
+    # `numpy.polynomial.legendre.leggauss` takes n^3, which is minutes for thousands of steps.
+    count = int(steps)
+    roots = -np.cos(np.pi * (np.arange(count) + 0.75) / (count + 0.5))
+    for _ in range(_NEWTON_STEPS):
+        value, slope = _legendre(count, roots)
+        roots -= value / slope
+    _, slope = _legendre(count, roots)
+    return (roots + 1) / 2, 1 / ((1 - roots**2) * slope**2)
+
+
+def _legendre(degree: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """P_n and its derivative, by the recurrence k P_k = (2 k - 1) x P_{k-1} - (k - 1) P_{k-2}."""
+    before, value = np.zeros_like(x), np.ones_like(x)
+    for k in range(1, degree + 1):
+        before, value = value, ((2 * k - 1) * x * value - (k - 1) * before) / k
+    return value, degree * (x * value - before) / (x**2 - 1)
+
+
+def integrated_gradients(
+    score: Score,
+    image: Image,
+    *,
+    baseline: Baseline = zeros,
+    steps: Count = 64,
+    rule: Rule = gauss_legendre,
+    batch_size: Count = 16,
+) -> Attribution:
+    """Integrated gradients: the score's change from the baseline to the image, shared out.
+
+    A = (I - B) int_0^1 dS/dI (B + a (I - B)) da
+      ~ (I - B) sum_j w_j dS/dI (B + a_j (I - B))
+
+    The attributions add up to S(I) - S(B), up to the error of the quadrature, which
+    `completeness_gap` measures.
+
+    Args:
+      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
+      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
+      baseline: an array (h, w, c) in the image's range, or a function of the image: see
+        `attribution.baselines`. Zero is black for images in [0, 1].
+      steps: the number of gradients n, at least 1.
+      rule: the quadrature: n -> nodes (n,) in [0, 1] and weights (n,). `gauss_legendre`, `midpoint`
+        or `trapezoid`.
+      batch_size: how many gradients are evaluated at once, at least 1: memory does not grow with
+        steps, and the result changes by rounding alone.
+
+    Returns:
+      The attribution (h, w, c): signed, in units of the score. Of a linear score it is gradient
+      times (image - baseline).
+
+    Raises:
+      TypeError: the image or the baseline does not hold floats, or a count is no integer.
+      ValueError: the image is not of shape (h, w, c), the baseline is not of the image's shape, one
+        of them is known and not finite, or a count is below its minimum.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import attribution
+      >>> def score(image):
+      ...     return (image**2).sum()
+      >>> image = jnp.array([[[1.0], [3.0]]])
+      >>> print(attribution.integrated_gradients(score, image, steps=4).squeeze().round(4))
+      [1. 9.]
+
+    Reference:
+      Sundararajan, Taly, Yan, Axiomatic Attribution for Deep Networks, 2017, arXiv:1703.01365.
+    """
+    check_image(image)
+    check_count("steps", steps, 1)
+    start = as_baseline(baseline, image)
+    difference = image - start
+    nodes, weights = (jnp.asarray(values, image.dtype) for values in rule(int(steps)))
+
+    def weighted_gradient(sample):
+        node, weight = sample
+        return weight * input_gradient(score, start + node * difference)
+
+    return difference * sum_chunked(weighted_gradient, (nodes, weights), batch_size)
+
+
+def completeness_gap(
+    score: Score, image: Image, attribution: Attribution, *, baseline: Baseline = zeros
+) -> Scalar:
+    """By how much the attributions fail to add up to the score's change from the baseline.
+
+    gap = sum_ijc A_ijc - (S(I) - S(B))
+
+    Args:
+      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
+      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
+      attribution: (h, w, c), in units of the score.
+      baseline: an array (h, w, c) in the image's range, or a function of the image, the one that
+        the attribution is measured from.
+
+    Returns:
+      The gap, a signed scalar in units of the score: 0 where the attribution is complete.
+
+    Raises:
+      TypeError: the image or the baseline does not hold floats.
+      ValueError: the image is not of shape (h, w, c), the baseline is not of the image's shape, or
+        one of them is known and not finite.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import attribution
+      >>> image = jnp.array([[[1.0], [3.0]]])
+      >>> shares = attribution.input_x_gradient(jnp.sum, image)
+      >>> print(attribution.completeness_gap(jnp.sum, image, shares))
+      0.0
+
+    Reference:
+      Sundararajan, Taly, Yan, Axiomatic Attribution for Deep Networks, 2017, arXiv:1703.01365,
+      proposition 1.
+    """
+    check_image(image)
+    return attribution.sum() - (score(image) - score(as_baseline(baseline, image)))

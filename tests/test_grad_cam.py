@@ -1,0 +1,169 @@
+"""Class activation maps against a published case and loops over places and channels."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_models
+from jax.tree_util import Partial
+from numpy.testing import assert_allclose, assert_array_equal
+
+from saliency_jax import attribution, scores
+
+METHODS = [attribution.grad_cam, attribution.grad_cam_plus_plus, attribution.layer_cam]
+each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+
+
+def features(image):
+    """Two rectified maps of half the sides."""
+    height, width, _ = image.shape
+    cells = image.reshape(height // 2, 2, width // 2, 2, -1).mean((1, 3))
+    return jax.nn.relu(jnp.concatenate([cells, 0.6 - cells[..., :1]], axis=-1))
+
+
+def head(feature_map):
+    total = (feature_map**2).sum((0, 1))
+    return jnp.stack([total[0] - total[1], 3 * total[1] - 0.02 * total[0]])
+
+
+IMAGE = small_models.image((4, 6, 1))
+FEATURE_MAP = np.asarray(features(IMAGE), np.float64)
+
+
+def gradient(label):
+    """Of the head above, by hand."""
+    return 2 * FEATURE_MAP * np.array([[1, -1], [-0.02, 3]])[label]
+
+
+def grad_cam_by_loops(label):
+    rows, columns, channels = FEATURE_MAP.shape
+    weights = np.zeros(channels)
+    for i, j, k in np.ndindex(FEATURE_MAP.shape):
+        weights[k] += gradient(label)[i, j, k] / (rows * columns)
+    return rectified_sum(lambda i, j, k: weights[k])
+
+
+def grad_cam_plus_plus_by_loops(label):
+    weights = np.zeros(FEATURE_MAP.shape[-1])
+    for i, j, k in np.ndindex(FEATURE_MAP.shape):
+        g = gradient(label)[i, j, k]
+        if g != 0:
+            share = g**2 / (2 * g**2 + FEATURE_MAP[:, :, k].sum() * g**3)
+            weights[k] += share * max(g, 0)
+    return rectified_sum(lambda i, j, k: weights[k])
+
+
+def layer_cam_by_loops(label):
+    return rectified_sum(lambda i, j, k: max(gradient(label)[i, j, k], 0))
+
+
+def rectified_sum(weight):
+    cam = np.zeros(FEATURE_MAP.shape[:2])
+    for i, j, k in np.ndindex(FEATURE_MAP.shape):
+        cam[i, j] += weight(i, j, k) * FEATURE_MAP[i, j, k]
+    return np.maximum(cam, 0)
+
+
+LOOPS = [grad_cam_by_loops, grad_cam_plus_plus_by_loops, layer_cam_by_loops]
+
+
+@pytest.mark.parametrize(("method", "by_loops"), list(zip(METHODS, LOOPS, strict=True)))
+@pytest.mark.parametrize("label", [0, 1])
+def test_place_by_place(method, by_loops, label):
+    saliency_map = method(
+        scores.logit(head, label), IMAGE, features=features, upsample=attribution.nearest
+    )
+    expected = by_loops(label).repeat(2, axis=0).repeat(2, axis=1)
+    assert expected.max() > 0
+    assert_allclose(saliency_map, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_published_case():
+    # The feature map is the first ReLU of captum's convolutional network, the head what follows.
+    def of_convolution(image):
+        sums = sum(image[i : i + 2, j : j + 2] for i in range(3) for j in range(3))
+        return jax.nn.relu(jnp.concatenate([sums - 50, sums - 75], axis=-1))
+
+    def dense(feature_map):
+        row = jnp.array([1.0, 1, 1, 1, 1, -1, -1, -1])
+        return jax.nn.relu(jnp.tile(row, (4, 1)) @ feature_map.transpose(2, 0, 1).ravel())
+
+    image = small_models.CAPTUM_CONVNET_IMAGE
+    assert_array_equal(dense(of_convolution(image)), small_models.captum_convnet(image))
+    saliency_map = attribution.grad_cam(
+        scores.logit(dense, 0), image, features=of_convolution, upsample=attribution.nearest
+    )
+    assert_allclose(saliency_map[::2, ::2], [[0, 4], [28, 32.5]], atol=1e-4)
+
+
+def test_with_global_pooling_it_is_the_class_activation_map():
+    # Zhou's map is the feature maps weighted by the dense layer; Grad-CAM has it over i j.
+    model, image = small_models.nnx_convnet(), small_models.image((6, 5, 3))
+
+    def convolution(image):
+        return jax.nn.relu(model.norm(model.convolution(image)))
+
+    def pooled(feature_map):
+        return model.dense(feature_map.mean((0, 1)))
+
+    cam = convolution(image) @ model.dense.kernel[...][:, 2]
+    saliency_map = attribution.grad_cam(scores.logit(pooled, 2), image, features=convolution)
+    assert_allclose(saliency_map, np.maximum(cam, 0) / 30, rtol=1e-4, atol=1e-7)
+
+
+@each_method
+def test_methods_of_a_model_are_a_pair(method):
+    class Model(small_models.NnxConvnet):
+        def features(self, image):
+            return jax.nn.relu(self.norm(self.convolution(image)))
+
+        def head(self, feature_map):
+            return self.dense(feature_map.mean((0, 1)))
+
+    model = Model(3, small_models.nnx.Rngs(0))
+
+    @jax.jit
+    def of_label(model, label, image):
+        return method(scores.logit(model.head, label), image, features=model.features)
+
+    image = small_models.image()
+    maps = [
+        method(scores.logit(Partial(Model.head, model), label), image, features=model.features)
+        for label in range(4)
+    ]
+    assert np.max(maps) > 0
+    of_labels = jax.vmap(of_label, in_axes=(None, 0, None))
+    assert_allclose(of_labels(model, jnp.arange(4), image), maps, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("small", "large"), [((2, 3), (6, 7)), ((1, 1), (3, 2)), ((3, 4), (3, 4))])
+def test_upsampling_pixel_by_pixel(small, large):
+    cam = jax.random.normal(jax.random.key(1), small)
+    smooth, blocks = np.zeros(large), np.zeros(large)
+    for y, x in np.ndindex(large):
+        # The centre of pixel y lies at (y + 1/2) i / h in a map whose value i has its at i + 1/2.
+        v, u = (
+            min(max((place + 0.5) * few / many - 0.5, 0), few - 1)
+            for place, few, many in zip((y, x), small, large, strict=True)
+        )
+        for i, j in np.ndindex(small):
+            smooth[y, x] += max(0, 1 - abs(v - i)) * max(0, 1 - abs(u - j)) * float(cam[i, j])
+        i, j = (
+            math.floor((place + 0.5) * few / many)
+            for place, few, many in zip((y, x), small, large, strict=True)
+        )
+        blocks[y, x] = cam[i, j]
+    assert_allclose(attribution.bilinear(cam, large), smooth, rtol=1e-4, atol=1e-6)
+    assert_array_equal(attribution.nearest(cam, large), np.float32(blocks))
+
+
+@each_method
+@pytest.mark.usefixtures("entry_checks")
+def test_features_that_are_none(method):
+    score = scores.logit(head, 0)
+    with pytest.raises(TypeError, match=r"features to be callable .* got NoneType"):
+        method(score, IMAGE, features=None)
+    with pytest.raises(ValueError, match=r"what features makes .* shape \(i, j, k\), got \(4,\)"):
+        method(score, IMAGE, features=small_models.plain_convnet(1))
