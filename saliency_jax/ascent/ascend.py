@@ -89,10 +89,11 @@ def ascent_step(
     decode: Decode = pixels,
     augment: Augment | None = None,
     prior: Prior | None = None,
+    num_samples: int = 1,
 ) -> tuple[AscentState, Scalar]:
     """One step of gradient ascent, a pure function of its state.
 
-    x <- x + update(d/dx [S(augment(I, key)) - R(I)]) with I = decode(x), R the prior
+    x <- x + update(d/dx [mean_n S(augment(I, key_n)) - R(I)]) with I = decode(x), R the prior
 
     Args:
       score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
@@ -102,14 +103,16 @@ def ascent_step(
       decode: from the parameters to an image (h, w, c).
       augment: callable PyTree from an image and a key to an image, such as `jitter(4)`.
       prior: callable PyTree from an image to a penalty, such as `l2(1e-3)`.
+      num_samples: how many draws of the augmentation each step averages the score over, at least 1.
+        They are made at once, so memory grows with them.
 
     Returns:
       The next state, and the objective S(augment(I, key)) - R(I) at the state before it.
 
     Raises:
-      TypeError: the decoded image does not hold floats, or the score is not one floating-point
-        number.
-      ValueError: the decoded image is not of shape (h, w, c).
+      TypeError: num_samples is not an integer, the decoded image does not hold floats, or the score
+        is not one floating-point number.
+      ValueError: num_samples < 1, or the decoded image is not of shape (h, w, c).
 
     Example:
       >>> import jax
@@ -127,12 +130,19 @@ def ascent_step(
     Reference:
       Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034.
     """
+    check_count("num_samples", num_samples, 1)
     key, augment_key = jax.random.split(state.key)
 
     def energy(params: Params) -> Scalar:
         image = decode(params)
         check_image(image, "the decoded image")
-        value = score(image if augment is None else augment(image, augment_key))
+        if augment is None:
+            value = score(image)
+        elif num_samples == 1:
+            value = score(augment(image, augment_key))
+        else:
+            keys = jax.random.split(augment_key, num_samples)
+            value = jax.vmap(lambda key: score(augment(image, key)))(keys).mean()
         return -value if prior is None else prior(image) - value
 
     value, gradient = jax.value_and_grad(energy)(state.params)
@@ -153,6 +163,7 @@ def ascend(
     decode: Decode = pixels,
     augment: Augment | None = None,
     prior: Prior | None = None,
+    num_samples: int = 1,
     snapshots: Snapshots | None = None,
 ) -> Ascent:
     """Gradient ascent: the image that a score likes best, near where the ascent begins.
@@ -172,6 +183,8 @@ def ascend(
       decode: from the parameters to an image (h, w, c).
       augment: callable PyTree from an image and a key to an image, such as `jitter(4)`.
       prior: callable PyTree from an image to a penalty, such as `l2(1e-3)`.
+      num_samples: how many draws of the augmentation each step averages the score over, at least 1.
+        They are made at once, so memory grows with them.
       snapshots: at which numbers of steps within this call, 0 .. steps, to keep the image; 0 is the
         image before the first step. Other numbers of the same count do not compile again. A traced
         one cannot be checked: out of range, its image is nan.
@@ -180,10 +193,10 @@ def ascend(
       The `Ascent`: last state, its image, the objective at each step, and the snapshots.
 
     Raises:
-      TypeError: steps or snapshots are not integers, the decoded image does not hold floats, or the
-        score is not one floating-point number.
-      ValueError: steps < 1, a known snapshot is not in 0 .. steps, or the decoded image is not of
-        shape (h, w, c).
+      TypeError: steps, num_samples or snapshots are not integers, the decoded image does not hold
+        floats, or the score is not one floating-point number.
+      ValueError: steps < 1, num_samples < 1, a known snapshot is not in 0 .. steps, or the decoded
+        image is not of shape (h, w, c).
 
     Example:
       The score -|I - 1|^2 is largest at 1. Under plain gradient steps of 0.25, the distance to it
@@ -213,7 +226,13 @@ def ascend(
     def step(carry, count: Integer[Array, ""]):
         state, kept = carry
         state, value = ascent_step(
-            score, state, optimizer, decode=decode, augment=augment, prior=prior
+            score,
+            state,
+            optimizer,
+            decode=decode,
+            augment=augment,
+            prior=prior,
+            num_samples=num_samples,
         )
         return (state, keep(kept, state.params, count)), value
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Integer
 from .._types import Color, Count, Image, Number, Params
 from .._validation import check_at_least, check_color, is_concrete
 from ..attacks import Ball
-from .blur import gaussian_blur
+from .filters import gaussian_blur
 
 
 class StepCount(NamedTuple):

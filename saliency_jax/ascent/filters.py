@@ -1,4 +1,4 @@
-"""Gaussian blur, for augmentations and for regularized steps."""
+"""Filters of an image, for augmentations and for regularized steps."""
 
 import jax
 import jax.numpy as jnp
