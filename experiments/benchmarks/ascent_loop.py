@@ -7,7 +7,14 @@ that it need not. For the bundled architecture, and for single 3x3 convolutions 
 (forward and input gradient), this prints the time of one step called alone, of one step in a scan,
 and their ratio; then the same with JAX's own convolution.
 
-Measured: MEASURED
+Measured on two processor cores (jax 0.10.2; ten images, ten steps, median of seven):
+
+                                     alone   in a scan   ratio
+  ResNet-18, width 32, 64x64       54.9 ms     48.8 ms    0.89
+  3x3, stride 1, ours               3.0 ms      3.0 ms    1.00
+  3x3, stride 2, ours               1.5 ms      1.4 ms    0.93
+  3x3, stride 1, JAX's              3.1 ms     42.9 ms   13.79
+  3x3, stride 2, JAX's              1.5 ms      7.4 ms    4.93
 """
 
 import dataclasses
