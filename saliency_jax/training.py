@@ -333,7 +333,7 @@ def accuracy(
       >>> images, labels = np.ones((2, 1, 1, 2)), np.array([0, 1])
       >>> model = lambda image: image[0, 0] * np.array([1.0, 2.0])
       >>> batches = [{'image': images, 'label': labels, 'mask': np.ones(2, bool)}]
-      >>> accuracy(correct, model, batches, jax.random.key(0))
+      >>> accuracy(jax.jit(correct, static_argnums=0), model, batches, jax.random.key(0))
       0.5
     """
     right = total = 0
@@ -386,7 +386,7 @@ def robust_accuracies(
       >>> falls_at_1 = lambda model, images, labels, key, epsilon: np.full(len(images), epsilon < 1)
       >>> key = jax.random.key(0)
       >>> robust_accuracies(
-      ...     falls_at_1, None, images, labels, [2.0, 0.5], key, restarts=2, batch_size=2
+      ...     falls_at_1, len, images, labels, [2.0, 0.5], key, restarts=2, batch_size=2
       ... )
       {0.0: 1.0, 0.5: 1.0, 2.0: 0.0}
     """
