@@ -30,6 +30,8 @@ from .attribution.grad_cam import grad_cam_plus_plus as grad_cam_plus_plus
 from .attribution.grad_cam import layer_cam as layer_cam
 from .attribution.occlusion import occlusion as occlusion
 from .attribution.occlusion import feature_ablation as feature_ablation
+from .attribution.rise import rise as rise
+from .attribution.shapley import sampled_shapley_values as sampled_shapley_values
 from .ascent.ascend import ascend as ascend
 from .ascent.ascend import initial_state as initial_state
 from .ascent.ascend import ascent_step as ascent_step

@@ -34,12 +34,13 @@ def centred(image):
     return image - 0.5
 
 
-def checkerboard(score, image, **options):
-    row, column = jnp.mgrid[: image.shape[0], : image.shape[1]]
-    segments = (row + column) % 4
-    return attribution.feature_ablation(
-        score, image, segments=segments, num_segments=4, baseline=centred, **options
-    )
+def checkerboard(method):
+    def of_four_segments(score, image, **options):
+        row, column = jnp.mgrid[: image.shape[0], : image.shape[1]]
+        segments = (row + column) % 4
+        return method(score, image, segments=segments, num_segments=4, baseline=centred, **options)
+
+    return of_four_segments
 
 
 # Seven samples are three chunks, the last of which is not full.
@@ -67,7 +68,11 @@ METHODS = {
     "occlusion": functools.partial(
         attribution.occlusion, window=(3, 2), stride=(2, 2), batch_size=4
     ),
-    "feature_ablation": functools.partial(checkerboard, batch_size=3),
+    "feature_ablation": functools.partial(checkerboard(attribution.feature_ablation), batch_size=3),
+    "rise": functools.partial(attribution.rise, cells=(2, 2), **KEYED),
+    "sampled_shapley_values": functools.partial(
+        checkerboard(attribution.sampled_shapley_values), **KEYED
+    ),
     "ascend": ascended,
 }
 CHUNKED = {

@@ -23,6 +23,8 @@ from .reduce import l2_norm as l2_norm
 from .reduce import max_abs as max_abs
 from .reduce import sum_abs as sum_abs
 from .reduce import sum_channels as sum_channels
+from .rise import rise as rise
+from .shapley import sampled_shapley_values as sampled_shapley_values
 from .smoothgrad import smoothgrad as smoothgrad
 from .smoothgrad import smoothgrad_squared as smoothgrad_squared
 from .smoothgrad import vargrad as vargrad

@@ -146,9 +146,7 @@ def feature_ablation(
     count = check_segments(segments, num_segments, image)
     fall = _fall_of_score(score, image, baseline)
     falls = map_chunked(lambda segment: fall(segments == segment), jnp.arange(count), batch_size)
-    return falls.at[jnp.asarray(segments)].get(
-        mode="fill", fill_value=jnp.nan, wrap_negative_indices=False
-    )
+    return paint(falls, segments)
 
 
 def check_segments(segments: Segments, num_segments: Count | None, image: Image) -> int:
@@ -170,6 +168,12 @@ def check_segments(segments: Segments, num_segments: Count | None, image: Image)
             f"got {np.min(segments)} .. {np.max(segments)}"
         )
     return int(num_segments)
+
+
+def paint(values: Float[Array, "n"], segments: Segments) -> Float[Array, "h w"]:
+    """Each pixel's value is its segment's; nan where a traced segment is out of range."""
+    of_pixel = values.at[jnp.asarray(segments)]
+    return of_pixel.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 def _fall_of_score(
