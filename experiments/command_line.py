@@ -38,7 +38,7 @@ def run(
         status 130 for an interrupt and 143 for a termination, after cleaning up.
     """
     with contextlib.suppress(ValueError):  # Only the main thread may handle signals.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+        signal.signal(signal.SIGTERM, lambda *_: _exit("terminated", TERMINATED))
     try:
         main(_parsed(settings, description, arguments))
     except (ValueError, TypeError, OSError) as error:

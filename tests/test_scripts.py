@@ -623,6 +623,8 @@ def test_a_terminated_run_leaves_nothing(in_a_folder, folders):
     process = subprocess.Popen(
         [sys.executable, script, "--model", *folders, "--steps", "1000000", "--output", "a/run"],
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         deadline = time.monotonic() + 60
@@ -630,7 +632,8 @@ def test_a_terminated_run_leaves_nothing(in_a_folder, folders):
             time.sleep(0.1)
         assert list(in_a_folder.glob("a/.run.*"))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 143
+        _, error = process.communicate(timeout=60)
+        assert (process.returncode, error) == (143, "terminated\n")
     finally:
         process.kill()
     assert list(in_a_folder.iterdir()) == []
