@@ -87,7 +87,10 @@ class Settings:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
-    flip_and_crop: bool = True
+    average_decay: float = 0.995
+    """What the average of the weights keeps of itself each step; 0 for no average."""
+    augment: bool = True
+    """Flips, shifts, zooms and lighting; off for images that these would falsify."""
     seed: int = 0
     evaluate_every: int = 2
     """Epochs between held-out evaluations."""
@@ -144,9 +147,10 @@ def main(settings: Settings) -> None:
     trainer = training.Trainer(
         graphdef,
         optimizer,
-        training.flip_and_crop if settings.flip_and_crop else training.unchanged,
+        training.flip_crop_and_zoom if settings.augment else training.unchanged,
         _attack(settings, settings.attack_steps, settings.attack_step_size),
         settings.label_smoothing,
+        settings.average_decay,
     )
     train_step = jax.jit(functools.partial(training.train_step, trainer))
     holdout_attack = _attack(settings, 5, None)
@@ -171,7 +175,7 @@ def main(settings: Settings) -> None:
             evaluates = within == 0 and (epoch % settings.evaluate_every == 0 or step == num_steps)
             holdout = math.nan
             if evaluates:
-                now = nnx.merge(graphdef, state.params, state.batch_stats)
+                now = nnx.merge(graphdef, *state.average)
                 batches_held_out = load(split=settings.holdout_split)
                 holdout = training.accuracy(correct, now, batches_held_out, jax.random.key(1))
                 state = training.keep_best(state, holdout)

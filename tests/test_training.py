@@ -29,7 +29,9 @@ def network():
 GRAPHDEF, PARAMS, BATCH_STATS = training.split(network())
 ATTACK = training.pgd_attack(attacks.L2, 0.5, step_size=0.5, steps=2)
 STANDARD = training.Trainer(GRAPHDEF, OPTIMIZER, training.unchanged)
-ADVERSARIAL = training.Trainer(GRAPHDEF, OPTIMIZER, training.flip_and_crop, ATTACK, 0.1)
+ADVERSARIAL = training.Trainer(
+    GRAPHDEF, OPTIMIZER, training.flip_crop_and_zoom, ATTACK, 0.1, average_decay=0.15
+)
 STEP = {
     "standard": jax.jit(functools.partial(training.train_step, STANDARD)),
     "adversarial": jax.jit(functools.partial(training.train_step, ADVERSARIAL)),
@@ -142,20 +144,62 @@ def test_only_a_better_accuracy_is_kept():
     assert float(better.best.accuracy) == pytest.approx(0.6)
 
 
-def test_flip_and_crop_is_a_shift_of_the_image_or_its_mirror():
-    image = jnp.asarray(IMAGES[0])
-    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
-    mirrored = np.pad(image[:, ::-1], ((2, 2), (2, 2), (0, 0)), mode="reflect")
-    possible = {
-        source[y : y + 16, x : x + 16].tobytes()
-        for source in (padded, mirrored)
-        for y in range(5)
-        for x in range(5)
-    }
-    augment = jax.jit(training.flip_and_crop)
-    seen = {np.asarray(augment(image, key)).tobytes() for key in jax.random.split(KEY, 60)}
-    assert seen <= possible
-    assert len(seen) > 20
+def test_flip_crop_and_zoom_keeps_a_plane_a_plane():
+    """A ramp across, one down and a constant: what happened is read off their slopes."""
+    slope = 0.02
+    ramp = 0.5 + slope * (jnp.arange(16) - 7.5)
+    image = jnp.stack(
+        [jnp.tile(ramp, (16, 1)), jnp.tile(ramp[:, None], (1, 16)), jnp.full((16, 16), 0.5)], -1
+    )
+    augment = jax.jit(jax.vmap(training.flip_crop_and_zoom, in_axes=(None, 0)))
+    images = np.asarray(augment(image, jax.random.split(KEY, 200)))
+    assert images.shape == (200, 16, 16, 3)
+    # The middle never shows the reflected margin.
+    middle = images[:, 6:10, 6:10]
+    across, down = np.diff(middle, axis=2)[:, 1:], np.diff(middle, axis=1)[:, :, 1:]
+    signs = np.sign(across[:, 0, 0, 0])
+    factor = down[:, 0, 0, 1] / slope
+    for values, channel, expected in ((across, 0, signs * factor), (down, 1, factor)):
+        assert_allclose(
+            values[..., channel], slope * np.broadcast_to(expected, (3, 3, 200)).T, atol=1e-5
+        )
+        assert_allclose(np.delete(values, channel, axis=-1), 0, atol=1e-5)
+    assert 0.3 < (signs > 0).mean() < 0.7
+    # Contrast over zoom.
+    assert 0.8 / 1.4 <= factor.min() < 0.75
+    assert 1.2 < factor.max() <= 1.2 / 0.8
+    # The places seen, in pixels from the middle, undoing the light by the constant channel.
+    place = (middle[:, 1, 1, 1] - middle[:, 1, 1, 2]) / slope / factor
+    assert place.std() > 1
+    assert np.abs(place).max() < 6
+
+
+def test_flip_crop_and_zoom_of_a_constant_changes_its_brightness_alone():
+    augment = jax.jit(jax.vmap(training.flip_crop_and_zoom, in_axes=(None, 0)))
+    images = np.asarray(augment(jnp.full((16, 16, 3), 0.9), jax.random.split(KEY, 50)))
+    assert np.ptp(images, axis=(1, 2, 3)).max() < 1e-5
+    levels = images[:, 0, 0, 0]
+    assert 0.72 - 1e-5 <= levels.min() < 0.78
+    assert levels.max() == 1
+
+
+def test_the_average_of_the_weights_by_hand():
+    """The decay is 1/10 at the first step, then 2/11, which 0.15 bounds."""
+    zero = start()
+    one, _ = STEP["adversarial"](zero, *batch(0))
+    two, _ = STEP["adversarial"](one, *batch(1))
+    for index, name in enumerate(("params", "batch_stats")):
+        leaves = [jax.tree.leaves(getattr(state, name)) for state in (zero, one, two)]
+        average = [0.1 * a + 0.9 * b for a, b in zip(*leaves[:2], strict=True)]
+        average = [0.15 * a + 0.85 * b for a, b in zip(average, leaves[2], strict=True)]
+        for new, old in zip(jax.tree.leaves(two.average[index]), average, strict=True):
+            assert_allclose(new, old, rtol=1e-4, atol=1e-6)
+    assert_equal_trees(training.keep_best(two, 0.5).best[2:], two.average)
+
+
+def test_without_decay_the_average_is_the_newest_weights():
+    state, _ = STEP["standard"](start(), *batch(0))
+    assert_equal_trees(state.average, (state.params, state.batch_stats))
 
 
 def test_accuracy_counts_unmasked_images_once():
