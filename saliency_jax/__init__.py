@@ -10,6 +10,7 @@ dataset libraries that the methods do without.
 from . import scores as scores
 from . import attribution as attribution
 from . import ascent as ascent
+from . import filters as filters
 from .attribution.gradient import saliency as saliency
 from .attribution.gradient import input_gradient as input_gradient
 from .attribution.gradient import input_x_gradient as input_x_gradient
@@ -28,10 +29,14 @@ from .attribution.guided_integrated_gradients import (
 from .attribution.grad_cam import grad_cam as grad_cam
 from .attribution.grad_cam import grad_cam_plus_plus as grad_cam_plus_plus
 from .attribution.grad_cam import layer_cam as layer_cam
+from .attribution.score_cam import score_cam as score_cam
+from .attribution.grad_cam import fuse_layers as fuse_layers
 from .attribution.occlusion import occlusion as occlusion
 from .attribution.occlusion import feature_ablation as feature_ablation
 from .attribution.rise import rise as rise
+from .attribution.lime import lime as lime
 from .attribution.shapley import sampled_shapley_values as sampled_shapley_values
+from .attribution.kernel_shap import kernel_shap as kernel_shap
 from .ascent.ascend import ascend as ascend
 from .ascent.ascend import initial_state as initial_state
 from .ascent.ascend import ascent_step as ascent_step

@@ -8,8 +8,7 @@ import small_models
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import attribution, scores
-from saliency_jax.attribution import baselines
+from saliency_jax import attribution, filters, scores
 
 blur_integrated = jax.jit(
     attribution.blur_integrated_gradients, static_argnames=("steps", "batch_size", "blur")
@@ -24,13 +23,13 @@ def test_published_case_of_a_point():
     # Each pixel is a function of itself alone, so its share is its own change along the path.
     image = jnp.zeros((5, 5, 1)).at[1, 1].set(0.7)
     shares = blur_integrated(Partial(sine_sum), image, max_sigma=10.0)
-    expected = np.sin(image) - np.sin(baselines.gaussian_blur(image, 10.0))
+    expected = np.sin(image) - np.sin(filters.gaussian_blur(image, 10.0))
     assert_allclose(shares, expected, atol=1e-4)
     # The published number comes from a sum of differences along the path.
     assert float(shares[1, 1, 0]) == pytest.approx(0.641, abs=3e-3)
 
 
-@pytest.mark.parametrize("blur", [baselines.gaussian_blur, baselines.blur])
+@pytest.mark.parametrize("blur", [filters.gaussian_blur, filters.blur])
 def test_of_a_linear_score_it_is_gradient_times_what_the_blur_takes(blur):
     image, weights = small_models.image((4, 3, 2)), small_models.image((4, 3, 2), seed=1)
     shares = blur_integrated(
@@ -42,7 +41,7 @@ def test_of_a_linear_score_it_is_gradient_times_what_the_blur_takes(blur):
 def test_completeness_of_a_network():
     score, image = scores.logit(small_models.plain_convnet(1), 1), small_models.image((4, 3, 1))
     shares = blur_integrated(score, image, max_sigma=4.0)
-    baseline = baselines.gaussian_blur(image, 4.0)
+    baseline = filters.gaussian_blur(image, 4.0)
     change = score(image) - score(baseline)
     gap = attribution.completeness_gap(score, image, shares, baseline=baseline)
     assert abs(change) > 0.1

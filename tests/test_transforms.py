@@ -1,15 +1,14 @@
-"""Links of optimizers, and the blur among them, against NumPy and SciPy."""
+"""Links of optimizers against NumPy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import scipy.ndimage
 import small_models
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
-from saliency_jax import ascent, attacks
+from saliency_jax import ascent, attacks, filters
 
 SHAPE = (4, 5, 3)
 X = small_models.image(SHAPE)
@@ -138,33 +137,8 @@ class TestByHand:
         for step in range(1, 8):
             x = x + 0.5 * U
             if step % 3 == 0:
-                x = ascent.gaussian_blur(x, 0.8)
+                x = filters.blur(x, 0.8)
         assert_allclose(result.image, x, atol=1e-5)
-
-
-class TestBlur:
-    @pytest.mark.parametrize("std", [0.3, 1.0, 4.0])
-    def test_is_scipys_normalized_by_the_window_inside_the_image(self, std):
-        def outside(array):
-            return scipy.ndimage.gaussian_filter(
-                array, std, mode="constant", truncate=40.0, axes=(0, 1)
-            )
-
-        image = np.asarray(small_models.image((6, 9, 2)), np.float64)
-        expected = outside(image) / outside(np.ones_like(image))
-        assert_allclose(ascent.gaussian_blur(jnp.float32(image), std), expected, rtol=1e-4)
-
-    def test_a_constant_image_stays(self):
-        constant = ascent.constant((5, 4, 3), 0.3)
-        assert_allclose(ascent.gaussian_blur(constant, 2.0), constant, rtol=1e-6)
-
-    def test_no_blur_changes_nothing(self):
-        assert_array_equal(ascent.gaussian_blur(X, 0.0), X)
-
-    def test_its_gradient_is_its_transpose(self):
-        blur = jax.jit(lambda image: ascent.gaussian_blur(image, 0.7))
-        pulled = jax.grad(lambda image: jnp.sum(blur(image) * U))(X)
-        assert_allclose(jnp.sum(pulled * X), jnp.sum(blur(X) * U), rtol=1e-4)
 
 
 @pytest.mark.usefixtures("entry_checks")
@@ -181,8 +155,6 @@ class TestBlur:
         (lambda: after(ascent.decay_to(0.5, np.ones(2))), "center to have shape"),
         (lambda: ascent.blur_every(0, 1.0), "steps to be at least 1, got 0"),
         (lambda: ascent.blur_every(1, -1.0), "std to be at least 0, got -1"),
-        (lambda: ascent.gaussian_blur(X, -1.0), "std to be at least 0, got -1"),
-        (lambda: ascent.gaussian_blur(X[0], 1.0), r"image to have shape \(h, w, c\)"),
         (lambda: ascent.clip_small_norms(2), "fraction to be at most 1, got 2"),
         (lambda: ascent.clip_small_contributions(-1), "fraction to be at least 0, got -1"),
     ],

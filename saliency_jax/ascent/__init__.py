@@ -27,7 +27,6 @@ from .canvases import mean_magnitude as mean_magnitude
 from .canvases import phase_canvas as phase_canvas
 from .canvases import pixels as pixels
 from .canvases import sigmoid_canvas as sigmoid_canvas
-from .filters import gaussian_blur as gaussian_blur
 from .initial import constant as constant
 from .initial import normal as normal
 from .initial import smooth as smooth

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from .. import filters
 from .._types import Augment, Color, Count, Image, Key, Number
 from .._validation import check_at_least, check_color, check_count, is_concrete
-from .filters import gaussian_blur
 
 Resized = Float[Array, "h2 w2 c"]
 
@@ -292,7 +292,7 @@ def flip(probability: Number = 0.5) -> Augment:
 def blur(low: Number, high: Number) -> Augment:
     """A Gaussian blur of random width.
 
-    T(I) = gaussian_blur(I, s) with s ~ uniform [low, high]
+    T(I) = filters.blur(I, s) with s ~ uniform [low, high]
 
     Args:
       low: the least standard deviation in pixels, at least 0.
@@ -494,7 +494,7 @@ def _flip(probability: Number, image: Image, key: Key) -> Image:
 
 
 def _blur(low: Number, high: Number, image: Image, key: Key) -> Image:
-    return gaussian_blur(image, _uniform(key, low, high))
+    return filters.blur(image, _uniform(key, low, high))
 
 
 def _noise(std: Number, image: Image, key: Key) -> Image:

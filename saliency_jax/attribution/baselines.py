@@ -6,13 +6,10 @@ of the image's shape. An average over several baselines is the caller's `jax.vma
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from .._types import Baseline, Color, Image, Key, Number
 from .._validation import check_at_least, check_color, check_image
-
-# Below it the Gaussian's share in its own pixel is 1 in float32, and its derivative 0.
-_SMALLEST_SIGMA = 0.01
+from ..filters import blur as blur
 
 
 def as_baseline(baseline: Baseline, image: Image) -> Image:
@@ -120,83 +117,6 @@ def mean_color(image: Image) -> Image:
     return constant(image, image.mean((0, 1)))
 
 
-def gaussian_blur(image: Image, sigma: Number) -> Image:
-    """The image convolved with a Gaussian, on a plane that is zero outside the image.
-
-    L = G_sigma * I, where G_sigma(d) is the Gaussian's share in the pixel at distance d:
-    G_sigma(d) = Phi((d + 1/2) / sigma) - Phi((d - 1/2) / sigma) along each axis
-
-    Shares of whole pixels, and not samples at their centres, add up to 1 for every sigma, need no
-    truncation, and go over smoothly into the image itself as sigma goes to 0. Next to the border
-    the zeros outside shine in: `blur` divides by the kernel's weight inside the image.
-
-    Args:
-      image: (h, w, c), in any range.
-      sigma: the standard deviation, at least 0, in pixels. A traced one is welcome.
-
-    Returns:
-      The blurred image (h, w, c). With sigma 0 it is the image.
-
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: the image is not of shape (h, w, c), it is known and not finite, or sigma is known
-        and negative.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from saliency_jax.attribution import baselines
-      >>> image = jnp.zeros((5, 5, 1)).at[2, 2].set(1.0)
-      >>> print(baselines.gaussian_blur(image, 0.5)[1:4, 1:4].squeeze().round(2))
-      [[0.02 0.11 0.02]
-       [0.11 0.47 0.11]
-       [0.02 0.11 0.02]]
-
-    Reference:
-      Xu, Venugopalan, Sundararajan, Attribution in Scale and Space, 2020, arXiv:2004.03383.
-    """
-    check_image(image)
-    check_at_least("sigma", sigma, 0)
-    height, width, _ = image.shape
-    return jnp.einsum(
-        "ia,jb,abc->ijc",
-        _kernel(height, sigma).astype(image.dtype),
-        _kernel(width, sigma).astype(image.dtype),
-        image,
-        precision="highest",
-    )
-
-
-def blur(image: Image, sigma: Number) -> Image:
-    """The image blurred with a Gaussian, each pixel a mean over the image's own pixels.
-
-    B = (G_sigma * I) / (G_sigma * 1)
-
-    Args:
-      image: (h, w, c), in any range.
-      sigma: the standard deviation, at least 0, in pixels. A traced one is welcome.
-
-    Returns:
-      The baseline (h, w, c), in the image's range. With sigma 0 it is the image; as sigma grows it
-      goes to the image's mean colour.
-
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: the image is not of shape (h, w, c), it is known and not finite, or sigma is known
-        and negative.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from saliency_jax.attribution import baselines
-      >>> print(baselines.blur(jnp.array([[[0.0], [1.0]]]), 1.0).squeeze().round(2))
-      [0.39 0.61]
-
-    Reference:
-      Fong, Vedaldi, Interpretable Explanations of Black Boxes by Meaningful Perturbation, 2017,
-      arXiv:1704.03296.
-    """
-    return gaussian_blur(image, sigma) / gaussian_blur(jnp.ones_like(image), sigma)
-
-
 def uniform_noise(image: Image, key: Key, low: Number = 0.0, high: Number = 1.0) -> Image:
     """An image of independent uniform noise.
 
@@ -236,11 +156,3 @@ def uniform_noise(image: Image, key: Key, low: Number = 0.0, high: Number = 1.0)
     check_image(image)
     check_at_least("high", high, low)
     return jax.random.uniform(key, image.shape, image.dtype, low, high)
-
-
-def _kernel(length: int, sigma: Number) -> Float[Array, "n n"]:
-    position = jnp.arange(length, dtype=float)
-    distance = position[:, None] - position[None, :]
-    scale = jnp.sqrt(2.0) * jnp.maximum(sigma, _SMALLEST_SIGMA)
-    erf = jax.scipy.special.erf
-    return (erf((distance + 0.5) / scale) - erf((distance - 0.5) / scale)) / 2

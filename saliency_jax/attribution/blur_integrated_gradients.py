@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from .._types import Attribution, Count, Image, Number, Score
 from .._validation import check_at_least, check_count, check_image
+from ..filters import gaussian_blur
 from ._chunks import sum_chunked
-from .baselines import gaussian_blur
 from .gradient import input_gradient
 from .integrated_gradients import Rule, gauss_legendre
 
