@@ -4,6 +4,7 @@ from . import baselines as baselines
 from .blur_integrated_gradients import blur_integrated_gradients as blur_integrated_gradients
 from .expected_gradients import expected_gradients as expected_gradients
 from .grad_cam import bilinear as bilinear
+from .grad_cam import fuse_layers as fuse_layers
 from .grad_cam import grad_cam as grad_cam
 from .grad_cam import grad_cam_plus_plus as grad_cam_plus_plus
 from .grad_cam import layer_cam as layer_cam
@@ -17,6 +18,8 @@ from .integrated_gradients import gauss_legendre as gauss_legendre
 from .integrated_gradients import integrated_gradients as integrated_gradients
 from .integrated_gradients import midpoint as midpoint
 from .integrated_gradients import trapezoid as trapezoid
+from .kernel_shap import kernel_shap as kernel_shap
+from .lime import lime as lime
 from .occlusion import feature_ablation as feature_ablation
 from .occlusion import occlusion as occlusion
 from .reduce import l2_norm as l2_norm
@@ -24,6 +27,7 @@ from .reduce import max_abs as max_abs
 from .reduce import sum_abs as sum_abs
 from .reduce import sum_channels as sum_channels
 from .rise import rise as rise
+from .score_cam import score_cam as score_cam
 from .shapley import sampled_shapley_values as sampled_shapley_values
 from .smoothgrad import smoothgrad as smoothgrad
 from .smoothgrad import smoothgrad_squared as smoothgrad_squared

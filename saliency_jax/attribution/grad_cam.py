@@ -1,12 +1,13 @@
-"""Class activation maps weighted by gradients: Grad-CAM, Grad-CAM++ and LayerCAM."""
+"""Class activation maps weighted by gradients: Grad-CAM, Grad-CAM++ and LayerCAM; their fusion."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._types import Image, SaliencyMap, Scalar
-from .._validation import check_array, check_image
+from .._types import Image, Number, SaliencyMap, Scalar
+from .._validation import check_array, check_at_least, check_image
 
 FeatureMap = Float[Array, "i j k"]
 Cam = Float[Array, "i j"]
@@ -128,7 +129,7 @@ def grad_cam(
     """
     feature_map, gradient = _features_and_gradient(score, image, features)
     weights = gradient.mean((0, 1))
-    return upsample(jax.nn.relu(feature_map @ weights), _sides(image))
+    return upsample(jax.nn.relu(feature_map @ weights), sides(image))
 
 
 def grad_cam_plus_plus(
@@ -182,7 +183,7 @@ def grad_cam_plus_plus(
     positive = jax.nn.relu(gradient)
     # g^2 cancelled in a, which leaves no 0 / 0; where g is not positive a does not matter.
     weights = (positive / (2 + positive * total)).sum((0, 1))
-    return upsample(jax.nn.relu(feature_map @ weights), _sides(image))
+    return upsample(jax.nn.relu(feature_map @ weights), sides(image))
 
 
 def layer_cam(
@@ -230,17 +231,83 @@ def layer_cam(
     """
     feature_map, gradient = _features_and_gradient(score, image, features)
     weighted = (jax.nn.relu(gradient) * feature_map).sum(-1)
-    return upsample(jax.nn.relu(weighted), _sides(image))
+    return upsample(jax.nn.relu(weighted), sides(image))
 
 
-def _sides(image: Image) -> tuple[int, int]:
+def fuse_layers(
+    maps: Sequence[SaliencyMap],
+    *,
+    gamma: Number = 2.0,
+    reduce: Callable[..., SaliencyMap] = jnp.max,
+) -> SaliencyMap:
+    """One map from the class activation maps of several layers: fine ones beside coarse ones.
+
+    M = max_l tanh(gamma M_l / max M_l)
+
+    The scaling makes the layers' maps, which differ in their units, comparable, and lifts the small
+    values in those of shallow layers, where few pixels stand out. In the paper it is the shallow
+    layers' alone, and here every layer's.
+
+    Args:
+      maps: at least one map (h, w), each at least 0, such as `layer_cam` gives for a layer: of any
+        methods, of any pairs of a score and its features.
+      gamma: above 0, the larger the more is lifted; the paper's is 2. A traced one is welcome.
+      reduce: called with the scaled maps (l, h, w) and axis=0: `jnp.max`, as in the paper, or
+        `jnp.mean`.
+
+    Returns:
+      The saliency map (h, w), in [0, tanh(gamma)]. A map that is 0 everywhere stays so.
+
+    Raises:
+      TypeError: a map does not hold floats.
+      ValueError: there is no map, one is not of shape (h, w) or not of the first's shape, or gamma
+        is known and not above 0.
+
+    Example:
+      The two layers of a model, image -> coarse -> score:
+
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import attribution
+      >>> def coarse(image):
+      ...     return image[:, ::2]
+      >>> def of_coarse(feature_map):
+      ...     return feature_map.sum()
+      >>> def of_image(image):
+      ...     return of_coarse(coarse(image))
+      >>> image = jnp.array([[[1.0], [3.0], [0.5], [3.0]]])
+      >>> pairs = [(of_coarse, coarse), (of_image, lambda image: image)]
+      >>> print(attribution.fuse_layers([
+      ...     attribution.layer_cam(score, image, features=features) for score, features in pairs
+      ... ]).round(2))
+      [[0.96 0.94 0.85 0.76]]
+
+    Reference:
+      Jiang, Zhang, Hou, Cheng, Wei, LayerCAM: Exploring Hierarchical Class Activation Maps for
+      Localization, IEEE Transactions on Image Processing 30, 2021, doi:10.1109/TIP.2021.3089943
+      (not on arXiv), equation 9.
+    """
+    if not maps:
+        raise ValueError("expected maps to be at least one map, got none")
+    for saliency_map in maps:
+        check_array("each of maps", saliency_map, ("h", "w"))
+        if saliency_map.shape != maps[0].shape:
+            raise ValueError(
+                f"expected maps to have one shape, got {maps[0].shape} and {saliency_map.shape}"
+            )
+    check_at_least("gamma", gamma, jnp.finfo(maps[0].dtype).tiny)
+    stacked = jnp.stack(maps)
+    peak = stacked.max((1, 2), keepdims=True)
+    return reduce(jnp.tanh(gamma * stacked / jnp.where(peak > 0, peak, 1)), axis=0)
+
+
+def sides(image: Image) -> tuple[int, int]:
+    """The image's height and width."""
     height, width, _ = image.shape
     return height, width
 
 
-def _features_and_gradient(
-    score: FeatureScore, image: Image, features: Features
-) -> tuple[FeatureMap, FeatureMap]:
+def feature_map_of(features: Features, image: Image) -> FeatureMap:
+    """The features of an image; raises unless both are as the methods take them."""
     check_image(image)
     if not callable(features):
         raise TypeError(
@@ -249,4 +316,11 @@ def _features_and_gradient(
         )
     feature_map = features(image)
     check_array("what features makes of one image", feature_map, ("i", "j", "k"))
+    return feature_map
+
+
+def _features_and_gradient(
+    score: FeatureScore, image: Image, features: Features
+) -> tuple[FeatureMap, FeatureMap]:
+    feature_map = feature_map_of(features, image)
     return feature_map, jax.grad(score)(feature_map)
