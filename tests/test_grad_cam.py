@@ -159,6 +159,44 @@ def test_upsampling_pixel_by_pixel(small, large):
     assert_array_equal(attribution.nearest(cam, large), np.float32(blocks))
 
 
+class TestFuseLayers:
+    def test_pixel_by_pixel(self):
+        maps = [3 * small_models.image((3, 4, 1), seed=seed)[..., 0] for seed in range(3)]
+        fused, averaged = np.zeros((3, 4)), np.zeros((3, 4))
+        for pixel in np.ndindex(3, 4):
+            scaled = [math.tanh(1.5 * float(m[pixel]) / np.max(m)) for m in maps]
+            fused[pixel], averaged[pixel] = max(scaled), sum(scaled) / 3
+        assert_allclose(attribution.fuse_layers(maps, gamma=1.5), fused, rtol=1e-5)
+        mean = attribution.fuse_layers(maps, gamma=1.5, reduce=jnp.mean)
+        assert_allclose(mean, averaged, rtol=1e-5)
+
+    def test_units_do_not_matter_and_a_dead_layer_adds_nothing(self):
+        fine, coarse = (small_models.image((3, 4, 1), seed=seed)[..., 0] for seed in range(2))
+        of_two = attribution.fuse_layers([fine, coarse])
+        of_three = attribution.fuse_layers([1000 * fine, 0 * fine, 0.001 * coarse])
+        assert_allclose(of_three, of_two, rtol=1e-5)
+        assert float(of_two.max()) == pytest.approx(math.tanh(2))
+
+    def test_a_small_gamma_only_scales(self):
+        (saliency_map,) = maps = [attribution.layer_cam(jnp.sum, IMAGE, features=features)]
+        fused = attribution.fuse_layers(maps, gamma=1e-3)
+        assert_allclose(fused / 1e-3, saliency_map / saliency_map.max(), rtol=1e-5, atol=1e-7)
+
+    @pytest.mark.usefixtures("entry_checks")
+    def test_bad_settings(self):
+        saliency_map = jnp.ones((3, 4))
+        with pytest.raises(ValueError, match="maps to be at least one map, got none"):
+            attribution.fuse_layers([])
+        with pytest.raises(ValueError, match=r"one shape, got \(3, 4\) and \(4, 3\)"):
+            attribution.fuse_layers([saliency_map, saliency_map.T])
+        with pytest.raises(
+            ValueError, match=r"each of maps to have shape \(h, w\), got \(3, 4, 1\)"
+        ):
+            attribution.fuse_layers([saliency_map[..., None]])
+        with pytest.raises(ValueError, match="gamma to be at least"):
+            attribution.fuse_layers([saliency_map], gamma=0.0)
+
+
 @each_method
 @pytest.mark.usefixtures("entry_checks")
 def test_features_that_are_none(method):

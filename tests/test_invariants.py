@@ -34,6 +34,13 @@ def centred(image):
     return image - 0.5
 
 
+def fused_layer_cam(score, image):
+    layers = (centred, jnp.square)
+    return attribution.fuse_layers(
+        [attribution.layer_cam(score, image, features=features) for features in layers]
+    )
+
+
 def checkerboard(method):
     def of_four_segments(score, image, **options):
         row, column = jnp.mgrid[: image.shape[0], : image.shape[1]]
@@ -65,6 +72,8 @@ METHODS = {
     "grad_cam": functools.partial(attribution.grad_cam, features=centred),
     "grad_cam_plus_plus": functools.partial(attribution.grad_cam_plus_plus, features=centred),
     "layer_cam": functools.partial(attribution.layer_cam, features=centred),
+    "fuse_layers": fused_layer_cam,
+    "score_cam": functools.partial(attribution.score_cam, features=centred, batch_size=2),
     "occlusion": functools.partial(
         attribution.occlusion, window=(3, 2), stride=(2, 2), batch_size=4
     ),
@@ -73,6 +82,8 @@ METHODS = {
     "sampled_shapley_values": functools.partial(
         checkerboard(attribution.sampled_shapley_values), **KEYED
     ),
+    "lime": functools.partial(checkerboard(attribution.lime), **KEYED),
+    "kernel_shap": functools.partial(checkerboard(attribution.kernel_shap), **KEYED),
     "ascend": ascended,
 }
 CHUNKED = {

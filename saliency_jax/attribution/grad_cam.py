@@ -264,9 +264,10 @@ def fuse_layers(
         is known and not above 0.
 
     Example:
-      The two layers of a model, image -> coarse -> score:
+      Of a model that goes from the image to a coarse layer and on to the score:
 
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from saliency_jax import attribution
       >>> def coarse(image):
       ...     return image[:, ::2]
@@ -276,9 +277,10 @@ def fuse_layers(
       ...     return of_coarse(coarse(image))
       >>> image = jnp.array([[[1.0], [3.0], [0.5], [3.0]]])
       >>> pairs = [(of_coarse, coarse), (of_image, lambda image: image)]
-      >>> print(attribution.fuse_layers([
+      >>> fused = attribution.fuse_layers([
       ...     attribution.layer_cam(score, image, features=features) for score, features in pairs
-      ... ]).round(2))
+      ... ])
+      >>> print(np.asarray(fused).round(2))
       [[0.96 0.94 0.85 0.76]]
 
     Reference:

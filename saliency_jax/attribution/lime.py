@@ -71,7 +71,7 @@ def lime(
       >>> image = jnp.array([[[1.0], [2.0], [4.0]]])
       >>> print(attribution.lime(
       ...     jnp.sum, image, segments=jnp.array([[0, 1, 1]]), key=jax.random.key(0), ridge=0.0
-      ... ).round(3))
+      ... ).round())
       [[1. 6. 6.]]
 
     Reference:
