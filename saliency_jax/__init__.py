@@ -14,6 +14,7 @@ from . import filters as filters
 from .attribution.gradient import saliency as saliency
 from .attribution.gradient import input_gradient as input_gradient
 from .attribution.gradient import input_x_gradient as input_x_gradient
+from .attribution.ten_crop import ten_crop as ten_crop
 from .attribution.smoothgrad import smoothgrad as smoothgrad
 from .attribution.smoothgrad import smoothgrad_squared as smoothgrad_squared
 from .attribution.smoothgrad import vargrad as vargrad
@@ -36,6 +37,9 @@ from .attribution.occlusion import feature_ablation as feature_ablation
 from .attribution.rise import rise as rise
 from .attribution.lime import lime as lime
 from .attribution.shapley import sampled_shapley_values as sampled_shapley_values
+from .attribution.sobol import total_sobol_indices as total_sobol_indices
+from .attribution.hsic import hsic as hsic
+from .attribution.xrai import xrai as xrai
 from .attribution.kernel_shap import kernel_shap as kernel_shap
 from .ascent.ascend import ascend as ascend
 from .ascent.ascend import initial_state as initial_state

@@ -30,6 +30,17 @@ def expected_gradients(score, image, **options):
     return attribution.expected_gradients(score, image, baselines=baselines, **options)
 
 
+def ten_crop(score, image, **options):
+    size = (image.shape[0] - 1, image.shape[1] - 2)
+    return attribution.ten_crop(score, image, size=size, **options)
+
+
+def xrai(score, image, **options):
+    row, column = jnp.mgrid[: image.shape[0], : image.shape[1]]
+    regions = jnp.stack([row < 2, row > 0, column < 3, column > 1])
+    return attribution.xrai(score, image, regions=regions, **options)
+
+
 def centred(image):
     return image - 0.5
 
@@ -84,6 +95,12 @@ METHODS = {
     ),
     "lime": functools.partial(checkerboard(attribution.lime), **KEYED),
     "kernel_shap": functools.partial(checkerboard(attribution.kernel_shap), **KEYED),
+    "ten_crop": functools.partial(ten_crop, batch_size=4),
+    "total_sobol_indices": functools.partial(
+        checkerboard(attribution.total_sobol_indices), **KEYED
+    ),
+    "hsic": functools.partial(checkerboard(attribution.hsic), **KEYED),
+    "xrai": functools.partial(xrai, **PATH),
     "ascend": ascended,
 }
 CHUNKED = {

@@ -13,6 +13,7 @@ from .gradient import input_gradient as input_gradient
 from .gradient import input_x_gradient as input_x_gradient
 from .gradient import saliency as saliency
 from .guided_integrated_gradients import guided_integrated_gradients as guided_integrated_gradients
+from .hsic import hsic as hsic
 from .integrated_gradients import completeness_gap as completeness_gap
 from .integrated_gradients import gauss_legendre as gauss_legendre
 from .integrated_gradients import integrated_gradients as integrated_gradients
@@ -28,7 +29,13 @@ from .reduce import sum_abs as sum_abs
 from .reduce import sum_channels as sum_channels
 from .rise import rise as rise
 from .score_cam import score_cam as score_cam
+from .segmentation import felzenszwalb_regions as felzenszwalb_regions
+from .segmentation import grid_segments as grid_segments
 from .shapley import sampled_shapley_values as sampled_shapley_values
 from .smoothgrad import smoothgrad as smoothgrad
 from .smoothgrad import smoothgrad_squared as smoothgrad_squared
 from .smoothgrad import vargrad as vargrad
+from .sobol import total_sobol_indices as total_sobol_indices
+from .ten_crop import ten_crop as ten_crop
+from .xrai import rank_regions as rank_regions
+from .xrai import xrai as xrai
