@@ -396,6 +396,48 @@ def feature_inversion(features: Features, target: Image) -> Objective:
     return Objective(_feature_inversion, features, wanted, energy)
 
 
+def diversity(features: Features, axis_name: str = "batch") -> Objective:
+    """How unlike the other images of its batch an image is, in how a layer's channels go together.
+
+    S(I_a) = -mean_{b != a} <G_a, G_b> / (|G_a| |G_b|) with G_a = sum_p F_p(I_a) F_p(I_a)^T, where
+    F = features and p is a place
+
+    The batch is what `jax.vmap(..., axis_name="batch")` maps over, around whatever calls the score.
+    The gradient of an image's score then is that of the sum over the batch, so that ascent mapped
+    in this way climbs on the sum: the images draw apart together.
+
+    Args:
+      features: callable PyTree from one image (h, w, c) to a layer (..., d).
+      axis_name: the name that the mapped axis was given.
+
+    Returns:
+      A callable PyTree from one image (h, w, c) to a scalar in [-1, 0]: 0 where no two channels of
+      it go together as in another image, -1 where all images have one pattern. It may be added to
+      other scores, but called only under such a `jax.vmap`.
+
+    Raises:
+      TypeError: features is not callable, or the layer does not hold floats.
+      ValueError: when the score is called, no axis of this name is mapped over, or only one image
+        is along it.
+
+    Example:
+      Two images of like colours, and one unlike them:
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import scores
+      >>> colors = jnp.array([[2.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
+      >>> score = scores.diversity(lambda image: image)
+      >>> print(jax.vmap(score, axis_name="batch")(colors[:, None, None, :]))
+      [-0.5 -0.5 -0. ]
+
+    Reference:
+      Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
+      doi:10.23915/distill.00007, on diversity.
+    """
+    return Objective(_Diversity(axis_name), _as_pytree(features, "features"))
+
+
 def _logit(model: Model, label: Label, image: Image) -> Scalar:
     return _select(_logits(model, image), label)
 
@@ -470,6 +512,31 @@ def _feature_inversion(features: Features, wanted: Layer, energy: Scalar, image:
             f"expected features of the target's shape {wanted.shape}, got {layer.shape}"
         )
     return -jnp.sum((layer - wanted) ** 2) / energy
+
+
+@dataclasses.dataclass(frozen=True)
+class _Diversity:
+    """The score among a batch. The axis's name is part of the function, and so is not traced."""
+
+    axis_name: str
+
+    def __call__(self, features: Features, image: Image) -> Scalar:
+        try:
+            count = jax.lax.axis_size(self.axis_name)
+        except NameError:
+            count = 0
+        if count < 2:
+            raise ValueError(
+                "expected a batch of at least 2 images under "
+                f"jax.vmap(..., axis_name={self.axis_name!r}), got {count or 'no such axis'}"
+            )
+        layer = _layer(features, image)
+        places = layer.reshape(-1, layer.shape[-1])
+        gram = jnp.matmul(places.T, places, precision=jax.lax.Precision.HIGHEST)
+        squared = jnp.sum(gram**2)
+        unit = gram / jnp.sqrt(jnp.where(squared == 0, 1, squared))
+        others = jax.lax.psum(unit, self.axis_name) - unit
+        return -jnp.sum(unit * others) / (count - 1)
 
 
 def _select(values: Array, index: Label, name: str = "label") -> Array:

@@ -233,6 +233,87 @@ class TestOneProgram:
             assert_allclose(pictures[i, j, k, m], one, rtol=1e-4, atol=1e-5)
 
 
+def squares(image):
+    return jnp.sum(image**2)
+
+
+class TestFailure:
+    """x <- (1 + 2 rate) x climbs on the sum of squares until float32 is at its end."""
+
+    X = jnp.array([[[1.0], [-0.5]]])
+
+    def run(self, rate, steps=6, score=squares, **options):
+        optimizer = optax.sgd(rate)
+        state = ascent.initial_state(self.X, optimizer, KEY)
+        return ascent.ascend(score, state, optimizer, steps, **options)
+
+    def test_an_objective_that_overflows(self):
+        # Factors of 2e10: x is 4e20 after two steps, whose square float32 does not hold.
+        result = self.run(1e10, snapshots=[1, 2, 3, 6])
+        assert result.state.failed_at == 3
+        assert result.state.step == 2
+        assert_allclose(result.image, self.X * 4e20, rtol=1e-6)
+        assert_allclose(result.values[:2], [1.25, 1.25 * 4e20], rtol=1e-6)
+        assert result.values[2] == jnp.inf
+        assert jnp.isnan(result.values[3:]).all()
+        for factor, image in zip((2e10, 4e20, 4e20, 4e20), result.snapshots, strict=True):
+            assert_allclose(image, self.X * factor, rtol=1e-6)
+
+    def test_parameters_that_overflow(self):
+        result = self.run(2e38, score=lambda image: image[0, 0, 0])
+        assert result.state.failed_at == 2
+        assert_allclose(result.image, [[[2e38], [-0.5]]], rtol=1e-6)
+        assert_allclose(result.values[:2], [1.0, 2e38], rtol=1e-6)
+
+    def test_an_image_that_overflows(self):
+        # The parameters, of about 3e8, and the objective before the step do not.
+        def decode(params):
+            return 1e38 * jnp.exp(params)
+
+        result = self.run(1.0, score=lambda image: jnp.sum(1e-30 * image), decode=decode)
+        assert result.state.failed_at == 1
+        assert_array_equal(result.image, decode(self.X))
+        assert jnp.isfinite(result.image).all()
+
+    def test_a_score_that_is_nan_from_the_start(self):
+        result = self.run(0.1, score=lambda image: jnp.sqrt(-squares(image)))
+        assert result.state.failed_at == 1
+        assert_array_equal(result.image, self.X)
+
+    def test_segments_stop_as_one_call_does(self):
+        optimizer = optax.adam(3e38)
+        state = ascent.initial_state(self.X, optimizer, KEY)
+        whole = ascend(Partial(squares), state, optimizer, 4)
+        first = ascend(Partial(squares), state, optimizer, 2)
+        second = ascend(Partial(squares), first.state, optimizer, 2)
+        assert whole.state.failed_at > 0
+        jax.tree.map(assert_array_equal, without_key(second.state), without_key(whole.state))
+        assert_array_equal(jnp.concatenate([first.values, second.values]), whole.values)
+
+    def test_only_the_one_that_fails_stops(self):
+        rates = jnp.array([0.5, 1e10, 0.25])
+        result = jax.jit(jax.vmap(self.run))(rates)
+        assert_array_equal(result.state.failed_at, [0, 3, 0])
+        assert_array_equal(result.state.step, [6, 2, 6])
+        assert_allclose(result.image[0], self.X * 2.0**6, rtol=1e-6)
+        assert_allclose(result.image[2], self.X * 1.5**6, rtol=1e-6)
+
+    def test_the_earliest_step_is_named_with_its_settings(self):
+        failed_at = np.array([[0, 7, 0], [0, 3, 5]])
+        message = (
+            "expected finite steps, got infinity or nan at step 3 with label b, rate 0.5, l2 2$"
+        )
+        with pytest.raises(ValueError, match=message):
+            ascent.check_finite_steps(
+                failed_at, label=["a", "b", "c"], rate=jnp.array([[0.25], [0.5]]), l2=2
+            )
+        with pytest.raises(
+            ValueError, match=r"expected finite steps, got infinity or nan at step 4$"
+        ):
+            ascent.check_finite_steps(jnp.array(4))
+        ascent.check_finite_steps(0 * failed_at, rate=1e30)
+
+
 class TestTransforms:
     @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
     def test_normalized_step_has_the_length_of_the_learning_rate(self, scale):

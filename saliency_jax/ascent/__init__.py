@@ -4,6 +4,7 @@ from .ascend import Ascent as Ascent
 from .ascend import AscentState as AscentState
 from .ascend import ascend as ascend
 from .ascend import ascent_step as ascent_step
+from .ascend import check_finite_steps as check_finite_steps
 from .ascend import initial_state as initial_state
 from .augmentations import blur as blur
 from .augmentations import brightness as brightness
@@ -16,6 +17,7 @@ from .augmentations import pad as pad
 from .augmentations import resized_crop as resized_crop
 from .augmentations import rotate as rotate
 from .augmentations import scale as scale
+from .canvases import TINY_IMAGENET_COLORS as TINY_IMAGENET_COLORS
 from .canvases import Canvas as Canvas
 from .canvases import ColorStatistics as ColorStatistics
 from .canvases import chain_canvases as chain_canvases
@@ -27,11 +29,13 @@ from .canvases import mean_magnitude as mean_magnitude
 from .canvases import phase_canvas as phase_canvas
 from .canvases import pixels as pixels
 from .canvases import sigmoid_canvas as sigmoid_canvas
+from .canvases import tiny_imagenet_magnitude as tiny_imagenet_magnitude
 from .initial import constant as constant
 from .initial import normal as normal
 from .initial import smooth as smooth
 from .initial import uniform as uniform
 from .initial import zeros as zeros
+from .octaves import ascend_octaves as ascend_octaves
 from .priors import alpha_norm as alpha_norm
 from .priors import l2 as l2
 from .priors import total_variation as total_variation

@@ -1,5 +1,6 @@
 """Gradient ascent on an image: class model visualization."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer, PyTree
 
 from .._types import Augment, Count, Decode, Image, Key, Params, Prior, Scalar, Score
 from .._validation import check_count, check_finite, check_floats, check_image, is_concrete
 from .canvases import pixels
 
+Failures = Integer[Array, "..."] | Integer[np.ndarray, "..."]
 Snapshots = Integer[Array, "n"] | Integer[np.ndarray, "n"] | Sequence[Count]
 
 
@@ -24,12 +26,15 @@ class AscentState(NamedTuple):
       opt_state: the optimizer's state.
       key: the random key of the steps to come.
       step: the number of steps made so far.
+      failed_at: the number, from 1, of the first step that met or made infinity or nan; 0 if there
+        was none. That step is not made and none is after it: the rest stays as it was before.
     """
 
     params: Params
     opt_state: optax.OptState
     key: Key
     step: Integer[Array, ""]
+    failed_at: Integer[Array, ""]
 
 
 class Ascent(NamedTuple):
@@ -37,9 +42,11 @@ class Ascent(NamedTuple):
 
     Attributes:
       state: the state after the last step, from which another `ascend` goes on.
-      image: the decoded image (h, w, c) after the last step.
-      values: the objective (steps,) that each step saw before it moved.
-      snapshots: the decoded images (n, h, w, c) at the steps that were asked for.
+      image: the decoded image (h, w, c) after the last step, or the last finite one.
+      values: the objective (steps,) that each step saw before it moved; nan after a failed step.
+      snapshots: the decoded images (n, h, w, c) at the steps that were asked for. Scores and
+        probabilities of them are `jax.vmap(score)(snapshots)` and
+        `jax.nn.softmax(jax.vmap(model)(snapshots))`.
     """
 
     state: AscentState
@@ -52,7 +59,8 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation, key: 
     """The state of gradient ascent before its first step.
 
     Args:
-      params: where to start: for the canvas of plain pixels, an image (h, w, c).
+      params: where to start: for the canvas of plain pixels, an image (h, w, c), such as a
+        photograph or another ascent's result; for other canvases, `canvas.encode(image)`.
       optimizer: any `optax.GradientTransformation`.
       key: a JAX random key, from which the key of every step is split.
 
@@ -78,7 +86,8 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation, key: 
     for leaf in jax.tree.leaves(params):
         check_floats("params", leaf)
         check_finite("params", leaf)
-    return AscentState(params, optimizer.init(params), key, jnp.zeros((), jnp.int32))
+    zero = jnp.zeros((), jnp.int32)
+    return AscentState(params, optimizer.init(params), key, step=zero, failed_at=zero)
 
 
 def ascent_step(
@@ -107,7 +116,9 @@ def ascent_step(
         They are made at once, so memory grows with them.
 
     Returns:
-      The next state, and the objective S(augment(I, key)) - R(I) at the state before it.
+      The next state, and the objective S(augment(I, key)) - R(I) at the state before it. Where the
+      objective, the next parameters or their image are not finite, the state stays and tells the
+      step by `failed_at`; where it had failed before, the objective is nan.
 
     Raises:
       TypeError: num_samples is not an integer, the decoded image does not hold floats, or the score
@@ -151,7 +162,16 @@ def ascent_step(
         gradient, state.opt_state, state.params, value=value, grad=gradient, value_fn=energy
     )
     params = optax.apply_updates(state.params, updates)
-    return AscentState(params, opt_state, key, state.step + 1), -value
+    going = state.failed_at == 0
+    moved = AscentState(params, opt_state, key, state.step + 1, state.failed_at)
+    stopped = state._replace(failed_at=jnp.where(going, state.step + 1, state.failed_at))
+    succeeds = going & _is_finite((value, params, decode(params)))
+    state = jax.tree.map(functools.partial(jnp.where, succeeds), moved, stopped)
+    return state, jnp.where(going, -value, jnp.nan)
+
+
+def _is_finite(tree: PyTree[Float[Array, "..."]]) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
 def ascend(
@@ -172,7 +192,8 @@ def ascend(
 
     With the logit of a class and the L2 prior it is the class model visualization of Simonyan et
     al. It is one `lax.scan` over `ascent_step`. Calls that pass their state on make the same steps
-    as one long call, so a script shows progress by calling it in segments.
+    as one long call, so a script shows progress by calling it in segments. At the first step that
+    is not finite it stays where it is: see `check_finite_steps`.
 
     Args:
       score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
@@ -242,6 +263,53 @@ def ascend(
     kept = keep(kept, state.params, jnp.asarray(0))
     (state, kept), values = jax.lax.scan(step, (state, kept), jnp.arange(1, steps + 1))
     return Ascent(state, decode(state.params), values, kept)
+
+
+def check_finite_steps(failed_at: Failures, **settings: object) -> None:
+    """Raises if a step of an ascent, or of a batch of them, met or made infinity or nan.
+
+    The message names the earliest such step with the settings of its ascent.
+
+    Args:
+      failed_at: `state.failed_at`, of any shape: that of one ascent, of a batch, of a grid.
+      **settings: by name what the ascent was asked for, such as the learning rate: one value, or an
+        array that is broadcast to the shape of `failed_at`.
+
+    Raises:
+      ValueError: a step was not finite. Every ascent's image is the last one that was.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from saliency_jax import ascent
+      >>> def score(image):
+      ...     return (image**2).sum()
+      >>> def ascended(learning_rate):
+      ...     optimizer = optax.sgd(learning_rate)
+      ...     state = ascent.initial_state(jnp.ones((1, 1, 1)), optimizer, jax.random.key(0))
+      ...     return ascent.ascend(score, state, optimizer, 3)
+      >>> rates = jnp.array([0.5, 1e30])
+      >>> ascents = jax.vmap(ascended)(rates)
+      >>> ascent.check_finite_steps(ascents.state.failed_at, learning_rate=rates)
+      Traceback (most recent call last):
+      ...
+      ValueError: expected finite steps, got infinity or nan at step 2 with learning_rate 1e+30
+      >>> print(ascents.image.ravel())
+      [8.e+00 2.e+30]
+    """
+    steps = np.asarray(failed_at)
+    if not steps.any():
+        return
+    first = np.unravel_index(np.where(steps == 0, np.inf, steps).argmin(), steps.shape)
+    named = [
+        f"{name} {np.broadcast_to(np.asarray(value), steps.shape)[first]}"
+        for name, value in settings.items()
+    ]
+    raise ValueError(
+        f"expected finite steps, got infinity or nan at step {steps[first]}"
+        + (f" with {', '.join(named)}" if named else "")
+    )
 
 
 def _kept_steps(snapshots: Snapshots | None, steps: int) -> Integer[Array, "n"]:

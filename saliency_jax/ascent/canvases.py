@@ -5,7 +5,9 @@ numbers in it are leaves of the functions, which are PyTrees.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -58,8 +60,23 @@ class ColorStatistics(NamedTuple):
       covariance: (c, c), in the images' units squared.
     """
 
-    mean: Float[Array, "c"]
-    covariance: Float[Array, "c c"]
+    mean: Float[Array, "c"] | Float[np.ndarray, "c"]
+    covariance: Matrix
+
+
+# Of images in [0, 1]: the data set of the bundled models, 10,000 training images of twenty classes,
+# as printed by `experiments/color_statistics.py --dataset tiny_imagenet/paper20 --split train`.
+TINY_IMAGENET_COLORS = ColorStatistics(
+    mean=np.array([0.5071, 0.4546, 0.3663], np.float32),
+    covariance=np.array(
+        [
+            [0.08091, 0.06701, 0.05407],
+            [0.06701, 0.07464, 0.06692],
+            [0.05407, 0.06692, 0.08349],
+        ],
+        np.float32,
+    ),
+)
 
 
 def pixels(params: Image) -> Image:
@@ -310,21 +327,21 @@ def chain_canvases(*canvases: Canvas) -> Canvas:
     )
 
 
-def color_statistics(images: Images) -> ColorStatistics:
+def color_statistics(images: Images | Iterable[Images]) -> ColorStatistics:
     """The mean and the covariance of the colours of all pixels of some images.
 
     mean = E[x], covariance = E[(x - mean)(x - mean)^T], x one pixel's colour
 
     Args:
-      images: (n, h, w, c), of any range.
+      images: (n, h, w, c), of any range, or any number of such batches, of which one at a time is
+        held. The images of one batch may differ in number and size from those of another.
 
     Returns:
-      The `ColorStatistics`: mean (c,) and covariance (c, c). Those of several batches of equal size
-      are joined by averaging mean and covariance + mean mean^T.
+      The `ColorStatistics`: mean (c,) and covariance (c, c).
 
     Raises:
       TypeError: the images do not hold floats.
-      ValueError: the images are not of shape (n, h, w, c).
+      ValueError: the images are not of shape (n, h, w, c), or there is no batch.
 
     Example:
       >>> import jax.numpy as jnp
@@ -338,21 +355,29 @@ def color_statistics(images: Images) -> ColorStatistics:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
       doi:10.23915/distill.00007, on preconditioning.
     """
-    check_array("images", images, ("n", "h", "w", "c"))
-    colors = jnp.asarray(images).reshape(-1, images.shape[-1])
-    mean = colors.mean(0)
-    centered = colors - mean[None]
-    products = jnp.matmul(centered.T, centered, precision=jax.lax.Precision.HIGHEST)
-    return ColorStatistics(mean, products / colors.shape[0])
+    pixels_and_statistics = [
+        (batch[..., 0].size, _statistics_of_batch(batch)) for batch in _batches(images)
+    ]
+    counts = np.array([count for count, _ in pixels_and_statistics])
+    shares = jnp.asarray(counts / counts.sum(), float)
+    means = jnp.stack([statistics.mean for _, statistics in pixels_and_statistics])
+    within = jnp.stack([statistics.covariance for _, statistics in pixels_and_statistics])
+    weighted = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    mean = weighted("b,bc->c", shares, means)
+    # The law of total covariance: that within batches, and that of their means.
+    apart = means - mean[None]
+    between = weighted("b,bc,bd->cd", shares, apart, apart)
+    return ColorStatistics(mean, weighted("b,bcd->cd", shares, within) + between)
 
 
-def mean_magnitude(images: Images) -> Magnitude:
+def mean_magnitude(images: Images | Iterable[Images]) -> Magnitude:
     """The magnitude of each frequency, averaged over some images.
 
     m = E[|F(I)|], F being the real two-dimensional Fourier transform of each channel
 
     Args:
-      images: (n, h, w, c), of any range. For a `phase_canvas` that others follow, images that they
+      images: (n, h, w, c), of any range, or any number of such batches, of images of one size, of
+        which one batch at a time is held. For a `phase_canvas` that others follow, images that they
         have encoded.
 
     Returns:
@@ -360,7 +385,7 @@ def mean_magnitude(images: Images) -> Magnitude:
 
     Raises:
       TypeError: the images do not hold floats.
-      ValueError: the images are not of shape (n, h, w, c).
+      ValueError: the images are not of shape (n, h, w, c) and of one size, or there is no batch.
 
     Example:
       >>> import jax.numpy as jnp
@@ -373,8 +398,60 @@ def mean_magnitude(images: Images) -> Magnitude:
       Fel et al., Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained
       Optimization, 2023, arXiv:2306.06805.
     """
-    check_array("images", images, ("n", "h", "w", "c"))
-    return jnp.abs(jnp.fft.rfft2(images, axes=(1, 2))).mean(0)
+    total, count = jnp.zeros(()), 0
+    for batch in _batches(images):
+        magnitudes = jnp.abs(jnp.fft.rfft2(batch, axes=(1, 2))).sum(0)
+        if count and magnitudes.shape != total.shape:
+            raise ValueError(f"expected images of one size, got another of {batch.shape[1:]}")
+        total, count = total + magnitudes, count + len(batch)
+    return total / count
+
+
+def tiny_imagenet_magnitude() -> Float[np.ndarray, "64 33 3"]:
+    """The mean magnitude of the bundled models' training images, for a `phase_canvas` (MACO).
+
+    m = E[|F(encode(I))|], encode being that of the two canvases in the example
+
+    Returns:
+      The magnitude (64, 33, 3), for images of 64 x 64: `encoded_magnitude` of what
+      `experiments/color_statistics.py --dataset tiny_imagenet/paper20 --split train` writes.
+
+    Example:
+      >>> import jax
+      >>> from saliency_jax import ascent
+      >>> colors = ascent.TINY_IMAGENET_COLORS
+      >>> canvas = ascent.chain_canvases(
+      ...     ascent.phase_canvas(ascent.tiny_imagenet_magnitude(), width=64),
+      ...     ascent.color_canvas(colors.covariance),
+      ...     ascent.sigmoid_canvas(),
+      ... )
+      >>> noise = ascent.uniform(jax.random.key(0), (64, 33, 3), -3.14, 3.14)
+      >>> print(canvas.decode(noise).shape)
+      (64, 64, 3)
+
+    Reference:
+      Fel et al., Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained
+      Optimization, 2023, arXiv:2306.06805.
+    """
+    return np.load(Path(__file__).with_name("tiny_imagenet_magnitude.npy")).astype(np.float32)
+
+
+def _batches(images: Images | Iterable[Images]) -> Iterator[Images]:
+    empty = True
+    for batch in [images] if isinstance(images, jax.Array | np.ndarray) else images:
+        check_array("images", batch, ("n", "h", "w", "c"))
+        empty = False
+        yield batch
+    if empty:
+        raise ValueError("expected at least one batch of images, got none")
+
+
+def _statistics_of_batch(images: Images) -> ColorStatistics:
+    colors = jnp.asarray(images).reshape(-1, images.shape[-1])
+    mean = colors.mean(0)
+    centered = colors - mean[None]
+    products = jnp.matmul(centered.T, centered, precision=jax.lax.Precision.HIGHEST)
+    return ColorStatistics(mean, products / colors.shape[0])
 
 
 def _sigmoid(low: Number, high: Number, params: Image) -> Image:

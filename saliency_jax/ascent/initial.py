@@ -1,4 +1,21 @@
-"""Images to start gradient ascent from."""
+"""Images to start gradient ascent from: of one colour, and noise.
+
+Black is `zeros`, white `constant(shape, 1.0)`, grey `constant(shape)`, and the mean colour of a
+data set `constant(shape, mean)`. Any other image serves as well, a photograph or what another
+ascent came to; `canvas.encode` makes parameters of it where they are no pixels:
+
+  >>> import jax
+  >>> import optax
+  >>> import skimage.data
+  >>> from saliency_jax import ascent, data
+  >>> photograph = jnp.asarray(data.fit(np.float32(skimage.data.coffee()) / 255, 8))
+  >>> canvas, optimizer = ascent.sigmoid_canvas(), optax.adam(0.05)
+  >>> state = ascent.initial_state(canvas.encode(photograph), optimizer, jax.random.key(0))
+  >>> darker = ascent.ascend(lambda image: -image.sum(), state, optimizer, 9, decode=canvas.decode)
+  >>> state = ascent.initial_state(canvas.encode(darker.image), optimizer, jax.random.key(1))
+  >>> print(canvas.decode(state.params).mean() < photograph.mean())
+  True
+"""
 
 import jax
 import jax.numpy as jnp

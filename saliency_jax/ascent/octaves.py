@@ -1,0 +1,115 @@
+"""Octaves: gradient ascent at one size of the image after the other, from small to large."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from .._types import Augment, Count, Image, Key, Number, Prior, Score
+from .._validation import check_at_least, check_count, check_image, is_concrete
+from .ascend import Ascent, ascend, initial_state
+from .canvases import Canvas, chain_canvases
+
+Shape = tuple[int, int, int]
+
+
+def _plain(shape: Shape) -> Canvas:
+    return chain_canvases()
+
+
+def ascend_octaves(
+    score: Score,
+    image: Image,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    key: Key,
+    octaves: Count = 4,
+    scale: Number = 1.4,
+    canvas: Callable[[Shape], Canvas] = _plain,
+    augment: Augment | None = None,
+    prior: Prior | None = None,
+    num_samples: int = 1,
+) -> Ascent:
+    """Gradient ascent on growing images, so that patterns of all sizes come up.
+
+    I_1 = A_1[R_1(B)] and I_k = A_k[R_k(B) + R_k(I_{k-1} - R_{k-1}(B))] for k = 2, ..., octaves
+
+    A_k is `ascend` for some steps at the k-th size, R_k brings an image to that size by linear
+    interpolation, and B is the image at the start. What an octave has changed is magnified, and the
+    image's own details come back with the size. The last size is that of B, and each is larger than
+    the one before by the scale.
+
+    Args:
+      score: callable PyTree from one image of any size to a scalar; networks that average their
+        last layer take images of other sizes than they were trained on.
+      image: B (h, w, c), in the range that the score's model takes: noise, one colour, or, for deep
+        dreams, a photograph.
+      optimizer: any `optax.GradientTransformation` that holds no image of one size. Its state
+        begins anew at each size.
+      steps: how many steps to make at each size, at least 1.
+      key: a JAX random key, for the augmentations.
+      octaves: the number of sizes, at least 1; of one, this is `ascend`.
+      scale: the ratio of neighbouring sizes, at least 1, a Python number.
+      canvas: from a shape (h, w, c) to the `Canvas` of such images, plain pixels by default;
+        `fourier_canvas` is such a function.
+      augment, prior, num_samples: as for `ascend`.
+
+    Returns:
+      The `Ascent` at the last size, with the objective (octaves * steps,) at each step of all, and
+      no snapshots. After a step that was not finite it makes no other, at any size.
+
+    Raises:
+      TypeError: octaves, steps or num_samples are no integers, scale is traced, or the image does
+        not hold floats.
+      ValueError: octaves, steps or num_samples are below 1, scale is below 1, or the image is not
+        of shape (h, w, c) or is known and not finite.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from saliency_jax import ascent
+      >>> def score(image):
+      ...     return image.sum()
+      >>> result = ascent.ascend_octaves(
+      ...     score, jnp.zeros((4, 6, 1)), optax.sgd(0.5), 3, key=jax.random.key(0), octaves=2,
+      ...     scale=2.0,
+      ... )
+      >>> print(result.image.shape, result.image.mean(), result.values)
+      (4, 6, 1) 3.0 [ 0.  3.  6. 36. 48. 60.]
+
+    Reference:
+      Mordvintsev, Olah, Tyka, Inceptionism: Going Deeper into Neural Networks, Google Research
+      blog, 2015 (the published code; not on arXiv), whose scale and number of octaves these are.
+    """
+    check_image(image)
+    check_count("octaves", octaves, 1)
+    if not is_concrete(scale):
+        raise TypeError("expected scale to be a Python number (static), got a traced array")
+    check_at_least("scale", scale, 1)
+    shapes = [
+        (*(max(1, round(side / scale**k)) for side in image.shape[:2]), image.shape[2])
+        for k in reversed(range(int(octaves)))
+    ]
+    change, carried, values = jnp.zeros(shapes[0], image.dtype), {}, []
+    for shape in shapes:
+        base = jax.image.resize(image, shape, "linear")
+        of_size = canvas(shape)
+        params = of_size.encode(base + jax.image.resize(change, shape, "linear"))
+        state = initial_state(params, optimizer, key)._replace(**carried)
+        result = ascend(
+            score,
+            state,
+            optimizer,
+            steps,
+            decode=of_size.decode,
+            augment=augment,
+            prior=prior,
+            num_samples=num_samples,
+        )
+        change = result.image - base
+        carried = {name: getattr(result.state, name) for name in ("key", "step", "failed_at")}
+        values.append(result.values)
+    return result._replace(values=jnp.concatenate(values))
