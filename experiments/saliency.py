@@ -189,7 +189,7 @@ def explain(
         data.fit(photograph.image, classifier.input_size if size is None else size)
         for photograph in photographs
     )
-    images = np.stack([_with_channels(image, model.channels) for image in fitted])
+    images = np.stack([with_channels(image, model.channels) for image in fitted])
     batch_size = min(batch_size, len(images))
     batches = []
     starts = range(0, len(images), batch_size)
@@ -301,7 +301,8 @@ def _top(model: Classifier, probabilities: np.ndarray) -> tuple[list[str], list[
     return [model.class_names[label] for label in labels], probabilities[labels].tolist()
 
 
-def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """The image (h, w, c), its channels made one or three by their mean where they are not."""
     if image.shape[-1] == channels:
         return image
     grey = image.mean(axis=-1, keepdims=True)

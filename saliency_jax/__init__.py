@@ -11,6 +11,7 @@ from . import scores as scores
 from . import attribution as attribution
 from . import ascent as ascent
 from . import filters as filters
+from . import metrics as metrics
 from .attribution.gradient import saliency as saliency
 from .attribution.gradient import input_gradient as input_gradient
 from .attribution.gradient import input_x_gradient as input_x_gradient
@@ -46,3 +47,4 @@ from .ascent.ascend import initial_state as initial_state
 from .ascent.ascend import ascent_step as ascent_step
 from .ascent.ascend import AscentState as AscentState
 from .ascent.ascend import Ascent as Ascent
+from .sweep import sweep as sweep

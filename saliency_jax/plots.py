@@ -1,4 +1,4 @@
-"""Figures: pictures, maps and rankings, laid out in a grid.
+"""Figures: pictures, maps and rankings, laid out in a grid; curves; figures in motion.
 
 Every map says how its colours were chosen: a map shown without its scale can look like anything. A
 function turns arrays into one cell, `grid` lays cells out, and the figure is saved by
@@ -6,15 +6,19 @@ function turns arrays into one cell, `grid` lays cells out, and the figure is sa
 """
 
 import dataclasses
+import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image as PILImage
 
 from ._types import Number
 from ._validation import check_array, check_at_least, check_finite
@@ -34,10 +38,13 @@ _CHARACTER = 6.2
 _BOLD_CHARACTER = 7.4
 _GAP = 12
 _MARGIN = 14
+_PANEL_WIDTH, _PANEL_HEIGHT = 330, 250
+_PANELS_IN_A_ROW = 3
 
 Pixels = Float[np.ndarray, "h w 3"]
 AnyImage = Float[Array | np.ndarray, "h w c"]
 AnyMap = Float[Array | np.ndarray, "h w"]
+Values = Real[np.ndarray, "n"]
 
 
 @runtime_checkable
@@ -102,6 +109,33 @@ class Ranking:
             axes.text(0.03, place, name, va="center", fontsize=_FONT_SIZE)
             axes.text(0.97, place, percent(fraction), va="center", ha="right", fontsize=_FONT_SIZE)
         axes.set(xlim=(0, 1), ylim=(len(self.names) - 0.5, -0.5))
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A line of `curves`, and the band of its intervals.
+
+    Attributes:
+      name: in the legend.
+      x: (n,).
+      y: (n,).
+      low: (n,), the lower edge of the band.
+      high: (n,), its upper edge.
+    """
+
+    name: str
+    x: Values
+    y: Values
+    low: Values
+    high: Values
+
+    def __post_init__(self) -> None:
+        for name in ("y", "low", "high"):
+            if np.shape(getattr(self, name)) != np.shape(self.x):
+                raise ValueError(
+                    f"expected {name} to have the shape of x {np.shape(self.x)}, got "
+                    f"{np.shape(getattr(self, name))}"
+                )
 
 
 def image(image: AnyImage, title: str = "", note: str = "") -> Picture:
@@ -348,6 +382,100 @@ def grid(
             write(x + width / 2, top + height + 3, note, va="top", color="#555555")
     write(left, total_height - _MARGIN, caption_text, ha="left", color="#555555")
     return figure
+
+
+def curves(
+    panels: Mapping[str, Sequence[Curve]], x_label: str, *, log_base: int | None = None
+) -> Figure:
+    """A figure of panels side by side, with lines over one quantity and bands for their intervals.
+
+    Args:
+      panels: the curves by what they show, which is written above each panel. Curves of one name
+        have one colour in all of them.
+      x_label: what all panels are over.
+      log_base: if given, that axis is logarithmic, with its ticks at powers of this base.
+
+    Returns:
+      The figure, to be saved at its own resolution.
+
+    Raises:
+      ValueError: there is no panel.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax import plots
+      >>> steps, score = np.array([1, 2, 4]), np.array([0.0, 0.5, 0.8])
+      >>> curve = plots.Curve("robust", steps, score, score - 0.1, score + 0.1)
+      >>> figure = plots.curves({"score": [curve]}, "steps", log_base=2)
+      >>> figure.axes[0].get_title()
+      'score'
+    """
+    check_at_least("the number of panels", len(panels), 1)
+    columns = min(len(panels), _PANELS_IN_A_ROW)
+    rows = -(-len(panels) // columns)
+    size = (columns * _PANEL_WIDTH / _DPI, (rows * _PANEL_HEIGHT + 2 * _LINE) / _DPI)
+    figure = Figure(figsize=size, dpi=_DPI, facecolor="white", layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    handles: dict[str, Line2D] = {}
+    for place, (title, lines) in zip(places, panels.items(), strict=False):
+        for curve in lines:
+            color = handles[curve.name].get_color() if curve.name in handles else f"C{len(handles)}"
+            (line,) = place.plot(curve.x, curve.y, ".-", color=color)
+            place.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
+            handles.setdefault(curve.name, line)
+        place.set_title(title, fontsize=_FONT_SIZE, weight="bold")
+        place.set_xlabel(x_label, fontsize=_FONT_SIZE)
+        place.tick_params(labelsize=_FONT_SIZE)
+        if log_base is not None:
+            place.set_xscale("log", base=log_base)
+    for place in places[len(panels) :]:
+        place.set_axis_off()
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=max(1, len(handles)),
+        fontsize=_FONT_SIZE,
+        frameon=False,
+    )
+    return figure
+
+
+def gif(figures: Sequence[Figure], *, milliseconds: int = 500) -> bytes:
+    """An animated GIF of figures, one after the other, without end.
+
+    Args:
+      figures: of one size, such as those of `grid` for the snapshots of an ascent.
+      milliseconds: for how long each is shown, at least 20, below which viewers slow down.
+
+    Returns:
+      The file's bytes. Each figure has up to 256 colours of its own.
+
+    Raises:
+      ValueError: there is no figure, they differ in size, or milliseconds < 20.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax import plots
+      >>> shades = [np.full((8, 8, 3), level) for level in (0.0, 0.5, 1.0)]
+      >>> plots.gif([plots.grid([[plots.image(shade)]]) for shade in shades])[:6]
+      b'GIF89a'
+    """
+    check_at_least("milliseconds", milliseconds, 20)
+    check_at_least("the number of figures", len(figures), 1)
+    frames = []
+    for figure in figures:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        frames.append(PILImage.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    sizes = {frame.size for frame in frames}
+    if len(sizes) > 1:
+        raise ValueError(f"expected figures of one size, got {sorted(sizes)}")
+    file = io.BytesIO()
+    frames[0].save(
+        file, "GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0
+    )
+    return file.getvalue()
 
 
 def _rgb(image: AnyImage) -> Pixels:

@@ -1,12 +1,14 @@
 """The folder that a run leaves behind: settings, arrays, figures and one page that shows them.
 
 A folder is there whole or not at all. It is built beside its place under a hidden name, and takes
-its own name when everything is in it; an error or an interrupt leaves nothing.
+its own name when everything is in it; an error or an interrupt leaves nothing, except long work
+that was put in `RunFolder.unfinished` to be continued.
 """
 
 import base64
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -22,6 +24,8 @@ import jinja2
 import numpy as np
 from jaxtyping import Array, Shaped
 from matplotlib.figure import Figure
+
+from . import plots
 
 _PACKAGES = ("saliency-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -78,7 +82,8 @@ class Section:
     Attributes:
       title: its heading.
       text: what it shows, in a sentence or two.
-      figures: names of figures that were saved in the folder.
+      figures: names of figures that were saved in the folder, as `save_figure` and
+        `save_animation` return them.
       table: a table, or none.
     """
 
@@ -124,6 +129,7 @@ class RunFolder:
         self._output = None if output is None else Path(output)
         self._name = name
         self._config: Mapping[str, Any] = {}
+        self._unfinished: Path | None = None
 
     def __enter__(self) -> "RunFolder":
         if self._output is not None and os.path.lexists(self._output):
@@ -132,7 +138,8 @@ class RunFolder:
                 "output"
             )
         place = self._output or Path("runs") / self._name
-        parent = place.absolute().parent
+        self._place = place.absolute()
+        parent = self._place.parent
         self._made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
         self._partial = parent / f".{place.name}.{secrets.token_hex(4)}.partial"
         try:
@@ -149,6 +156,8 @@ class RunFolder:
         try:
             if kind is None:
                 self.path = self._rename()
+                if self._unfinished is not None:
+                    shutil.rmtree(self._unfinished, ignore_errors=True)
         finally:
             self._remove()
 
@@ -158,10 +167,8 @@ class RunFolder:
         Args:
           settings: a dataclass or a mapping; what JSON does not know is written as text.
         """
-        if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
-            settings = dataclasses.asdict(settings)
         self._config = {
-            "settings": settings,
+            "settings": _mapping(settings),
             "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": {"python": platform.python_version()}
             | {package: importlib.metadata.version(package) for package in _PACKAGES},
@@ -169,6 +176,23 @@ class RunFolder:
         }
         text = json.dumps(self._config, indent=2, default=str)
         (self._partial / "config.json").write_text(text + "\n", encoding="utf-8")
+
+    def unfinished(self, settings: Any) -> Path:
+        """Where to keep long work, so that an interrupted run with these settings continues it.
+
+        It is a hidden folder beside the run's own, and is removed when the run is finished.
+
+        Args:
+          settings: a dataclass or a mapping of all that the work depends on; other settings get
+            another folder.
+
+        Returns:
+          The folder's path. It is there only if an earlier run left it.
+        """
+        text = json.dumps(_mapping(settings), sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        self._unfinished = self._place.with_name(f".{self._place.name}.{digest}.unfinished")
+        return self._unfinished
 
     def save_arrays(self, name: str, **arrays: Shaped[Array | np.ndarray, "..."]) -> None:
         """Writes `NAME.npz`, compressed, to be read by `numpy.load`.
@@ -193,6 +217,23 @@ class RunFolder:
         figure.savefig(self._partial / f"{name}.png", dpi=figure.dpi)
         return name
 
+    def save_animation(
+        self, name: str, figures: Sequence[Figure], *, milliseconds: int = 500
+    ) -> str:
+        """Writes `NAME.gif`, the figures one after the other at their own resolution.
+
+        Args:
+          name: the file's name without its ending.
+          figures: of one size.
+          milliseconds: for how long each is shown.
+
+        Returns:
+          The file's name, with its ending, for a `Section`.
+        """
+        content = plots.gif(figures, milliseconds=milliseconds)
+        (self._partial / f"{name}.gif").write_bytes(content)
+        return f"{name}.gif"
+
     def save_page(self, title: str, sections: Sequence[Section], text: str = "") -> None:
         """Writes `index.html`: one file with its pictures inside, and the settings at its end.
 
@@ -204,10 +245,14 @@ class RunFolder:
         Raises:
           FileNotFoundError: a figure was not saved.
         """
-        pictures = {
-            name: base64.b64encode((self._partial / f"{name}.png").read_bytes()).decode()
+        files = {
+            name: name if name.endswith(".gif") else f"{name}.png"
             for section in sections
             for name in section.figures
+        }
+        pictures = {
+            name: (file, base64.b64encode((self._partial / file).read_bytes()).decode())
+            for name, file in files.items()
         }
         environment = jinja2.Environment(
             loader=jinja2.PackageLoader("saliency_jax", "."),
@@ -247,6 +292,12 @@ class RunFolder:
             except OSError:
                 # It holds the finished run, or another's files.
                 return
+
+
+def _mapping(settings: Any) -> Mapping[str, Any]:
+    if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        return dataclasses.asdict(settings)
+    return settings
 
 
 def _begins_as_number(cell: str) -> bool:

@@ -231,3 +231,70 @@ def test_large_pictures_are_reduced_to_the_cell():
 def test_a_grid_that_does_not_fit_is_refused(rows, titles, message):
     with pytest.raises(ValueError, match=message):
         plots.grid(rows, **titles)
+
+
+def line(name, y, **changes):
+    x = np.array([1, 2, 4, 8])
+    y = np.asarray(y, float)
+    return plots.Curve(**{"name": name, "x": x, "y": y, "low": y - 1, "high": y + 1, **changes})
+
+
+def test_curves_are_drawn_where_they_are_with_one_colour_for_one_name():
+    panels = {
+        "score": [line("a", [0, 1, 2, 3]), line("b", [3, 2, 1, 0])],
+        "variation": [line("b", [5, 6, 7, 8])],
+        "slope": [line("c", [0, 0, 0, 0])],
+        "distance": [line("a", [1, 1, 1, 1])],
+    }
+    figure = plots.curves(panels, "steps", log_base=2)
+    saved(figure)
+    drawn = {axes.get_title(): axes for axes in figure.axes if axes.lines}
+    assert list(drawn) == list(panels)
+    colors = {}
+    for title, axes in drawn.items():
+        assert axes.get_xlabel() == "steps"
+        assert axes.get_xscale() == "log"
+        for curve, drawn_line, band in zip(
+            panels[title], axes.lines, axes.collections, strict=True
+        ):
+            np.testing.assert_array_equal(drawn_line.get_xydata(), np.stack([curve.x, curve.y], 1))
+            heights = band.get_paths()[0].vertices[:, 1]
+            assert (heights.min(), heights.max()) == (curve.low.min(), curve.high.max())
+            assert colors.setdefault(curve.name, drawn_line.get_color()) == drawn_line.get_color()
+    assert len(set(colors.values())) == 3
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "c"]
+
+
+@pytest.mark.usefixtures("entry_checks")
+def test_a_curve_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"expected low to have the shape of x \(4,\), got \(3,\)"):
+        line("a", np.zeros(4), low=np.zeros(3))
+    with pytest.raises(ValueError, match="expected the number of panels to be at least 1, got 0"):
+        plots.curves({}, "steps")
+
+
+def test_a_gif_shows_the_figures_in_turn():
+    shades = (0.0, 0.5, 1.0)
+    figures = [plots.grid([[plots.image(np.full((8, 8, 3), shade))]]) for shade in shades]
+    picture = Image.open(io.BytesIO(plots.gif(figures, milliseconds=120)))
+    assert picture.n_frames == 3
+    assert picture.info["loop"] == 0
+    for frame, shade in enumerate(shades):
+        picture.seek(frame)
+        assert picture.info["duration"] == 120
+        pixels = np.asarray(picture.convert("RGB")) / 255
+        assert pixels.shape == saved(figures[frame]).shape
+        middle = pixels[pixels.shape[0] // 2, pixels.shape[1] // 2]
+        np.testing.assert_allclose(middle, shade, atol=0.02)
+
+
+@pytest.mark.usefixtures("entry_checks")
+def test_what_makes_no_gif_is_refused():
+    cell = plots.image(np.zeros((8, 8, 3)))
+    with pytest.raises(ValueError, match="expected figures of one size, got"):
+        plots.gif([plots.grid([[cell]]), plots.grid([[cell, cell]])])
+    with pytest.raises(ValueError, match="expected the number of figures to be at least 1, got 0"):
+        plots.gif([])
+    with pytest.raises(ValueError, match="expected milliseconds to be at least 20, got 5"):
+        plots.gif([plots.grid([[cell]])], milliseconds=5)

@@ -177,3 +177,57 @@ def test_a_table_is_aligned():
 def test_a_row_of_another_length_is_refused():
     with pytest.raises(ValueError, match="expected 2 cells in a row, got 1"):
         Table(("a", "b"), [("1",)])
+
+
+def test_an_animation_is_in_the_page(in_a_folder):
+    figures = []
+    for number in (1, 2):
+        figure = Figure(figsize=(1, 1), dpi=50)
+        figure.add_subplot().plot([0, number])
+        figures.append(figure)
+    with RunFolder("run", "demo") as run:
+        names = [run.save_animation("growth", figures), run.save_figure("growth", figures[0])]
+        run.save_page("A title", [Section("section", figures=names)])
+    moving, still = Page((in_a_folder / "run" / "index.html").read_text(encoding="utf-8")).addresses
+    for address, kind in ((moving, "gif"), (still, "png")):
+        encoded = address.removeprefix(f"data:image/{kind};base64,")
+        content = (in_a_folder / "run" / f"growth.{kind}").read_bytes()
+        assert base64.b64decode(encoded) == content
+
+
+def work(output, settings, error: BaseException | None = None):
+    """A run that counts up in its unfinished folder, and the number it came to."""
+    with RunFolder(output, "demo") as run:
+        folder = run.unfinished(settings)
+        folder.mkdir(exist_ok=True)
+        number = len(list(folder.iterdir())) + 1
+        (folder / str(number)).touch()
+        if error is not None:
+            raise error
+    return number
+
+
+@pytest.mark.parametrize("output", [None, "a/run"])
+def test_unfinished_work_waits_for_the_same_settings_and_goes_when_it_is_finished(
+    in_a_folder, output
+):
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            work(output, {"steps": 3}, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        work(output, {"steps": 4}, KeyboardInterrupt())
+    assert work(output, {"steps": 3}) == 3
+    parent = in_a_folder / (output or "runs/demo-001")
+    left = [path.name for path in parent.parent.iterdir() if path != parent]
+    assert len(left) == 1
+    assert left[0].endswith(".unfinished")
+    if output is None:
+        assert work(output, {"steps": 4}) == 2
+        assert [path.name for path in parent.parent.iterdir() if path.name[0] == "."] == []
+
+
+def test_a_run_that_asked_for_no_work_leaves_nothing_unfinished(in_a_folder):
+    with pytest.raises(KeyboardInterrupt), RunFolder("a/run", "demo") as run:  # noqa: PT012
+        run.unfinished({"steps": 3})
+        raise KeyboardInterrupt
+    assert list(in_a_folder.iterdir()) == []

@@ -1,0 +1,248 @@
+"""Grids of settings, run by one compiled program, chunk by chunk; an interrupted one continues."""
+
+import functools
+import hashlib
+import json
+import math
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from ._types import Count
+from ._validation import check_count
+
+_DESCRIPTION = "sweep.json"
+_PARTIAL = ".partial"
+
+
+def sweep(
+    function: Callable[..., PyTree],
+    axes: Mapping[str, PyTree],
+    *,
+    shared: PyTree = None,
+    batch_size: Count,
+    folder: str | os.PathLike | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> PyTree:
+    """A function's value at every point of a grid, by one compiled program.
+
+    values[i, j, ...] = function(shared, a=axes["a"][i], b=axes["b"][j], ...)
+
+    The grid, the Cartesian product of the axes, is cut into as few chunks of at most `batch_size`
+    points as that allows, all of one size: the last is filled up with copies that are dropped. So
+    `jax.jit(jax.vmap(function))` is compiled once, and another sweep of the same function over
+    points of the same shapes does not compile again. Memory is that of one chunk, and on the host
+    that of the values.
+
+    Args:
+      function: pure, from `shared` and one value of each axis, by keyword, to a PyTree of arrays.
+        What it is to be mapped over is a traced number in it: `optax.sgd(rate)` and `ascent.l2(
+        weight)` take one. It is compiled by its identity: define it once, outside of loops.
+      axes: by name, an array with the axis's values along its first dimension, or a PyTree of
+        arrays for values that go together. Images to start from and random keys are values as well.
+      shared: any PyTree of arrays that all points see, such as the model; it is an argument of the
+        program and never compiled in.
+      batch_size: how many points at once, at least 1.
+      folder: where each chunk is kept when it is done, whole or not at all. If the sweep is
+        interrupted, the same call continues it; the folder is left to the caller to remove.
+      progress: called with the number of points in each chunk that was computed or found, and with
+        0 when the program is compiled and the first chunk begins: `tqdm.tqdm(total=n).update`.
+
+    Returns:
+      The PyTree of NumPy arrays that the function returns, with leading dimensions for the axes,
+      in their order.
+
+    Raises:
+      TypeError: the function is not callable or not hashable, it returns random keys, an axis is
+        not of arrays, or batch_size is not an integer.
+      ValueError: there is no axis, an axis has no values or arrays of different lengths, batch_size
+        < 1, or the folder holds something else than chunks of this very sweep.
+
+    Example:
+      Three classes by two learning rates: the probabilities of a picture after 0 and 4 steps.
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> import optax
+      >>> from saliency_jax import ascent, scores, sweep
+      >>> def visualize(model, *, label, rate):
+      ...     optimizer = optax.sgd(rate)
+      ...     state = ascent.initial_state(jnp.zeros((2, 2, 3)), optimizer, jax.random.key(0))
+      ...     score = scores.logit(model, label)
+      ...     made = ascent.ascend(score, state, optimizer, 4, snapshots=[0, 4])
+      ...     return jax.nn.softmax(jax.vmap(model)(made.snapshots))
+      >>> model = jax.tree_util.Partial(lambda weights, x: x.mean((0, 1)) @ weights, jnp.eye(3))
+      >>> axes = {"label": np.arange(3), "rate": np.array([0.5, 1.0])}
+      >>> probabilities = sweep(visualize, axes, shared=model, batch_size=4)
+      >>> probabilities.shape
+      (3, 2, 2, 3)
+      >>> print(probabilities[2, 1].round(2))
+      [[0.33 0.33 0.33]
+       [0.21 0.21 0.58]]
+
+    Reference:
+      Bradbury et al., JAX: composable transformations of Python+NumPy programs, 2018, on vmap and
+      jit (not on arXiv).
+    """
+    if not callable(function):
+        raise TypeError(f"expected function to be callable, got {type(function).__name__}")
+    try:
+        hash(function)
+    except TypeError as error:
+        raise TypeError(
+            "expected function to be hashable, with its arrays in shared, got "
+            f"{type(function).__name__}"
+        ) from error
+    check_count("batch_size", batch_size, 1)
+    if not axes:
+        raise ValueError("expected at least one axis, got none")
+    lengths = {name: _length(name, axis) for name, axis in axes.items()}
+    values = {name: jax.tree.map(_indexable, axis) for name, axis in axes.items()}
+    count = math.prod(lengths.values())
+    num_chunks = -(-count // int(batch_size))
+    size = -(-count // num_chunks)
+
+    def points(number: int) -> dict[str, PyTree]:
+        flat = np.minimum(np.arange(number * size, (number + 1) * size), count - 1)
+        indices = np.unravel_index(flat, tuple(lengths.values()))
+        return {name: _at(index, values[name]) for name, index in zip(values, indices, strict=True)}
+
+    program = _of_chunk.lower(function, shared, points(0))
+    for leaf in jax.tree.leaves(program.out_info):
+        if _is_key(leaf):
+            raise TypeError(
+                "expected function to return arrays of numbers, got random keys; return "
+                "jax.random.key_data(key)"
+            )
+    if folder is not None:
+        folder = Path(folder)
+        description = {
+            "axes": f"{lengths}, {_digest(values)}",
+            "batch_size": int(batch_size),
+            "shared values": _digest(shared),
+            "function": hashlib.sha256(program.as_text().encode()).hexdigest(),
+        }
+        _claim(folder, description)
+    compiled = None
+    chunks = []
+    for number in range(num_chunks):
+        path = None if folder is None else folder / f"{number:06d}.npz"
+        if path is not None and path.exists():
+            chunk = _read(path, program.out_info)
+        else:
+            if compiled is None:
+                compiled = program.compile()
+                _tell(progress, 0)
+            chunk = jax.device_get(compiled(shared, points(number)))
+            if path is not None:
+                _write(path, lambda file, chunk=chunk: np.savez(file, *jax.tree.leaves(chunk)))
+        chunks.append(chunk)
+        _tell(progress, min(size, count - number * size))
+    return jax.tree.map(
+        lambda *leaves: np.concatenate(leaves)[:count].reshape(
+            *lengths.values(), *leaves[0].shape[1:]
+        ),
+        *chunks,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _of_chunk(function: Callable[..., PyTree], shared: PyTree, points: PyTree) -> PyTree:
+    return jax.vmap(lambda point: function(shared, **point))(points)
+
+
+def _length(name: str, axis: PyTree) -> int:
+    """The number of an axis's values."""
+    leaves = jax.tree.leaves(axis)
+    for leaf in leaves:
+        if not isinstance(leaf, jax.Array | np.ndarray):
+            raise TypeError(
+                f"expected axis {name!r} to be an array or a PyTree of arrays, got one with "
+                f"{type(leaf).__name__}"
+            )
+    lengths = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
+    if len(lengths) != 1 or lengths & {None, 0}:
+        raise ValueError(
+            f"expected axis {name!r} to have arrays of one length, at least 1, got shapes "
+            f"{[leaf.shape for leaf in leaves]}"
+        )
+    return lengths.pop()
+
+
+def _indexable(leaf: Any) -> Any:
+    # Rows are picked by NumPy, which compiles nothing; it knows no random keys.
+    return leaf if _is_key(leaf) else np.asarray(leaf)
+
+
+def _at(index: np.ndarray, values: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[index], values)
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    )
+
+
+def _tell(progress: Callable[[int], object] | None, points: int) -> None:
+    if progress is not None:
+        progress(points)
+
+
+def _digest(tree: PyTree) -> str:
+    """A number that other arrays, in value, type or shape, would hardly have."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _claim(folder: Path, description: dict[str, Any]) -> None:
+    """Makes the folder, or sees that an existing one is of the same sweep."""
+    path = folder / _DESCRIPTION
+    if path.exists():
+        stored = json.loads(path.read_text())
+        for name, value in description.items():
+            if stored.get(name) != value:
+                raise ValueError(
+                    f"expected {folder} to hold chunks of this sweep, got those of a sweep with "
+                    f"another {name}; choose another folder, or remove it"
+                )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(not file.name.endswith(_PARTIAL) for file in folder.iterdir()):
+        raise ValueError(f"expected {folder} to be empty or a sweep's, got another folder")
+    text = json.dumps(description, indent=2) + "\n"
+    _write(path, lambda file: file.write(text.encode()))
+
+
+def _write(path: Path, write: Callable[[Any], object]) -> None:
+    """Writes a file that is there whole or not at all."""
+    partial = path.with_name(path.name + _PARTIAL)
+    with partial.open("wb") as file:
+        write(file)
+    partial.replace(path)
+
+
+def _read(path: Path, like: PyTree) -> PyTree:
+    """The chunk in a file, its arrays in a tree and of types like these."""
+    leaves, structure = jax.tree.flatten(like)
+    try:
+        with np.load(path) as stored:
+            # Types that NumPy does not know, such as bfloat16, are stored as plain bytes.
+            arrays = [stored[f"arr_{i}"].view(leaf.dtype) for i, leaf in enumerate(leaves)]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"expected {path} to be a chunk of this sweep, got a damaged file; remove it"
+        ) from error
+    return jax.tree.unflatten(structure, arrays)
