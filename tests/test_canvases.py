@@ -1,14 +1,17 @@
 """Canvases and initial images against sums written out, and back again."""
 
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import skimage.data
 import small_models
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import ascent, scores
+from saliency_jax import ascent, data, models, scores
 
 KEY = jax.random.key(0)
 SHAPES = [(6, 8, 3), (5, 7, 1), (1, 1, 1)]
@@ -103,6 +106,18 @@ class TestEveryCanvas:
         assert score(result.image) > result.values[0]
         assert result.image.shape == shape
         assert 0 < result.image.min() < result.image.max() < 1
+
+    @each_canvas
+    def test_ascent_through_it_of_a_grey_image_that_is_not_square(self, make):
+        shape, optimizer = (6, 3, 1), optax.adam(0.02)
+        canvas = make(shape)
+        score = scores.logit(small_models.plain_convnet(1), 1)
+        state = ascent.initial_state(canvas.encode(image(shape, seed=1)), optimizer, KEY)
+        ascend = jax.jit(ascent.ascend, static_argnames=("optimizer", "steps"))
+        result = ascend(score, state, optimizer, 3, decode=canvas.decode)
+        assert result.image.shape == shape
+        assert result.state.failed_at == 0
+        assert result.values[0] < result.values[2] < score(result.image)
 
 
 class TestSigmoid:
@@ -216,8 +231,97 @@ class TestColors:
         assert_allclose(statistics.mean, colors.mean(0), rtol=1e-5)
         assert_allclose(statistics.covariance, np.cov(colors.T, ddof=0), atol=1e-6)
 
+    def test_statistics_of_batches_of_any_sizes_are_those_of_all(self):
+        batches = [
+            np.stack([image(shape, seed) + 0.3 * seed for seed in seeds])
+            for shape, seeds in (((4, 5, 3), (0, 1)), ((4, 5, 3), (2,)), ((2, 7, 3), (3, 4, 5)))
+        ]
+        colors = np.concatenate([batch.reshape(-1, 3) for batch in batches]).astype(np.float64)
+        statistics = ascent.color_statistics(batch for batch in batches)
+        assert_allclose(statistics.mean, colors.mean(0), rtol=1e-5)
+        assert_allclose(statistics.covariance, np.cov(colors.T, ddof=0), rtol=1e-4)
+
+    def test_magnitude_of_batches_is_that_of_all(self):
+        images = np.stack([image((4, 5, 2), seed) for seed in range(5)])
+        of_batches = ascent.mean_magnitude(iter([images[:3], images[3:]]))
+        assert_allclose(of_batches, ascent.mean_magnitude(images), rtol=1e-5, atol=1e-6)
+
+    def test_batches_are_not_held(self):
+        def batches():
+            references = []
+            for seed in range(6):
+                batch = np.stack([image((4, 5, 3), seed)])
+                references.append(weakref.ref(batch))
+                yield batch
+                del batch
+                # The last one, and one more that a computation may not yet be done with.
+                assert sum(reference() is not None for reference in references) <= 2
+
+        ascent.color_statistics(batches())
+        ascent.mean_magnitude(batches())
+
+    def test_the_measured_colours_are_those_the_bundled_models_were_trained_on(self):
+        # The models know the means and deviations of 90 % of the same images, measured elsewhere.
+        model, colors = models.load("tiny-imagenet-robust"), ascent.TINY_IMAGENET_COLORS
+        assert_allclose(colors.mean, model.mean, atol=0.003)
+        assert_allclose(np.sqrt(np.diag(colors.covariance)), model.std, atol=0.003)
+        assert_array_equal(colors.covariance, colors.covariance.T)
+        correlations = colors.covariance / np.sqrt(
+            np.outer(np.diag(colors.covariance), np.diag(colors.covariance))
+        )
+        assert (correlations > 0.6).all()
+        ascent.color_canvas(colors.covariance, colors.mean)
+
+    def test_the_measured_magnitude_is_near_that_of_photographs(self):
+        canvas = ascent.chain_canvases(
+            ascent.color_canvas(ascent.TINY_IMAGENET_COLORS.covariance), ascent.sigmoid_canvas()
+        )
+        photographs = [skimage.data.coffee(), skimage.data.chelsea(), skimage.data.astronaut()]
+        encoded = [
+            canvas.encode(jnp.asarray(data.fit(np.float32(photograph) / 255, 64)))
+            for photograph in photographs
+        ]
+        magnitude = ascent.tiny_imagenet_magnitude()
+        found = np.asarray(ascent.mean_magnitude(jnp.stack(encoded)))
+        frequency = np.hypot(np.fft.fftfreq(64)[:, None], np.fft.rfftfreq(64)[None])
+        for low, high in ((0.01, 0.05), (0.05, 0.15), (0.15, 0.3), (0.3, 0.5)):
+            ring = (frequency > low) & (frequency <= high)
+            # Three photographs are few; pixels that are not encoded are twenty times weaker.
+            assert 1 / 5 < magnitude[ring].mean() / found[ring].mean() < 5
+
 
 class TestInitialImages:
+    @pytest.mark.parametrize("name", ["none", "sigmoid", "lucid"])
+    def test_every_kind_of_image_is_a_start_on_every_kind_of_canvas(self, name):
+        shape = (6, 8, 3)
+        canvas, optimizer = CANVASES[name](shape), optax.adam(0.05)
+        ascend = jax.jit(ascent.ascend, static_argnames=("optimizer", "steps"))
+        score = scores.logit(small_models.plain_convnet(), 1)
+
+        def begun(start):
+            return ascent.initial_state(canvas.encode(start), optimizer, KEY)
+
+        photograph = data.fit(np.float32(skimage.data.coffee()) / 255, shape[:2])
+        other = scores.logit(small_models.plain_convnet(), 2)
+        starts = {
+            "zeros": ascent.zeros(shape),
+            "ones": ascent.constant(shape, 1.0),
+            "grey": ascent.constant(shape),
+            "mean colour": ascent.constant(shape, ascent.TINY_IMAGENET_COLORS.mean),
+            "uniform": ascent.uniform(KEY, shape),
+            "normal": ascent.normal(KEY, shape),
+            "smooth": ascent.smooth(KEY, shape),
+            "photograph": jnp.asarray(photograph),
+            "another class": ascend(
+                other, begun(ascent.constant(shape)), optimizer, 3, decode=canvas.decode
+            ).image,
+        }
+        for start_name, start in starts.items():
+            result = ascend(score, begun(start), optimizer, 3, decode=canvas.decode, snapshots=[0])
+            seen = start if name == "none" else start.clip(1e-3, 0.999)
+            assert_allclose(result.snapshots[0], seen, atol=1e-5, err_msg=start_name)
+            assert score(result.image) > result.values[0], start_name
+
     def test_uniform(self):
         noise = np.asarray(ascent.uniform(KEY, (40, 40, 3), -1.0, 3.0))
         edges = np.linspace(-1, 3, 9)
@@ -290,6 +394,16 @@ class TestBadInput:
                 lambda: ascent.color_statistics(jnp.zeros((2, 2, 1))),
                 ValueError,
                 r"images to have shape \(n, h, w, c\), got \(2, 2, 1\)",
+            ),
+            (
+                lambda: ascent.color_statistics([]),
+                ValueError,
+                "at least one batch of images, got none",
+            ),
+            (
+                lambda: ascent.mean_magnitude([jnp.zeros((1, 2, 2, 1)), jnp.zeros((1, 2, 4, 1))]),
+                ValueError,
+                r"images of one size, got another of \(2, 4, 1\)",
             ),
             (
                 lambda: ascent.mean_magnitude(jnp.zeros((2, 2, 2, 1), int)),

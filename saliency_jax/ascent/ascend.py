@@ -303,7 +303,7 @@ def check_finite_steps(failed_at: Failures, **settings: object) -> None:
         return
     first = np.unravel_index(np.where(steps == 0, np.inf, steps).argmin(), steps.shape)
     named = [
-        f"{name} {np.broadcast_to(np.asarray(value), steps.shape)[first]}"
+        f"{name} {np.broadcast_to(np.asarray(value), steps.shape)[first]!s}"
         for name, value in settings.items()
     ]
     raise ValueError(
