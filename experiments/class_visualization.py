@@ -100,11 +100,14 @@ class Visualization(NamedTuple):
       labels: (n,), the classes.
       images: (n, h, w, c) in [0, 1].
       values: (n, steps), the objective that each step saw before it moved.
+      failed_at: (n,), the step that met or made infinity or nan, 0 if none did; the picture is the
+        one before it.
     """
 
     labels: np.ndarray
     images: np.ndarray
     values: np.ndarray
+    failed_at: np.ndarray
 
 
 class Verdict(NamedTuple):
@@ -152,6 +155,10 @@ def main(settings: Settings) -> None:
         for maker, visualization in zip(makers, visualizations, strict=True):
             run.save_arrays(f"class_visualization-{maker.file_name}", **visualization._asdict())
         figure = run.save_figure("class_visualization", draw(makers, visualizations, verdicts))
+        complaint = " ".join(
+            what_failed(maker, made, rate, settings)
+            for maker, made in zip(makers, visualizations, strict=True)
+        ).strip()
         tables = [
             report.Section(
                 f"Who recognizes the pictures of {maker.name}?", table=tabulate(of_maker)
@@ -161,7 +168,7 @@ def main(settings: Settings) -> None:
         photographs = saliency.carried_photographs()
         explanations = [saliency.explain(maker, photographs) for maker in makers]
         sections = [
-            report.Section("What a class looks like to each model", figures=[figure]),
+            report.Section("What a class looks like to each model", complaint, [figure]),
             *tables,
             saliency.save(run, makers, photographs, explanations),
         ]
@@ -169,6 +176,8 @@ def main(settings: Settings) -> None:
     for section in tables:
         print(f"\n{section.title}\n{section.table}")
     print(f"\npictures, arrays and index.html are in {run.path.resolve()}")
+    if complaint:
+        raise ValueError(complaint)
 
 
 def check(settings: Settings) -> None:
@@ -216,7 +225,10 @@ def visualize(
     settings: Settings,
     bar: tqdm.tqdm,
 ) -> Visualization:
-    """Gradient ascent for all classes at once, in segments that the bar is told of."""
+    """Gradient ascent for all classes at once, in segments that the bar is told of.
+
+    It ends with the segment in which a step is not finite.
+    """
     model = maker.model
     shape = (*model.input_size, model.channels)
     mean = np.asarray(model.mean, np.float32)
@@ -249,12 +261,31 @@ def visualize(
         state = result.state
         values.append(np.asarray(result.values))
         bar.update(steps)
-    images = np.asarray(result.image)
-    if not np.isfinite(images).all():
-        raise ValueError(
-            f"expected finite pictures, got nan under {maker.name}; lower --learning-rate or --l2"
+        if np.any(state.failed_at):
+            break
+    return Visualization(
+        labels,
+        np.asarray(result.image),
+        np.concatenate(values, axis=1),
+        np.asarray(state.failed_at),
+    )
+
+
+def what_failed(
+    maker: Classifier, visualization: Visualization, rate: float, settings: Settings
+) -> str:
+    """The step that was not finite and what had been asked for, or nothing."""
+    try:
+        ascent.check_finite_steps(
+            visualization.failed_at,
+            model=maker.name,
+            label=[maker.class_names[label] for label in visualization.labels],
+            learning_rate=rate,
+            l2=settings.l2,
         )
-    return Visualization(labels, images, np.concatenate(values, axis=1))
+    except ValueError as error:
+        return f"{error}; the pictures are those before it."
+    return ""
 
 
 @functools.partial(jax.jit, static_argnames=("score", "optimizer", "steps"))

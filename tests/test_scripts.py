@@ -522,14 +522,24 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert sorted(bad_folder.rglob("*")) == before
 
 
-@pytest.mark.usefixtures("entry_checks")
-def test_pictures_that_are_not_finite_are_a_mistake_too(class_visualization, folders, in_a_folder):
+def test_a_step_that_is_not_finite_is_named_and_the_pictures_before_it_are_kept(
+    class_visualization, folders, in_a_folder
+):
     settings = class_visualization.Settings(
         classes=("3", "4", "5"), model=folders[:1], l2=3e38, learning_rate=RATE, steps=12
     )
-    with pytest.raises(ValueError, match="expected finite pictures, got nan under first"):
+    message = (
+        "expected finite steps, got infinity or nan at step 1 with model first, label "
+        rf"{CLASS_NAMES[3]}, learning_rate 0\.1, l2 3e\+38; the pictures are those before it\."
+    )
+    with pytest.raises(ValueError, match=message):
         class_visualization.main(settings)
-    assert list(in_a_folder.iterdir()) == []
+    folder = in_a_folder / "runs" / "class_visualization-001"
+    stored = arrays(folder / "class_visualization-first.npz")
+    np.testing.assert_array_equal(stored["failed_at"], [1, 1, 1])
+    image_key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), 4))
+    np.testing.assert_allclose(stored["images"][1], ascent.normal(image_key, (SIDE, SIDE, 3)))
+    assert "at step 1 with model first" in (folder / "index.html").read_text()
 
 
 class TestCommandLine:
