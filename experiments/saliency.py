@@ -1,18 +1,19 @@
 """Which pixels does a classifier's answer depend on, for photographs of yours?
 
   python experiments/saliency.py
-  python experiments/saliency.py --images cat.jpg coffee.png --label tabby
+  python experiments/saliency.py --images cat.jpg coffee.png --label tabby --method grad_cam
   python experiments/saliency.py --dataset tiny_imagenet/paper20 --split validation --count 16
 
 The saliency map of Simonyan et al. 2013 (arXiv:1312.6034): at each pixel the largest
 absolute value, over the channels, of the gradient of the class score. Without arguments: the two
 photographs that scikit-image carries, a cat and a cup of coffee, under the bundled standard and
 robust ResNet, which takes 15 seconds on two processor cores. The standard model's maps look like
-noise; the robust one's follow the object.
+noise; the robust one's follow the object. `--method` takes any other attribution method of the
+library.
 
 The run's folder then holds `saliency.png` (the photograph, each model's five likeliest classes, its
 map, and the map over the photograph), `saliency-MODEL.npz` (images, labels, probabilities, signed
-gradients and maps), `config.json` and `index.html`, which shows it all.
+attributions and maps), `config.json` and `index.html`, which shows it all.
 """
 
 import dataclasses
@@ -20,27 +21,27 @@ import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import classifiers
 import command_line
 import jax
 import jax.numpy as jnp
+import methods
 import numpy as np
 import skimage.data
 import tqdm
 from classifiers import Classifier
 from matplotlib.figure import Figure
 
-from saliency_jax import attribution, data, plots, report, scores
+from saliency_jax import data, plots, report, scores, sweep
 
 SCORES = {"logit": scores.logit, "log_prob": scores.log_prob}
 TOP = 5
 ROWS_PER_FIGURE = 16
 CAPTION = (
-    "Saliency: the largest absolute value over the channels of the gradient of the {score} of the "
-    "class named above it. Black is 0; the brightest colour is the value that 99 % of the map's "
-    "pixels do not exceed, so maps are comparable in shape, not in strength."
+    "{method}, of the {score} of the class named above it. {meaning} {colors} So maps are "
+    "comparable in shape, not in strength."
 )
 
 
@@ -58,12 +59,14 @@ class Settings:
     """Names of bundled models, or folders of saved ones."""
     label: str | None = None
     """Name or number of the class to explain; each image's likeliest one if none."""
+    method: methods.Name = "saliency"
+    """How it is explained."""
     score: Literal["logit", "log_prob"] = "logit"
-    """What is differentiated: the logit, or the logarithm of the probability."""
+    """What is explained: the logit, or the logarithm of the probability (rise: the probability)."""
     size: int | None = None
     """Height and width that images are fitted to; those that the model was trained for if none."""
     batch_size: int = 8
-    """Images explained at once."""
+    """Images explained at once, or copies of one where the method looks at many."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets; TFDS's default if none."""
     output: Path | None = None
@@ -85,15 +88,34 @@ class Explanation(NamedTuple):
       images: (n, h, w, c) in [0, 1], as the model saw them.
       labels: (n,), the explained classes.
       probabilities: (n, k).
-      gradients: (n, h, w, c), signed: of the score, per unit of the image.
+      attributions: (n, h, w, c) or (n, h, w), signed: of saliency, the gradients of the score, per
+        unit of the image.
       saliency_maps: (n, h, w).
     """
 
     images: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
-    gradients: np.ndarray
+    attributions: np.ndarray
     saliency_maps: np.ndarray
+
+
+class Plan(NamedTuple):
+    """The sweep that explains photographs to one classifier.
+
+    Attributes:
+      function: from the network and an example to all of an `Explanation` but the images.
+      axes: the examples.
+      batch_size: how many of them at once.
+    """
+
+    function: functools.partial
+    axes: dict[str, dict[str, np.ndarray]]
+    batch_size: int
+
+    @property
+    def images(self) -> np.ndarray:
+        return self.axes["example"]["image"]
 
 
 def main(settings: Settings) -> None:
@@ -109,13 +131,16 @@ def main(settings: Settings) -> None:
                 model,
                 photographs,
                 label,
+                method=settings.method,
                 score=settings.score,
                 size=settings.size,
                 batch_size=settings.batch_size,
             )
             for model, label in zip(models, labels, strict=True)
         ]
-        section = save(run, models, photographs, explanations, score=settings.score)
+        section = save(
+            run, models, photographs, explanations, method=settings.method, score=settings.score
+        )
         run.save_page("Saliency maps", [section], __doc__.partition("\n")[0])
     print(section.table)
     print(f"pictures, arrays and index.html are in {run.path.resolve()}")
@@ -163,56 +188,96 @@ def read_photographs(settings: Settings, models: Sequence[Classifier]) -> list[P
 def explain(
     classifier: Classifier,
     photographs: Sequence[Photograph],
-    label: int | None = None,
+    label: int | Sequence[int] | np.ndarray | None = None,
     *,
+    method: str = "saliency",
     score: str = "logit",
     size: int | None = None,
     batch_size: int = 8,
 ) -> Explanation:
-    """Saliency maps of photographs, fitted to the size that the model takes or to another.
+    """Maps of photographs, fitted to the size that the model takes or to another.
 
     Args:
       classifier: the model.
       photographs: n of any sizes.
-      label: the class to explain; each photograph's likeliest one if None.
+      label: the class to explain, or one for each photograph; each one's likeliest if None.
+      method: one of `methods.METHODS`.
       score: a key of SCORES.
       size: height and width; the model's own if None.
-      batch_size: how many are explained at once, at least 1.
+      batch_size: how many are explained at once, or copies of one looked at; at least 1.
 
     Returns:
       The explanation.
     """
+    planned = plan(
+        classifier,
+        photographs,
+        label,
+        method=method,
+        score=score,
+        size=size,
+        batch_size=batch_size,
+    )
+    description = f"{methods.title(method)}, {classifier.name}"
+    with tqdm.tqdm(total=len(photographs), desc=description, unit="image", file=sys.stdout) as bar:
+        columns = sweep(
+            planned.function,
+            planned.axes,
+            shared=classifier.model,
+            batch_size=planned.batch_size,
+            progress=bar.update,
+        )
+    return Explanation(planned.images, *columns)
+
+
+def plan(
+    classifier: Classifier,
+    photographs: Sequence[Photograph],
+    label: int | Sequence[int] | np.ndarray | None = None,
+    *,
+    method: str = "saliency",
+    score: str = "logit",
+    size: int | None = None,
+    batch_size: int = 8,
+) -> Plan:
+    """The sweep that `explain` makes, for scripts that keep what is done of it."""
     if batch_size < 1:
         raise ValueError(f"expected --batch-size to be at least 1, got {batch_size}")
-    model = classifier.model
+    methods.check(method, classifier)
     fitted = (
         data.fit(photograph.image, classifier.input_size if size is None else size)
         for photograph in photographs
     )
-    images = np.stack([with_channels(image, model.channels) for image in fitted])
-    batch_size = min(batch_size, len(images))
-    batches = []
-    starts = range(0, len(images), batch_size)
-    description = f"saliency, {classifier.name}"
-    for start in tqdm.tqdm(starts, description, unit="batch", file=sys.stdout):
-        batch = images[start : start + batch_size]
-        # The last batch is filled up, so that it does not compile again.
-        filled = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), axis=0)])
-        answers = _explain(model, filled, label, score=SCORES[score])
-        batches.append(answers)
-    columns = (np.concatenate(column)[: len(images)] for column in zip(*batches, strict=True))
-    return Explanation(images, *columns)
+    images = np.stack([with_channels(image, classifier.model.channels) for image in fitted])
+    example = {"image": images}
+    if label is not None:
+        example["label"] = np.broadcast_to(np.asarray(label, np.int32), len(images))
+    if methods.METHODS[method].takes("regions"):
+        example["regions"] = methods.regions(images)
+    # A method that looks at many copies of an image bounds its memory itself.
+    at_once = 1 if methods.METHODS[method].takes("batch_size") else batch_size
+    return Plan(_explainer(method, score, batch_size), {"example": example}, at_once)
 
 
-@functools.partial(jax.jit, static_argnames="score")
-def _explain(model, images, label, *, score):
-    def of_one(image):
-        logits = model(image)
-        explained = jnp.argmax(logits) if label is None else jnp.asarray(label)
-        gradient = attribution.input_gradient(score(model, explained), image)
-        return explained, jax.nn.softmax(logits), gradient, attribution.max_abs(gradient)
+@functools.cache
+def _explainer(method: str, score: str, batch_size: int) -> functools.partial:
+    """One function for equal arguments, so that it is compiled once."""
+    return functools.partial(
+        _explain_one,
+        method=methods.METHODS[method],
+        make_score=SCORES[score],
+        batch_size=batch_size,
+    )
 
-    return jax.vmap(of_one)(images)
+
+def _explain_one(model: Any, *, example, method, make_score, batch_size):
+    image = example["image"]
+    logits = model(image)
+    label = example.get("label", jnp.argmax(logits))
+    attributed = method.attribute(
+        make_score, model, label, image, regions=example.get("regions"), batch_size=batch_size
+    )
+    return label, jax.nn.softmax(logits), attributed, method.reduce(attributed)
 
 
 def save(
@@ -221,6 +286,7 @@ def save(
     photographs: Sequence[Photograph],
     explanations: Sequence[Explanation],
     *,
+    method: str = "saliency",
     score: str = "logit",
 ) -> report.Section:
     """Writes arrays and figures of the explanations, and returns the section that shows them."""
@@ -235,6 +301,7 @@ def save(
                 photographs,
                 explanations,
                 range(start, min(start + ROWS_PER_FIGURE, len(photographs))),
+                method,
                 score,
             ),
         )
@@ -258,7 +325,7 @@ def save(
     header = ("photograph", "model", "explained class", f"{TOP} likeliest classes")
     return report.Section(
         "Saliency maps",
-        "Which pixels each model's answer depends on.",
+        f"Which pixels each model's answer depends on, by {methods.title(method)}.",
         figures,
         report.Table(header, rows),
     )
@@ -269,6 +336,7 @@ def _draw(
     photographs: Sequence[Photograph],
     explanations: Sequence[Explanation],
     indices: Sequence[int],
+    method: str,
     score: str,
 ) -> Figure:
     rows: list[list[plots.Cell | None]] = []
@@ -281,17 +349,25 @@ def _draw(
             probabilities = explanation.probabilities[index]
             title = f"{model.class_names[label]} {plots.percent(probabilities[label])}"
             saliency_map = explanation.saliency_maps[index]
-            overlay = plots.overlay(explanation.images[index], saliency_map, title)
+            overlay = plots.overlay(explanation.images[index], np.abs(saliency_map), title)
             row += [
                 plots.Ranking(*_top(model, probabilities)),
-                plots.saliency_map(saliency_map, title),
+                methods.draw(method, saliency_map, title),
                 dataclasses.replace(overlay, note=""),
             ]
         rows.append(row)
     column_titles = ["photograph"]
+    explained = methods.METHODS[method]
+    over = "its absolute value over the photograph" if explained.signed else "over the photograph"
+    names = {"logit": "logit", "log_prob": "log-probability"}
     for model in models:
-        column_titles += [model.name, "saliency map", "over the photograph"]
-    caption = CAPTION.format(score={"logit": "logit", "log_prob": "log-probability"}[score])
+        column_titles += [model.name, methods.title(method), over]
+    caption = CAPTION.format(
+        method=methods.title(method).capitalize(),
+        score="probability" if explained.make_score else names[score],
+        meaning=explained.meaning,
+        colors=explained.colors,
+    )
     return plots.grid(rows, column_titles=column_titles, caption=caption)
 
 

@@ -25,6 +25,8 @@ from ._validation import check_array, check_at_least, check_finite
 
 # The share of a map's values that its colours tell apart; a few outliers would darken all the rest.
 PERCENTILE = 99.0
+# The note of a map that has no scale.
+ALL_ZERO = "all zero"
 # An odd number of colours, so that zero has one of its own.
 _DIVERGING = matplotlib.colormaps["RdBu_r"].resampled(257)
 _SEQUENTIAL = matplotlib.colormaps["inferno"]
@@ -226,7 +228,7 @@ def signed_map(
     limit, kind = _limit(np.abs(values), percentile)
     colors = _DIVERGING((1 + np.clip(values / limit, -1, 1)) / 2)[..., :3]
     if not values.any():
-        return Picture(colors, title, "all zero")
+        return Picture(colors, title, ALL_ZERO)
     return Picture(colors, title, f"{-limit:.2g} to {limit:.2g} ({kind})")
 
 
@@ -503,7 +505,7 @@ def _strength(
             "drawn by signed_map"
         )
     limit, kind = _limit(values, percentile)
-    note = f"0 to {limit:.2g} ({kind})" if values.any() else "all zero"
+    note = f"0 to {limit:.2g} ({kind})" if values.any() else ALL_ZERO
     return np.minimum(values / limit, 1), note
 
 

@@ -246,12 +246,21 @@ class TestClassVisualization:
         )
         assert set(flags) == set(class_visualization.OPTIMIZERS)
         target = jnp.array([0.9, 0.2, 1.5])
+
+        def distance(x):
+            return jnp.sum((x - target) ** 2)
+
         for name, (_, rate) in class_visualization.OPTIMIZERS.items():
-            optimizer = class_visualization.make_optimizer(name, rate)
+            optimizer = optax.with_extra_args_support(
+                class_visualization.make_optimizer(name, rate)
+            )
 
             def step(carry, _, optimizer=optimizer):
                 x, state = carry
-                updates, state = optimizer.update(2 * (x - target), state, x)
+                value, slope = jax.value_and_grad(distance)(x)
+                updates, state = optimizer.update(
+                    slope, state, x, value=value, grad=slope, value_fn=distance
+                )
                 x = optax.apply_updates(x, updates)
                 return (x, state), x
 
@@ -319,8 +328,8 @@ class TestSaliency:
         photographs = [saliency.Photograph(image, "noise")] * 3
         explanation = saliency.explain(classifier, photographs, 7, batch_size=2)
         np.testing.assert_array_equal(explanation.labels, [7, 7, 7])
-        np.testing.assert_array_equal(explanation.gradients[0], explanation.gradients[2])
-        gradient = explanation.gradients[0]
+        np.testing.assert_array_equal(explanation.attributions[0], explanation.attributions[2])
+        gradient = explanation.attributions[0]
         direction = gradient / np.linalg.norm(gradient)
         model = jax.jit(classifier.model)
         step = 1e-3

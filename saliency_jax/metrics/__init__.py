@@ -44,4 +44,5 @@ from .road import noisy_linear_imputation as noisy_linear_imputation
 from .road import road as road
 from .sensitivity import average_sensitivity as average_sensitivity
 from .sensitivity import max_sensitivity as max_sensitivity
+from .similarity import structural_similarity as structural_similarity
 from .spectrum import spectrum_slope as spectrum_slope

@@ -1,0 +1,269 @@
+"""What do the main attribution methods show of ten images, under a standard and a robust model?
+
+  python experiments/ten_examples.py
+  python experiments/ten_examples.py --method saliency grad_cam --classes lemon goose
+  python experiments/ten_examples.py --images a.jpg b.png
+
+The first validation image of each of ten classes, among them the magnetic compass and the
+stopwatch: saliency, input x gradient, SmoothGrad, integrated gradients, Grad-CAM, occlusion, RISE
+and XRAI of the logit of the image's class (of RISE, its probability), under the bundled standard
+and robust ResNet. With `--images`, photographs of yours take their place, each explained for the
+class that the model finds likeliest.
+
+Interrupted, the same command continues.
+
+The run's folder then holds `ten_examples.png` (each image, and below it each method's map, a row
+for each model), `METHOD-MODEL.npz` (images, labels, probabilities, signed attributions and maps),
+`config.json` and `index.html`, which shows it all.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import classifiers
+import command_line
+import comparison
+import jax
+import labelled_images
+import methods
+import numpy as np
+import saliency
+from classifiers import Classifier
+from comparison import Work
+from matplotlib.figure import Figure
+from saliency import Explanation, Photograph
+
+from saliency_jax import data, metrics, plots, report
+
+CELL_WIDTH = 128
+HOW_TO_READ = (
+    "Agreement of the models: Spearman's correlation of a method's maps under one model and the "
+    "other, with saliency that with the same model's saliency map; means over the images with "
+    "their 95 % bootstrap intervals, the images being resampled. A map that is the same everywhere "
+    "has no correlation, and is left out."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    model: tuple[str, str] = classifiers.BUNDLED_PAIR
+    """Names of two bundled models, or folders of saved ones."""
+    images: tuple[Path, ...] = ()
+    """Image files of any format and size; images of the dataset if none."""
+    dataset: str = "tiny_imagenet/paper20"
+    """A prepared TFDS set."""
+    split: str = "validation"
+    """Split of the dataset, sliced at will: "validation[50%:]"."""
+    classes: tuple[str, ...] = (
+        "magnetic compass",
+        "stopwatch",
+        "bell pepper",
+        "lemon",
+        "goose",
+        "school bus",
+        "tabby",
+        "king penguin",
+        "monarch",
+        "goldfish",
+    )
+    """Names or numbers of classes, of each of which the first image is taken."""
+    method: tuple[methods.Name, ...] = (
+        "saliency",
+        "input_x_gradient",
+        "smoothgrad",
+        "integrated_gradients",
+        "grad_cam",
+        "occlusion",
+        "rise",
+        "xrai",
+    )
+    """Attribution methods."""
+    score: Literal["logit", "log_prob"] = "logit"
+    """What is explained: the logit, or the logarithm of the probability (rise: the probability)."""
+    batch_size: int = 16
+    """Images explained at once, or copies of one; maps are kept when the run is interrupted."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS sets; TFDS's default if none."""
+    output: Path | None = None
+    """Folder of the run, which must not exist; a new one in runs/ if none."""
+
+
+def main(settings: Settings) -> None:
+    if not settings.method:
+        raise ValueError("expected at least one --method, got none")
+    with report.RunFolder(settings.output, "ten_examples") as run:
+        run.save_config(settings)
+        both = classifiers.load(settings.model)
+        labels: list[np.ndarray | None]
+        if settings.images:
+            photographs = [Photograph(data.read_image(path), path.name) for path in settings.images]
+            labels = [None, None]
+        else:
+            photographs = first_of_classes(settings, both)
+            labels = [
+                np.array([classifier.label(photograph.title) for photograph in photographs])
+                for classifier in both
+            ]
+        num_maps = 2 * len(settings.method) * len(photographs)
+        with comparison.working(run, settings, num_maps) as work:
+            explanations, seconds = explain_all(settings, both, photographs, labels, work)
+        for (name, method), explanation in explanations.items():
+            run.save_arrays(f"{method}-{name}", **explanation._asdict())
+        table = tabulate(settings, both, explanations, seconds)
+        figure = run.save_figure("ten_examples", draw(settings, both, photographs, explanations))
+        run.save_page(
+            f"{len(photographs)} images explained",
+            [
+                report.Section("Maps", figures=[figure]),
+                report.Section("How they agree", HOW_TO_READ, table=table),
+            ],
+            __doc__.partition("\n")[0],
+        )
+    labelled_images.finish(run, table, HOW_TO_READ)
+
+
+def first_of_classes(settings: Settings, both: Sequence[Classifier]) -> list[Photograph]:
+    """The dataset's first image of each class, called by the class's name."""
+    wanted = [both[0].class_names[both[0].label(name)] for name in settings.classes]
+    if not wanted:
+        raise ValueError("expected at least one of --classes, got none")
+    names = data.describe(settings.dataset, data_dir=settings.data_dir).class_names
+    found: dict[str, np.ndarray] = {}
+    for batch in data.load(
+        settings.dataset,
+        settings.split,
+        100,
+        image_size=max(classifier.input_size for classifier in both),
+        data_dir=settings.data_dir,
+    ):
+        for image, label in zip(batch["image"], batch["label"], strict=True):
+            found.setdefault(names[label], image)
+        if all(name in found for name in wanted):
+            return [Photograph(found[name], name) for name in wanted]
+    missing = ", ".join(name for name in wanted if name not in found)
+    raise ValueError(
+        f"expected an image of every class in {settings.split} of {settings.dataset}, got none of "
+        f"{missing}"
+    )
+
+
+def explain_all(
+    settings: Settings,
+    both: Sequence[Classifier],
+    photographs: Sequence[Photograph],
+    labels: Sequence[np.ndarray | None],
+    work: Work,
+) -> tuple[dict[tuple[str, str], Explanation], dict[tuple[str, str], float]]:
+    """The explanations, and seconds an image, by file name of the model and name of the method."""
+    explanations, seconds = {}, {}
+    for method in settings.method:
+        for classifier, of_classifier in zip(both, labels, strict=True):
+            planned = saliency.plan(
+                classifier,
+                photographs,
+                of_classifier,
+                method=method,
+                score=settings.score,
+                batch_size=settings.batch_size,
+            )
+            columns, taken = comparison.timed_sweep(
+                work._replace(batch_size=planned.batch_size),
+                classifier,
+                method,
+                planned.function,
+                planned.axes,
+                classifier.model,
+            )
+            explanations[classifier.file_name, method] = Explanation(planned.images, *columns)
+            seconds[classifier.file_name, method] = taken
+    return explanations, seconds
+
+
+@jax.jit
+def correlations(first, second):
+    """(n,), Spearman's, of maps (n, h, w)."""
+    return jax.vmap(metrics.spearman_correlation)(first, second)
+
+
+def tabulate(
+    settings: Settings,
+    both: Sequence[Classifier],
+    explanations: Mapping[tuple[str, str], Explanation],
+    seconds: Mapping[tuple[str, str], float],
+) -> report.Table:
+    """A row for each method: how its maps agree, and what they cost."""
+    one_size = both[0].input_size == both[1].input_size
+    with_saliency = "saliency" in settings.method
+    rows = []
+    for method in settings.method:
+        maps = [explanations[model.file_name, method].saliency_maps for model in both]
+        columns = [correlations(*maps)] if one_size else []
+        if with_saliency:
+            references = [explanations[model.file_name, "saliency"] for model in both]
+            columns += [
+                correlations(of_model, reference.saliency_maps)
+                for of_model, reference in zip(maps, references, strict=True)
+            ]
+        cells = [
+            labelled_images.cell(column[np.isfinite(column)]) for column in map(np.array, columns)
+        ]
+        taken = [labelled_images.seconds_cell(seconds[model.file_name, method]) for model in both]
+        rows.append([methods.title(method), *cells, *taken])
+    header = ["method", *["agreement of the models"] * one_size]
+    header += [f"with saliency, {model.name}" for model in both] * with_saliency
+    header += [f"seconds an image, {model.name}" for model in both]
+    return report.Table(header, rows)
+
+
+def draw(
+    settings: Settings,
+    both: Sequence[Classifier],
+    photographs: Sequence[Photograph],
+    explanations: Mapping[tuple[str, str], Explanation],
+) -> Figure:
+    """For each image a row of maps for each model, all in one figure."""
+    rows: list[list[plots.Cell | None]] = []
+    row_titles = []
+    for index, photograph in enumerate(photographs):
+        for classifier in both:
+            of_model = [explanations[classifier.file_name, method] for method in settings.method]
+            probabilities = of_model[0].probabilities[index]
+            label, likeliest = of_model[0].labels[index], probabilities.argmax()
+            explained = classifier.class_names[label]
+            answer = (
+                f"{classifier.class_names[likeliest]} {plots.percent(probabilities[likeliest])}"
+            )
+            if likeliest != label:
+                answer += f", {explained} {plots.percent(probabilities[label])}"
+            image = plots.image(of_model[0].images[index], photograph.title, answer)
+            cells = [
+                without_scale(methods.draw(method, explanation.saliency_maps[index]))
+                for method, explanation in zip(settings.method, of_model, strict=True)
+            ]
+            rows.append([image, *cells])
+            row_titles.append(classifier.name)
+    return plots.grid(
+        rows,
+        row_titles=row_titles,
+        column_titles=["image", *map(methods.title, settings.method)],
+        caption="Below each image: the model's likeliest class, and, if it is another, the class "
+        "that the maps explain. Maps from black at 0 to bright: never negative. Maps with white at "
+        "0: red raises the score, blue lowers it. The last colour is the value that 99 % of a "
+        "map's pixels do not exceed, so maps are comparable in shape, not in strength. "
+        + " ".join(
+            f"{methods.title(method).capitalize()}: {methods.METHODS[method].meaning}"
+            for method in settings.method
+        ),
+        cell_width=CELL_WIDTH,
+    )
+
+
+def without_scale(cell: plots.Picture) -> plots.Picture:
+    """The map without its note on the scale, which the caption gives, unless it has none."""
+    return cell if cell.note == plots.ALL_ZERO else dataclasses.replace(cell, note="")
+
+
+if __name__ == "__main__":
+    command_line.run(main, Settings, __doc__)

@@ -1,0 +1,594 @@
+"""The experiments on attribution: what they measure, what they leave, what a mistake costs."""
+
+import dataclasses
+import functools
+import inspect
+import sys
+import typing
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+from saliency_jax import attribution, metrics, models, scores
+from saliency_jax.data import tiny_imagenet
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+CLASS_NAMES = tuple(tiny_imagenet.PAPER20.values())
+SIDE = 16
+SHAPE = (SIDE, SIDE, 3)
+COUNT = 6
+NAMES = ("first", "second")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripts():
+    """The scripts import each other as neighbours."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    import classifiers
+    import command_line
+    import compare_methods
+    import input_scale
+    import labelled_images
+    import labels
+    import methods
+    import robust_vs_standard
+    import saliency
+    import ten_examples
+
+    yield {
+        module.__name__: module
+        for module in (
+            classifiers,
+            command_line,
+            compare_methods,
+            input_scale,
+            labelled_images,
+            labels,
+            methods,
+            robust_vs_standard,
+            saliency,
+            ten_examples,
+        )
+    }
+    sys.path.remove(str(EXPERIMENTS))
+
+
+def network(seed: int, class_names=CLASS_NAMES, **changes) -> models.ResNet:
+    options = {
+        "width": 4,
+        "stem": models.HALVING_STEM,
+        "mean": (0.4, 0.5, 0.6),
+        "std": (0.25, 0.25, 0.25),
+        "input_size": (SIDE, SIDE),
+        **changes,
+    }
+    return models.ResNet(
+        18, len(class_names), class_names=class_names, **options, rngs=nnx.Rngs(seed)
+    )
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory) -> tuple[str, str]:
+    """Two models of the same classes."""
+    root = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(NAMES):
+        models.save(network(seed), root / name)
+    return str(root / "first"), str(root / "second")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def example():
+    """One example as the scripts see it: images of noise, so that nothing is undefined."""
+    images = jax.random.uniform(jax.random.key(0), (2, *SHAPE))
+    boxes = np.array([[2, 3, 9, 12], [0, 0, 16, 5]], np.float32)
+    return {
+        "images": images,
+        "labels": np.array([3, 7], np.int32),
+        "boxes": boxes,
+        "number": np.int32(5),
+    }
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+gradient = jax.jit(lambda model, label, image: attribution.input_gradient(
+    scores.logit(model, label), image
+))  # fmt: skip
+
+
+def run(script, folders, tiny_imagenet_folder, **changes):
+    settings = script.Settings(
+        model=folders,
+        count=COUNT,
+        shown=2,
+        batch_size=4,
+        data_dir=tiny_imagenet_folder,
+        output=Path("out"),
+        **changes,
+    )
+    script.main(settings)
+    return {path.name for path in Path("out").iterdir()}
+
+
+class TestLabelledImages:
+    def test_the_examples_are_those_of_the_split_beside_the_next_ones(
+        self, scripts, folders, tiny_imagenet_folder
+    ):
+        labelled_images = scripts["labelled_images"]
+        (classifier,) = scripts["classifiers"].load(folders[:1])
+        settings = labelled_images.Settings(count=COUNT, data_dir=tiny_imagenet_folder)
+        examples = labelled_images.read(settings, classifier)
+        assert examples["images"].shape == (COUNT, 2, *SHAPE)
+        # The miniature's red tells the label, its blue which of the class's images it is; the first
+        # one's box is the whole image, the other's begins at the label, the row 2 and ends at 41.
+        red, _, blue = np.moveaxis(examples["images"][:, :, 0, 0] * 255, -1, 0)
+        labels = np.round((red - 20) / 10).astype(int)
+        assert_array_equal(examples["labels"], labels)
+        first_of_class = np.round((blue - 20) / 60) == 0
+        whole = np.array([0, 0, SIDE, SIDE], np.float32)
+        others = np.stack(
+            [np.full(labels.shape, 2), labels, np.full(labels.shape, 42), labels + 31], axis=-1
+        )
+        expected = np.where(first_of_class[..., None], whole, others * SIDE / 64)
+        assert_allclose(examples["boxes"], expected, atol=1e-5)
+        for columns in (examples[name] for name in ("images", "labels", "boxes")):
+            assert_array_equal(columns[:, 1], np.roll(columns[:, 0], -1, axis=0))
+
+    def test_labels_are_the_models_own_numbers(self, scripts, tiny_imagenet_folder):
+        labelled_images, classifiers = scripts["labelled_images"], scripts["classifiers"]
+        settings = labelled_images.Settings(count=COUNT, data_dir=tiny_imagenet_folder)
+        forward, backward = (
+            labelled_images.read(settings, classifiers.Classifier("m", network(0, names)))["labels"]
+            for names in (CLASS_NAMES, CLASS_NAMES[::-1])
+        )
+        assert_array_equal(backward, len(CLASS_NAMES) - 1 - forward)
+
+    def test_a_table_pairs_the_models_and_leaves_out_what_is_undefined(self, scripts):
+        first = {"share": np.array([0.0, 1.0, 5.0, np.nan]), "nothing": np.full(4, np.nan)}
+        second = {"share": np.array([1.0, 2.0, np.nan, 7.0]), "nothing": np.zeros(4)}
+        table = scripts["labelled_images"].tabulate(("a", "b"), (first, second))
+        assert table.header == ["", "a", "b", "difference", "images"]
+        share, nothing = table.rows
+        # Of the values 0 and 1 a resampled mean is 0, 0.5 or 1; both differences are 1.
+        assert share == [
+            "share", "0.500 [0.000, 1.000]", "1.500 [1.000, 2.000]", "1.000 [1.000, 1.000]", "2"
+        ]  # fmt: skip
+        assert nothing == ["nothing", "undefined", "undefined", "undefined", "0"]
+
+    def test_a_box_is_outlined_from_its_inside(self, scripts):
+        marked = scripts["labelled_images"].outlined(np.zeros((6, 6, 1)), np.array([1, 2, 5, 6]))
+        expected = np.zeros((6, 6))
+        expected[1:5, 2:6] = 1
+        expected[2:4, 3:5] = 0
+        assert_array_equal(marked[..., 0], expected)
+
+
+class TestRobustVsStandard:
+    def test_what_is_measured_is_what_it_is_called(self, scripts, example):
+        script, model = scripts["robust_vs_standard"], network(0)
+        measured = jax.jit(script.measure)(model, example=example)
+        image, another = example["images"]
+        of_label = np.asarray(gradient(model, 3, image))
+        saliency_map = np.abs(of_label).max(-1)
+        assert_allclose(measured.share[0], saliency_map[2:9, 3:12].sum() / saliency_map.sum(), 1e-4)
+        assert_allclose(measured.share[1], saliency_map[:, :5].sum() / saliency_map.sum(), 1e-4)
+        row, column = np.unravel_index(saliency_map.argmax(), saliency_map.shape)
+        assert_array_equal(measured.pointing, [2 <= row < 9 and 3 <= column < 12, column < 5])
+        for place, picture in enumerate((image, another)):
+            centred = np.asarray(picture - picture.mean((0, 1), keepdims=True))
+            expected = abs((of_label * centred).sum())
+            expected /= np.linalg.norm(of_label) * np.linalg.norm(centred)
+            assert_allclose(measured.cosine[place], expected, rtol=1e-3)
+        alpha = jax.jit(metrics.etmann_alignment)(model, image)
+        assert_allclose(measured.alpha[0], alpha, rtol=1e-4)
+        predicted = int(model(image).argmax())
+        of_predicted = np.asarray(gradient(model, predicted, image))
+        along = abs((of_predicted * np.asarray(another)).sum()) / np.linalg.norm(of_predicted)
+        assert_allclose(measured.alpha[1], along, rtol=1e-4)
+        assert measured.correct == (predicted == 3)
+        assert_allclose(measured.box, 7 * 9 / SIDE**2)
+
+    def test_roughness_does_not_depend_on_the_unit(self, scripts):
+        roughness = scripts["robust_vs_standard"].roughness
+        # One pixel of nine has all: four neighbours differ by 9 times the mean.
+        saliency_map = jnp.zeros((3, 3)).at[1, 1].set(0.02)
+        assert_allclose(roughness(saliency_map), 4 * 9 / 9, rtol=1e-6)
+        assert_allclose(roughness(50 * saliency_map), roughness(saliency_map), rtol=1e-6)
+
+    def test_a_run_leaves_a_whole_folder(self, scripts, folders, tiny_imagenet_folder, capsys):
+        files = run(scripts["robust_vs_standard"], folders, tiny_imagenet_folder)
+        assert files == {
+            "config.json", "distributions.png", "examples.png", "index.html",
+            "measurements-first.npz", "measurements-second.npz",
+        }  # fmt: skip
+        printed = capsys.readouterr().out
+        assert printed.endswith(f"index.html are in {Path('out').resolve()}\n")
+        stored = arrays(Path("out/measurements-first.npz"))
+        assert stored["share"].shape == (COUNT, 2)
+        (row,) = (line for line in printed.splitlines() if line.startswith("share in the box  "))
+        assert f"{stored['share'][:, 0].mean():.3f} [" in row
+        # The miniature's images of one colour are their own mean, but for rounding.
+        (row,) = (line for line in printed.splitlines() if line.startswith("|cosine|  "))
+        cosines = [arrays(Path(f"out/measurements-{name}.npz"))["cosine"][:, 0] for name in NAMES]
+        assert row.split()[-1] == str(np.isfinite(cosines).all(0).sum())
+
+    def test_an_interrupt_costs_nothing(
+        self, scripts, folders, tiny_imagenet_folder, monkeypatch, capsys
+    ):
+        script, comparison = scripts["robust_vs_standard"], scripts["robust_vs_standard"].comparison
+        whole = comparison.sweep
+
+        def interrupted(*arguments, **options):
+            whole(*arguments, **options)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(comparison, "sweep", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run(script, folders, tiny_imagenet_folder)
+        (left,) = Path().iterdir()
+        chunks = sorted(left.rglob("*.npz"))
+        assert {chunk.parts[1] for chunk in chunks} == {"first"}
+        before = [chunk.stat().st_mtime_ns for chunk in chunks]
+        found = []
+
+        def watched(*arguments, **options):
+            found.append([chunk.stat().st_mtime_ns for chunk in chunks])
+            return whole(*arguments, **options)
+
+        monkeypatch.setattr(comparison, "sweep", watched)
+        run(script, folders, tiny_imagenet_folder)
+        assert found == [before, before]
+        assert [path.name for path in Path().iterdir()] == ["out"]
+
+
+class TestInputScale:
+    SCALES = np.array([0.05, 1.0], np.float32)
+
+    def test_at_scale_1_nothing_is_changed(self, scripts, example):
+        script, model = scripts["input_scale"], network(0)
+        measured = jax.jit(script.measure)((model, self.SCALES), example=example)
+        assert measured.correlation.shape == (2, 2, 2)
+        assert_allclose(measured.correlation[:, 1, 0], 1, rtol=1e-5)
+        assert_allclose(measured.similarity[:, 1, 0], 1, rtol=1e-5)
+        assert_array_equal(measured.unchanged[:, 1], 1)
+        # Without biases a network is homogeneous: there, what follows normalization is scaled alone.
+        assert_allclose(measured.correlation[1, 0, 0], 1, rtol=1e-4)
+        assert measured.correlation[0, 0, 0] < 0.9
+        maps = [
+            np.abs(gradient(model, label, image)).max(-1)
+            for label, image in zip(example["labels"], example["images"], strict=True)
+        ]
+        control = metrics.spearman_correlation(*map(jnp.asarray, maps))
+        assert_allclose(measured.correlation[:, 1, 1], control, atol=1e-3)
+        probabilities = jax.nn.softmax(model(example["images"][0]))
+        assert_allclose(measured.confidence[:, 1], probabilities.max(), rtol=1e-4)
+
+    def test_after_normalization_is_a_larger_deviation_and_before_a_darker_image(
+        self, scripts, example
+    ):
+        image, label = example["images"][0], 3
+        model = network(0)
+        seen = jax.jit(scripts["input_scale"].scaled)(model, image, label, self.SCALES)
+        before, after = seen.logits
+        assert_allclose(before[0], model(0.05 * image), rtol=1e-3, atol=1e-4)
+        fainter = network(0, std=(5.0, 5.0, 5.0))
+        assert_allclose(after[0], fainter(image), rtol=1e-3, atol=1e-4)
+
+    def test_a_run_leaves_a_whole_folder(self, scripts, folders, tiny_imagenet_folder, capsys):
+        files = run(scripts["input_scale"], folders, tiny_imagenet_folder, scales=(0.05, 1.0))
+        assert files == {
+            "after.png", "before.png", "config.json", "curves.png", "index.html",
+            "measurements-first.npz", "measurements-second.npz",
+        }  # fmt: skip
+        stored = arrays(Path("out/measurements-second.npz"))
+        assert stored["correlation"].shape == (COUNT, 2, 2, 2)
+        assert_array_equal(stored["scales"], self.SCALES)
+        rows = [
+            line.split()[:4]
+            for line in capsys.readouterr().out.splitlines()
+            if line.startswith(("first ", "second "))
+        ]
+        # Two tables of them: the first shows the correlations.
+        assert [row[:3] for row in rows] == 2 * [
+            [model, place, scale]
+            for model in NAMES
+            for place in ("before", "after")
+            for scale in ("0.05", "1")
+        ]
+        assert all(row[3] == "1.000" for row in rows[1:8:2])
+
+
+class TestLabels:
+    def test_one_call_equals_single_calls_and_labels_are_what_they_are_called(
+        self, scripts, example
+    ):
+        script, model = scripts["labels"], network(0)
+        image = example["images"][0]
+        measured = jax.jit(functools.partial(script.measure, num_incorrect=3))(
+            model, example=example
+        )
+        labels = np.asarray(measured.labels)
+        logits = np.array(model(image))
+        logits[3] = -np.inf
+        assert list(labels[:2]) == [3, logits.argmax()]
+        assert len(set(labels)) == 5
+        gradients = [np.asarray(gradient(model, label, image)) for label in labels]
+        maps = [np.abs(of_label).max(-1) for of_label in gradients]
+        for i, j in ((0, 1), (2, 4), (3, 0)):
+            expected = metrics.spearman_correlation(jnp.asarray(maps[i]), jnp.asarray(maps[j]))
+            assert_allclose(measured.correlation[i, j], expected, atol=1e-3)
+            lengths = np.linalg.norm(gradients[i]) * np.linalg.norm(gradients[j])
+            cosine = (gradients[i] * gradients[j]).sum() / lengths
+            assert_allclose(measured.cosine[i, j], cosine, atol=1e-4)
+        another = np.asarray(gradient(model, 3, example["images"][1]))
+        lengths = np.linalg.norm(gradients[0]) * np.linalg.norm(another)
+        assert_allclose(
+            measured.control_cosine, (gradients[0] * another).sum() / lengths, atol=1e-4
+        )
+        shares = [one[2:9, 3:12].sum() / one.sum() for one in maps]
+        assert_allclose(measured.share, shares, rtol=1e-4)
+
+    def test_the_labels_part_of_equal_and_of_orthogonal_maps(self, scripts):
+        label_part = scripts["labels"].label_part
+        one = jnp.array([[3.0, 0.0], [0.0, 4.0]])
+        assert_allclose(label_part(jnp.stack([one, 2 * one])), 0, atol=1e-6)
+        # Two orthogonal units have a mean of squared length 1 / 2.
+        other = jnp.array([[0.0, 5.0], [0.0, 0.0]])
+        assert_allclose(label_part(jnp.stack([one, other])), 0.5, rtol=1e-6)
+
+    def test_a_run_leaves_a_whole_folder(self, scripts, folders, tiny_imagenet_folder, capsys):
+        files = run(scripts["labels"], folders, tiny_imagenet_folder, incorrect=2)
+        assert files == {
+            "config.json", "examples.png", "index.html",
+            "measurements-first.npz", "measurements-second.npz",
+        }  # fmt: skip
+        stored = arrays(Path("out/measurements-first.npz"))
+        assert stored["labels"].shape == (COUNT, 4)
+        assert_allclose(np.einsum("nii->ni", stored["correlation"]), 1, rtol=1e-5)
+        (row,) = (
+            line
+            for line in capsys.readouterr().out.splitlines()
+            if line.startswith("correlation, two incorrect")
+        )
+        assert f"{stored['correlation'][:, 2, 3].mean():.3f} [" in row
+
+
+class TestMethods:
+    def test_every_method_has_a_flag_and_a_meaning(self, scripts):
+        methods = scripts["methods"]
+        assert typing.get_args(methods.Name) == tuple(methods.METHODS)
+        for method in methods.METHODS.values():
+            assert method.meaning.endswith(".")
+
+    def test_no_method_of_the_library_is_missing(self, scripts):
+        offered = {method.function for method in scripts["methods"].METHODS.values()}
+        takes_an_image = {
+            function
+            for function in vars(attribution).values()
+            if callable(function)
+            and list(inspect.signature(function).parameters)[:2] == ["score", "image"]
+        }
+        # The saliency map is a reduction of the gradient; the gap is of a finished attribution.
+        others = {attribution.saliency, attribution.completeness_gap}
+        assert offered == takes_an_image - others
+
+    @pytest.mark.parametrize("shape", [(16, 16, 3), (6, 10, 1)], ids=str)
+    def test_every_method_suits_images_of_any_shape(self, scripts, shape):
+        model = jax.eval_shape(
+            lambda: network(0, channels=shape[-1], mean=(0.5,) * shape[-1], std=(1.0,) * shape[-1])
+        )
+        for name, method in scripts["methods"].METHODS.items():
+            regions = np.ones((2, *shape[:2]), bool)
+
+            def mapped(model, image, method=method, regions=regions):
+                attributed = method.attribute(
+                    scores.logit, model, np.int32(1), image, regions=regions, batch_size=4
+                )
+                return method.reduce(attributed)
+
+            result = jax.eval_shape(mapped, model, jax.ShapeDtypeStruct(shape, jnp.float32))
+            assert result.shape == shape[:2], name
+
+    def test_regions_of_several_images_are_filled_up_with_empty_ones(self, scripts):
+        images = np.random.default_rng(0).random((2, 12, 12, 3), np.float32)
+        images[1] = np.indices((12, 12)).sum(0)[..., None] // 12
+        padded = scripts["methods"].regions(images)
+        assert padded.shape[1] % 64 == 0
+        for of_image, image in zip(padded, images, strict=True):
+            expected = attribution.felzenszwalb_regions(jnp.asarray(image))
+            assert_array_equal(of_image[: len(expected)], expected)
+            assert not of_image[len(expected) :].any()
+
+    @pytest.mark.usefixtures("entry_checks")
+    def test_a_model_without_features_is_told_what_grad_cam_needs(
+        self, scripts, monkeypatch, capsys
+    ):
+        saliency, command_line = scripts["saliency"], scripts["command_line"]
+        bare = jax.tree_util.Partial(lambda weights, image: image.mean((0, 1)) @ weights)
+        classifier = scripts["classifiers"].Classifier("bare", bare)
+        monkeypatch.setattr(saliency.classifiers, "load", lambda names: [classifier])
+        with pytest.raises(SystemExit) as end:
+            command_line.run(
+                saliency.main, saliency.Settings, saliency.__doc__, ["--method", "grad_cam"]
+            )
+        assert end.value.code == 2
+        assert capsys.readouterr().err == (
+            "error: expected a model with features (image -> feature map) and head (feature map -> "
+            "logits) for grad_cam, got bare without features and head\n"
+        )
+        assert list(Path().iterdir()) == []
+
+
+class TestSaliency:
+    def test_a_signed_method_is_drawn_with_its_sign(self, scripts, folders):
+        saliency = scripts["saliency"]
+        saliency.main(saliency.Settings(model=folders[:1], method="occlusion", output=Path("out")))
+        stored = arrays(Path("out/saliency-first.npz"))
+        assert stored["attributions"].shape == (2, SIDE, SIDE)
+        assert stored["saliency_maps"].min() < 0
+        page = Path("out/index.html").read_text()
+        assert "by occlusion" in page
+
+
+class TestTenExamples:
+    METHODS = ("saliency", "grad_cam")
+
+    def test_the_first_image_of_each_class_under_both_models(
+        self, scripts, folders, tiny_imagenet_folder, capsys
+    ):
+        script = scripts["ten_examples"]
+        script.main(
+            script.Settings(
+                model=folders,
+                classes=("stopwatch", "1"),
+                method=self.METHODS,
+                data_dir=tiny_imagenet_folder,
+                output=Path("out"),
+            )
+        )
+        names = {
+            f"{method}-{model}.npz" for method in self.METHODS for model in ("first", "second")
+        }
+        files = {path.name for path in Path("out").iterdir()}
+        assert files == {"config.json", "index.html", "ten_examples.png", *names}
+        stored = arrays(Path("out/grad_cam-second.npz"))
+        assert_array_equal(stored["labels"], [2, 1])
+        assert_allclose(stored["images"][:, 0, 0, 0] * 255, [40, 30], atol=3)
+        rows = [
+            line
+            for line in capsys.readouterr().out.splitlines()
+            if line.startswith(("sal", "grad"))
+        ]
+        assert len(rows) == 2
+
+    def test_photographs_of_the_users(self, scripts, folders):
+        script = scripts["ten_examples"]
+        colors = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
+        Image.fromarray(colors).save("wide.png")
+        script.main(
+            script.Settings(
+                model=folders, images=(Path("wide.png"),), method=("saliency",), output=Path("out")
+            )
+        )
+        for name in ("first", "second"):
+            stored = arrays(Path(f"out/saliency-{name}.npz"))
+            assert_array_equal(stored["labels"], stored["probabilities"].argmax(-1))
+
+    def test_ten_classes_by_default_with_compass_and_stopwatch(self, scripts):
+        classes = scripts["ten_examples"].Settings().classes
+        assert len(set(classes)) == 10
+        assert {"magnetic compass", "stopwatch"} < set(classes) < set(CLASS_NAMES)
+
+
+class TestCompareMethods:
+    def test_maps_and_their_judgements(self, scripts, folders, capsys):
+        script = scripts["compare_methods"]
+        script.main(
+            script.Settings(
+                model=folders[:1],
+                method=("grad_cam", "gradient"),
+                label="lemon",
+                output=Path("out"),
+            )
+        )
+        assert {path.name for path in Path("out").iterdir()} == {
+            "config.json", "index.html", "maps-first-1.png", "maps-first-2.png",
+            "grad_cam-first.npz", "gradient-first.npz",
+        }  # fmt: skip
+        stored = arrays(Path("out/gradient-first.npz"))
+        model = models.load(folders[0])
+        image, signed_map = (jnp.asarray(stored[name][1]) for name in ("images", "saliency_maps"))
+        curve = metrics.deletion(
+            metrics.probability(model, CLASS_NAMES.index("lemon")), image, signed_map, steps=32
+        )
+        assert_allclose(stored["deletion"][1], curve.area, rtol=1e-3)
+        saliency_map = jnp.abs(stored["attributions"][1]).max(-1)
+        like = metrics.spearman_correlation(signed_map, saliency_map)
+        assert_allclose(stored["like_saliency"][1], like, atol=1e-3)
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+        judged = {row[1]: row for row in rows if row and row[0] == "first"}
+        assert set(judged) == {"grad", "gradient", "random"}
+        assert judged["gradient"][2] == f"{stored['insertion'].mean():.3f}"
+
+    def test_all_methods_by_default(self, scripts):
+        assert scripts["compare_methods"].Settings().method == tuple(scripts["methods"].METHODS)
+
+
+BAD = {
+    "dataset not prepared": ("--dataset mnist --data-dir .", "prepare it by"),
+    "one image": ("--count 1", "expected --count to be at least 2, got 1"),
+    "no image at once": ("--batch-size 0", "expected --batch-size to be at least 1, got 0"),
+    "nothing shown": ("--shown 0", "expected --shown to be at least 1, got 0"),
+}
+BAD_METHODS = {
+    "unknown method": ("--method gradcam", "'gradcam'"),
+    "missing image": ("--images none.png", "got no file at none.png"),
+    "no method": ("--method", "expected at least one --method, got none"),
+}
+CASES = {
+    "robust_vs_standard": BAD,
+    "input_scale": BAD
+    | {
+        "scale zero": ("--scales 0 1", "expected --scales above 0 and at most 1, got 0.0 1.0"),
+        "no scale": ("--scales", "expected --scales above 0"),
+    },
+    "labels": BAD
+    | {
+        "no incorrect label": ("--incorrect 0", "expected --incorrect to be at least 1, got 0"),
+        "too many labels": ("--incorrect 19", "expected --incorrect to be at most 18"),
+    },
+    "ten_examples": BAD_METHODS
+    | {
+        "dataset not prepared": BAD["dataset not prepared"],
+        "unknown class": ("--classes lemmon", "did you mean 'lemon'"),
+        "no class": ("--classes", "expected at least one of --classes, got none"),
+    },
+    "compare_methods": BAD_METHODS | {"unknown label": ("--label espreso", "'espresso'")},
+}
+
+
+@pytest.mark.usefixtures("entry_checks")
+@pytest.mark.parametrize(
+    ("script", "flags", "message"),
+    [
+        pytest.param(script, *case, id=f"{script}: {name}")
+        for script, cases in CASES.items()
+        for name, case in cases.items()
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    script, flags, message, scripts, folders, tiny_imagenet_folder, capsys
+):
+    module = scripts[script]
+    data_dir = []
+    if "data_dir" in {field.name for field in dataclasses.fields(module.Settings)}:
+        data_dir = ["--data-dir", str(tiny_imagenet_folder)] * ("--data-dir" not in flags)
+    with pytest.raises(SystemExit) as end:
+        scripts["command_line"].run(
+            module.main,
+            module.Settings,
+            module.__doc__,
+            ["--model", *folders, *data_dir, *flags.split()],
+        )
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
+    assert message in error
+    assert list(Path().iterdir()) == []
