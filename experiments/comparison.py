@@ -55,8 +55,8 @@ OPTIMIZERS: dict[str, tuple[Callable[[float], optax.GradientTransformation], flo
     ),
 }
 INITIAL_NOISE = 0.05
-# Photographs vary about this much around their mean colour.
-SMOOTH_NOISE = 0.25
+# The standard deviation of photographs, as in `ascent.TINY_IMAGENET_COLORS`.
+SMOOTH_NOISE = 0.28
 INITIAL: dict[str, Callable] = {
     "zeros": lambda key, shape, mean: ascent.zeros(shape),
     "ones": lambda key, shape, mean: ascent.constant(shape, 1.0),
@@ -108,7 +108,7 @@ class Settings:
 @dataclasses.dataclass(frozen=True)
 class ClassSettings(Settings):
     classes: tuple[str, ...] | None = None
-    """Names or numbers of classes; all if none."""
+    """Names of classes, or the first model's numbers of them; all if none."""
 
 
 class Models(NamedTuple):
@@ -219,24 +219,20 @@ def mean_color(model: models.ResNet) -> np.ndarray:
 
 
 def sides(settings: ClassSettings) -> tuple[Side, Side]:
-    """Both classifiers as makers, each with the other as judge."""
+    """Both classifiers as makers, each with the other as judge, of the same classes."""
     first, second = classifiers.load(settings.model)
-    return _side(first, second, settings.classes), _side(second, first, settings.classes)
-
-
-def _side(maker: Classifier, judge: Classifier, classes: Sequence[str] | None) -> Side:
-    if classes is None:
-        labels = list(range(len(maker.class_names)))
+    check_channels(first, second)
+    if settings.classes is None:
+        numbers = list(range(len(first.class_names)))
     else:
-        labels = [maker.label(name) for name in classes]
-    if not labels:
+        numbers = [first.label(name) for name in settings.classes]
+    if not numbers:
         raise ValueError("expected at least one of --classes, got none")
-    check_channels(maker, judge)
-    if maker.class_names == judge.class_names:
-        judge_labels = labels
-    else:
-        judge_labels = [judge.label(maker.class_names[label]) for label in labels]
-    return Side(maker, judge, np.array(labels, np.int32), np.array(judge_labels, np.int32))
+    labels = second_labels = np.array(numbers, np.int32)
+    if first.class_names != second.class_names:
+        names = [first.class_names[number] for number in numbers]
+        second_labels = np.array([second.label(name) for name in names], np.int32)
+    return Side(first, second, labels, second_labels), Side(second, first, second_labels, labels)
 
 
 def check_channels(maker: Classifier, judge: Classifier) -> None:
@@ -458,7 +454,7 @@ def save(
     question: str,
     results: Sequence[tuple[Side, Sequence[Variant]]],
     sections: Sequence[report.Section] = (),
-) -> report.Table:
+) -> report.Section:
     """Writes the arrays, a figure for each maker, the table and the page of an experiment.
 
     Args:
@@ -469,7 +465,7 @@ def save(
       sections: more parts of the page, after the table.
 
     Returns:
-      The table.
+      The part of the page with the table.
     """
     figures = []
     rows = []
@@ -492,11 +488,12 @@ def save(
             ((side.maker.name, variant.name), class_values(side, variant.pictures), variant.seconds)
             for variant in variants
         ]
-    table = tabulate(rows)
+    text = " ".join([HOW_TO_READ, *_stopped(results)])
+    measured = report.Section("Measured", text, table=tabulate(rows))
     run.save_page(
         title,
         [
-            report.Section("Measured", HOW_TO_READ, table=table),
+            measured,
             *sections,
             *(
                 report.Section(f"Pictures of {side.maker.name}", figures=[figure])
@@ -505,7 +502,21 @@ def save(
         ],
         question,
     )
-    return table
+    return measured
+
+
+def _stopped(results: Sequence[tuple[Side, Sequence[Variant]]]) -> list[str]:
+    """A sentence for each variant with ascents that met infinity or nan."""
+    counts = [
+        (np.count_nonzero(variant.pictures.failed_at), side.maker.name, variant.name)
+        for side, variants in results
+        for variant in variants
+    ]
+    return [
+        f"{count} pictures of {maker}, {variant}, stopped before a step that was not finite."
+        for count, maker, variant in counts
+        if count
+    ]
 
 
 def save_pictures(
@@ -516,7 +527,7 @@ def save_pictures(
     run.save_arrays(name, **pictures._replace(image=bytes_)._asdict(), **arrays)
 
 
-def finish(run: report.RunFolder, table: report.Table) -> None:
+def finish(run: report.RunFolder, measured: report.Section) -> None:
     """Prints what a finished run found, and where it is."""
-    print(f"\n{table}\n\n{HOW_TO_READ}")
+    print(f"\n{measured.table}\n\n{measured.text}")
     print(f"\npictures, arrays and index.html are in {run.path.resolve()}")

@@ -1,0 +1,156 @@
+"""How do learning rate, momentum, priors and augmentations change a class visualization?
+
+  python experiments/optimization_parameters.py
+  python experiments/optimization_parameters.py --classes lemon goose --seeds 2 --steps 64
+
+One factor at a time around the default recipe: normalized steps of length 0.5 without momentum from
+normal noise about grey, no prior, each step seeing the image shifted by up to 4 pixels. With a
+momentum m the rate is multiplied by 1 - m, so that the steps of a constant gradient keep their
+length. The L2 prior draws towards the mean colour of the training set.
+
+Seventeen recipes, all twenty classes from five seeds, under the bundled standard and robust ResNet:
+680,000 gradient steps, about 50 minutes at the 225 a second that two processor cores make. Recipes
+that differ in numbers alone are one compiled program. Interrupted, the same command continues.
+
+The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (images and what was
+measured of them), `config.json` and `index.html`, which shows it all.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import command_line
+import comparison
+import numpy as np
+import optax
+from comparison import Side, Variant, Work
+
+from saliency_jax import ascent, report, scores
+from saliency_jax._types import Augment
+
+DEFAULT = {
+    "learning_rate": comparison.LEARNING_RATE,
+    "momentum": 0.0,
+    "l2": 0.0,
+    "total_variation": 0.0,
+    "jitter": comparison.JITTER,
+    "scale": 0.0,
+    "degrees": 0.0,
+}
+
+
+def shift(setting) -> Augment:
+    return ascent.jitter(setting["jitter"])
+
+
+def shift_and_turn(setting) -> Augment:
+    zoom = ascent.scale(1 - setting["scale"], 1 + setting["scale"])
+    return ascent.compose(shift(setting), zoom, ascent.rotate(setting["degrees"]))
+
+
+# By augmentation, what each recipe changes of the default one. Shifts alone do without the turns of
+# images, which take time even where they are by 0 degrees.
+RECIPES: dict[Callable[..., Augment], dict[str, dict[str, float]]] = {
+    shift: {
+        "default": {},
+        "learning rate 0.05": {"learning_rate": 0.05},
+        "learning rate 0.15": {"learning_rate": 0.15},
+        "learning rate 1.5": {"learning_rate": 1.5},
+        "learning rate 5": {"learning_rate": 5.0},
+        "momentum 0.5": {"momentum": 0.5},
+        "momentum 0.9": {"momentum": 0.9},
+        "L2 0.001": {"l2": 0.001},
+        "L2 0.01": {"l2": 0.01},
+        "L2 0.1": {"l2": 0.1},
+        "total variation 0.0001": {"total_variation": 0.0001},
+        "total variation 0.001": {"total_variation": 0.001},
+        "total variation 0.01": {"total_variation": 0.01},
+        "no augmentation": {"jitter": 0},
+        "jitter 8": {"jitter": 8},
+    },
+    shift_and_turn: {
+        "jitter, scale 0.9 to 1.1": {"scale": 0.1},
+        "jitter, scale, rotate 10": {"scale": 0.1, "degrees": 10.0},
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(comparison.ClassSettings):
+    pass
+
+
+def main(settings: Settings) -> None:
+    comparison.check(settings)
+    with report.RunFolder(settings.output, "optimization_parameters") as run:
+        run.save_config(settings)
+        both = comparison.sides(settings)
+        recipes = {
+            augmentation: functools.partial(
+                visualize, augmentation=augmentation, steps=settings.steps
+            )
+            for augmentation in RECIPES
+        }
+        num_recipes = sum(map(len, RECIPES.values()))
+        num_pictures = 2 * num_recipes * len(both[0].labels) * settings.seeds
+        with comparison.working(run, settings, num_pictures) as work:
+            results = [
+                (
+                    side,
+                    [
+                        variant
+                        for augmentation, recipe in recipes.items()
+                        for variant in variants(side, augmentation, recipe, settings.seeds, work)
+                    ],
+                )
+                for side in both
+            ]
+        measured = comparison.save(
+            run, "The impact of the optimization's parameters", __doc__.partition("\n")[0], results
+        )
+    comparison.finish(run, measured)
+
+
+def variants(
+    side: Side, augmentation: Callable, recipe: Callable, seeds: int, work: Work
+) -> list[Variant]:
+    """One classifier's pictures by all recipes of one augmentation, in one sweep."""
+    changed = [DEFAULT | changes for changes in RECIPES[augmentation].values()]
+    axes = {
+        "setting": {name: np.array([setting[name] for setting in changed]) for name in DEFAULT},
+        "label": side.labels,
+        "seed": np.arange(seeds),
+    }
+    name = augmentation.__name__.replace("_", " ")
+    pictures, seconds = comparison.timed_sweep(work, side.maker, name, recipe, axes, side.models)
+    return [
+        Variant(name, comparison.part(pictures, place), seconds)
+        for place, name in enumerate(RECIPES[augmentation])
+    ]
+
+
+def visualize(models, *, setting, label, seed, augmentation, steps):
+    """Gradient ascent with these settings, and what is measured of its picture."""
+    image, step_key = comparison.default_start(models.maker, label, seed)
+    momentum = setting["momentum"]
+    optimizer = optax.chain(
+        ascent.normalize_by_l2(),
+        optax.sgd(setting["learning_rate"] * (1 - momentum), momentum=momentum),
+        ascent.keep_in_range(0.0, 1.0),
+    )
+    mean = comparison.mean_color(models.maker)
+    score = scores.logit(models.maker, label)
+    made = ascent.ascend(
+        score,
+        ascent.initial_state(image, optimizer, step_key),
+        optimizer,
+        steps,
+        augment=augmentation(setting),
+        prior=ascent.l2(setting["l2"], mean) + ascent.total_variation(setting["total_variation"]),
+    )
+    return comparison.measure(models, score, made, made.image)
+
+
+if __name__ == "__main__":
+    command_line.run(main, Settings, __doc__)

@@ -1,0 +1,535 @@
+"""The experiments on class visualization: what they report, and that an interrupt costs nothing."""
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from PIL import Image
+
+from saliency_jax import ascent, models, scores
+from saliency_jax.data import tiny_imagenet
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+CLASS_NAMES = tuple(tiny_imagenet.PAPER20.values())
+SIDE = 16
+SHAPE = (SIDE, SIDE, 3)
+CLASSES = ("lemon", "school bus", "19")
+LABELS = np.array([4, 14, 19])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripts():
+    """The scripts import each other as neighbours."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    import command_line
+    import comparison
+    import feature_visualization
+    import initial_image
+    import number_of_steps
+    import optimization_parameters
+    import optimizers
+    import photograph_statistics
+
+    yield {
+        module.__name__: module
+        for module in (
+            command_line,
+            comparison,
+            feature_visualization,
+            initial_image,
+            number_of_steps,
+            optimization_parameters,
+            optimizers,
+            photograph_statistics,
+        )
+    }
+    sys.path.remove(str(EXPERIMENTS))
+
+
+def network(seed: int, class_names=CLASS_NAMES, **changes) -> models.ResNet:
+    options = {
+        "width": 4,
+        "stem": models.HALVING_STEM,
+        "mean": (0.4, 0.5, 0.6),
+        "std": (0.25, 0.25, 0.25),
+        "input_size": (SIDE, SIDE),
+        **changes,
+    }
+    model = models.ResNet(
+        18, len(class_names), class_names=class_names, **options, rngs=nnx.Rngs(seed)
+    )
+    # Without biases an image of the mean colour would be 0 in all layers, and have no gradient.
+    draws = np.random.default_rng(seed)
+    for _, module in nnx.iter_graph(model):
+        if isinstance(module, nnx.BatchNorm):
+            module.bias[...] = jnp.asarray(draws.normal(0, 0.3, module.bias.shape), float)
+    return model
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory) -> tuple[str, str]:
+    """Two models of the same classes, which the second numbers from the end."""
+    root = tmp_path_factory.mktemp("models")
+    models.save(network(0), root / "first")
+    models.save(network(1, CLASS_NAMES[::-1]), root / "second")
+    return str(root / "first"), str(root / "second")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+def start(label: int, seed: int) -> tuple[jax.Array, jax.Array]:
+    """The default recipe's initial image and the key of its steps, from scratch."""
+    key = jax.random.fold_in(jax.random.key(seed), label)
+    image_key, step_key = jax.random.split(key)
+    return ascent.normal(image_key, SHAPE, 0.5, 0.05), step_key
+
+
+OPTIMIZER = optax.chain(ascent.normalize_by_l2(), optax.sgd(0.5), ascent.keep_in_range(0.0, 1.0))
+
+
+@jax.jit
+def step(score, state):
+    return ascent.ascent_step(score, state, OPTIMIZER, augment=ascent.jitter(4))[0]
+
+
+def default_ascent(score, image, step_key, *, steps):
+    state = ascent.initial_state(image, OPTIMIZER, step_key)
+    for _ in range(steps):
+        state = step(score, state)
+    return state.params
+
+
+@jax.jit
+def answers(model, image):
+    return jax.nn.softmax(model(image)), model(image), model.stage_outputs(image)
+
+
+# Steps of 0.5 in other programs, whose sums have other orders; stored to 1 / 255.
+TOLERANCE = 0.004
+
+
+@pytest.fixture(scope="module")
+def initial_run(scripts, folders, tmp_path_factory):
+    """A whole run, which several tests look at."""
+    settings = scripts["initial_image"].Settings(
+        classes=CLASSES,
+        model=folders,
+        seeds=2,
+        steps=2,
+        batch_size=4,
+        output=tmp_path_factory.mktemp("initial_image") / "run",
+    )
+    scripts["initial_image"].main(settings)
+    return settings
+
+
+class TestInitialImage:
+    def test_the_folder_is_whole(self, initial_run):
+        folder = initial_run.output
+        assert {path.name for path in folder.iterdir()} == {
+            "pictures-first.png",
+            "pictures-first.npz",
+            "pictures-second.png",
+            "pictures-second.npz",
+            "config.json",
+            "index.html",
+        }
+        assert [path.name for path in folder.parent.iterdir()] == ["run"]
+        stored = json.loads((folder / "config.json").read_text())["settings"]
+        assert stored == json.loads(json.dumps(dataclasses.asdict(initial_run), default=str))
+
+    def test_pictures_are_ascents_from_their_starts(self, initial_run, scripts, folders):
+        stored = arrays(initial_run.output / "pictures-second.npz")
+        variants = stored["variants"].tolist()
+        assert variants == [*scripts["comparison"].INITIAL, "photograph", "another class"]
+        assert stored["image"].shape == (len(variants), 3, 2, *SHAPE)
+        # The second model has its own numbers for the classes.
+        np.testing.assert_array_equal(stored["labels"], 19 - LABELS)
+        np.testing.assert_array_equal(stored["judge_labels"], LABELS)
+        model = models.load(folders[1])
+        images = stored["image"] / 255
+        noise, step_key = start(5, 1)
+        for name, image in (
+            ("normal", noise),
+            ("ones", jnp.ones(SHAPE)),
+            ("mean", jnp.broadcast_to(jnp.array([0.4, 0.5, 0.6]), SHAPE)),
+            ("another class", jnp.asarray(images[variants.index("normal"), 0, 1], float)),
+        ):
+            expected = default_ascent(scores.logit(model, 5), image, step_key, steps=2)
+            made = images[variants.index(name), 1, 1]
+            # What another picture's bytes hide of it may grow in two steps.
+            tolerance = 3 * TOLERANCE if name == "another class" else TOLERANCE
+            np.testing.assert_allclose(made, expected, atol=tolerance, err_msg=name)
+        cat = images[variants.index("photograph")]
+        # Two steps of 0.5 from it, at most: all classes' pictures are near the same cat.
+        assert np.linalg.norm((cat[0, 0] - cat[2, 1]).ravel()) < 2.01
+
+    def test_measurements_are_those_of_the_pictures(self, initial_run, folders):
+        stored = arrays(initial_run.output / "pictures-first.npz")
+        maker, judge = (models.load(folder) for folder in folders)
+        image = stored["image"][3, 1, 0] / 255
+        own, logits, _ = answers(maker, jnp.asarray(image, float))
+        judged, _, _ = answers(judge, jnp.asarray(image, float))
+        for name, expected in (
+            ("own", own),
+            ("judged", judged),
+            ("score", logits[LABELS[1]]),
+            (
+                "total_variation",
+                (np.abs(np.diff(image, axis=0)).sum() + np.abs(np.diff(image, axis=1)).sum())
+                / image.size,
+            ),
+        ):
+            np.testing.assert_allclose(stored[name][3, 1, 0], expected, rtol=0.03, err_msg=name)
+        assert not stored["failed_at"].any()
+        assert (stored["seconds"] > 0).all()
+
+    def test_the_table_has_the_means_over_classes_and_seeds(self, initial_run):
+        html = (initial_run.output / "index.html").read_text()
+        rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
+        cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+        header, *rows = cells[:20]
+        assert header[:4] == ["pictures of", "variant", "own probability", "recognized"]
+        assert [row[0] for row in rows] == ["first"] * 9 + ["second"] * 9 + ["photographs"]
+        for maker, labels, judge_labels in (
+            ("first", LABELS, 19 - LABELS),
+            ("second", 19 - LABELS, LABELS),
+        ):
+            stored = arrays(initial_run.output / f"pictures-{maker}.npz")
+            of_maker = [row for row in rows if row[0] == maker]
+            for place, row in enumerate(of_maker):
+                assert row[1] == stored["variants"][place]
+                of_class = [stored["own"][place, i, :, labels[i]].mean() for i in range(3)]
+                likeliest = stored["judged"][place].argmax(-1)
+                recognized = (likeliest == judge_labels[:, None]).mean()
+                pairs = stored["image"][place] / 255
+                distance = np.sqrt(((pairs[:, 0] - pairs[:, 1]) ** 2).mean((1, 2, 3)))
+                means = [
+                    np.mean(of_class),
+                    recognized,
+                    stored["total_variation"][place].mean(),
+                    stored["spectrum_slope"][place].mean(),
+                    distance.mean(),
+                ]
+                for cell, mean in zip(row[2:7], means, strict=True):
+                    middle, low, high = map(float, re.findall(r"-?[\d.]+", cell))
+                    np.testing.assert_allclose(middle, mean, atol=0.002)
+                    assert low <= middle <= high
+                # Two decimals may be 0 on a fast machine.
+                assert float(row[7]) >= 0
+
+    def test_an_interrupted_run_continues_and_ends_like_one_that_was_not(
+        self, initial_run, scripts, in_a_folder, monkeypatch
+    ):
+        settings = dataclasses.replace(initial_run, output=in_a_folder / "run")
+        stopwatch = scripts["comparison"]._Stopwatch
+        original = stopwatch.__call__
+        left = 40
+
+        def call(self, points):
+            nonlocal left
+            original(self, points)
+            left -= points
+            if left <= 0:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stopwatch, "__call__", call)
+            with pytest.raises(KeyboardInterrupt):
+                scripts["initial_image"].main(settings)
+        (unfinished,) = in_a_folder.iterdir()
+        assert unfinished.name.endswith(".unfinished")
+        chunks = {path: path.stat().st_mtime_ns for path in unfinished.rglob("*.npz")}
+        assert len(chunks) == 14
+
+        made = []
+
+        def listen(self, points):
+            original(self, points)
+            made.append(points if self._start is not None else 0)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stopwatch, "__call__", listen)
+            scripts["initial_image"].main(settings)
+        # Of two models, nine starts, three classes and two seeds; three a chunk.
+        assert sum(made) == 2 * 9 * 6 - 14 * 3
+        assert [path.name for path in in_a_folder.iterdir()] == ["run"]
+        for maker in ("first", "second"):
+            whole, again = (
+                arrays(run.output / f"pictures-{maker}.npz") for run in (initial_run, settings)
+            )
+            for name in set(whole) - {"seconds"}:
+                np.testing.assert_array_equal(whole[name], again[name], err_msg=name)
+
+
+class TestOptimizers:
+    def test_each_is_shown_at_the_rate_that_the_judge_likes_best(
+        self, scripts, folders, in_a_folder, capsys
+    ):
+        scripts["optimizers"].main(
+            scripts["optimizers"].Settings(
+                optimizers=("normalized", "lbfgs"),
+                classes=CLASSES,
+                model=folders,
+                seeds=1,
+                steps=2,
+                batch_size=3,
+                output=in_a_folder / "run",
+            )
+        )
+        printed = capsys.readouterr().out.splitlines()
+        a_trial = r"(first|second) +(normalized|lbfgs) +[\d.]+: "
+        trials = [line for line in printed if re.match(a_trial, line)]
+        assert len(trials) == 4
+        for maker in ("first", "second"):
+            stored = arrays(in_a_folder / "run" / f"pictures-{maker}.npz")
+            assert stored["image"].shape == (2, 3, 1, *SHAPE)
+            for name, optimizer in zip(stored["variants"], ("normalized", "lbfgs"), strict=True):
+                (trial,) = (line for line in trials if line.startswith(maker) and optimizer in line)
+                tried = re.findall(r"([\d.e+-]+): ([\d.]+)", trial)
+                assert len(tried) == 5
+                best = max(float(probability) for _, probability in tried)
+                chosen = name.removeprefix(f"{optimizer} ")
+                assert float(dict(tried)[chosen]) == best
+        # A normalized step has the length of the rate it is shown with.
+        stored = arrays(in_a_folder / "run" / "pictures-first.npz")
+        rate = float(stored["variants"][0].split()[1])
+        noise, _ = start(4, 0)
+        way = np.linalg.norm((stored["image"][0, 0, 0] / 255 - noise).ravel())
+        assert 0 < way < 2 * rate + 0.05
+
+    def test_every_optimizer_is_compared(self, scripts):
+        assert set(scripts["optimizers"].Settings().optimizers) == set(
+            scripts["comparison"].OPTIMIZERS
+        )
+
+
+class TestOptimizationParameters:
+    def test_every_recipes_first_step_has_its_length(self, scripts, folders, in_a_folder):
+        module = scripts["optimization_parameters"]
+        module.main(
+            module.Settings(
+                classes=CLASSES[:1], model=folders, seeds=1, steps=1, output=in_a_folder / "run"
+            )
+        )
+        stored = arrays(in_a_folder / "run" / "pictures-first.npz")
+        recipes = {name: of for group in module.RECIPES.values() for name, of in group.items()}
+        assert stored["variants"].tolist() == list(recipes)
+        noise, step_key = start(4, 0)
+        pictures = stored["image"][:, 0, 0] / 255
+        for picture, (name, changes) in zip(pictures, recipes.items(), strict=True):
+            length = changes.get("learning_rate", 0.5) * (1 - changes.get("momentum", 0))
+            way = np.linalg.norm((picture - np.asarray(noise)).ravel())
+            # Bytes are off by up to 1 / 510 in each of 768 values; the longest step is cut off.
+            np.testing.assert_allclose(way, length, atol=0.04, rtol=0.05, err_msg=name)
+        model = models.load(folders[0])
+        expected = default_ascent(scores.logit(model, 4), noise, step_key, steps=1)
+        np.testing.assert_allclose(pictures[0], expected, atol=TOLERANCE)
+        # Each setting makes another picture, as far as bytes tell, than the default recipe's.
+        distances = np.abs(pictures - pictures[0]).max((1, 2, 3))
+        weak = ["default", "L2 0.001", "L2 0.01", "total variation 0.0001"]
+        assert all(
+            distance > 0.001 or name in weak
+            for name, distance in zip(recipes, distances, strict=True)
+        )
+
+
+class TestNumberOfSteps:
+    def test_snapshots_curves_and_animation(self, scripts, folders, in_a_folder):
+        module = scripts["number_of_steps"]
+        module.main(
+            module.Settings(
+                classes=CLASSES[:2], model=folders, seeds=2, steps=5, output=in_a_folder / "run"
+            )
+        )
+        stored = arrays(in_a_folder / "run" / "pictures-first.npz")
+        assert stored["variants"].tolist() == ["1 step", "2 steps", "4 steps"]
+        assert stored["image"].shape == (3, 2, 2, *SHAPE)
+        np.testing.assert_allclose(stored["seconds"] / stored["seconds"][0], [1, 2, 4])
+        model = models.load(folders[0])
+        for place, steps in enumerate((1, 2, 4)):
+            expected = default_ascent(scores.logit(model, 14), *start(14, 1), steps=steps)
+            np.testing.assert_allclose(
+                stored["image"][place, 1, 1] / 255, expected, atol=2 * TOLERANCE
+            )
+        with Image.open(in_a_folder / "run" / "steps.gif") as animation:
+            assert animation.n_frames == 3
+        html = (in_a_folder / "run" / "index.html").read_text()
+        assert "data:image/gif;base64," in html
+        assert (in_a_folder / "run" / "curves.png").exists()
+
+
+class TestFeatureVisualization:
+    def test_channels_are_excited_and_measured(self, scripts, folders, in_a_folder, capsys):
+        module = scripts["feature_visualization"]
+        module.main(
+            module.Settings(
+                layers=(1, 4),
+                channels=3,
+                model=folders,
+                seeds=2,
+                steps=2,
+                output=in_a_folder / "run",
+            )
+        )
+        printed = capsys.readouterr().out
+        model = models.load(folders[1])
+        for layer, channels in ((1, [0, 1, 3]), (4, [0, 15, 31])):
+            stored = arrays(in_a_folder / "run" / f"features-second-{layer}.npz")
+            np.testing.assert_array_equal(stored["channels"], channels)
+            assert stored["image"].shape == (3, 2, *SHAPE)
+            picture = jnp.asarray(stored["image"][1, 1] / 255, float)
+            activations = answers(model, picture)[2][layer].mean((0, 1))
+            np.testing.assert_allclose(
+                stored["activations"][1, 1], activations, atol=0.05 * activations.max()
+            )
+            own = np.array([stored["activations"][i, :, c] for i, c in enumerate(channels)])
+            np.testing.assert_allclose(stored["score"], own, rtol=1e-4)
+            selectivity = (own / stored["activations"].mean(-1)).mean()
+            name = "stage 1" if layer == 1 else "stage 4"
+            assert re.search(rf"second +{name} +{selectivity:.3f} \[", printed)
+            assert (in_a_folder / "run" / f"layer-{layer}.png").exists()
+        # Of the last layer, which is the model's `features`.
+        expected = default_ascent(scores.channel(model.features, 15), *start(15, 1), steps=2)
+        np.testing.assert_allclose(stored["image"][1, 1] / 255, expected, atol=TOLERANCE)
+
+    def test_channels_are_evenly_spaced_and_at_most_all(self, scripts):
+        evenly_spaced = scripts["feature_visualization"].evenly_spaced
+        np.testing.assert_array_equal(evenly_spaced(256, 4), [0, 85, 170, 255])
+        np.testing.assert_array_equal(evenly_spaced(4, 20), [0, 1, 2, 3])
+
+
+class TestPhotographStatistics:
+    def test_of_a_data_set(self, scripts, tiny_imagenet_folder, in_a_folder):
+        module = scripts["photograph_statistics"]
+        module.main(
+            module.Settings(
+                batch_size=16, data_dir=tiny_imagenet_folder, output=in_a_folder / "run"
+            )
+        )
+        stored = arrays(in_a_folder / "run" / "photograph_statistics.npz")
+        # The miniature's images are of one colour each, two of each class.
+        np.testing.assert_array_equal(np.bincount(stored["labels"]), [2] * 20)
+        np.testing.assert_allclose(stored["total_variation"], 0, atol=1e-5)
+
+    def test_variation_slope_and_means_of_classes(self, scripts):
+        module = scripts["photograph_statistics"]
+        ramp = np.zeros((1, 8, 8, 1), np.float32)
+        ramp[0, 3, 4] = 1
+        variation, slope = module.measure(jnp.asarray(ramp))
+        # One bright pixel differs from its four neighbours, and has all frequencies.
+        np.testing.assert_allclose(variation, 4 / 64)
+        np.testing.assert_allclose(slope, 0, atol=1e-5)
+        means = module.by_class(np.array([1.0, 2.0, 3.0]), np.array([5, 2, 5]))
+        np.testing.assert_array_equal(means, [2, 2])
+
+
+class TestComparison:
+    def test_photographs_are_the_tables_last_row(self, scripts):
+        comparison = scripts["comparison"]
+        values = {"spectrum slope": np.full((2, 3), -1.0), "recognized": np.array([[0.0], [1.0]])}
+        rows = str(comparison.tabulate([(("a", "b"), values, np.nan)])).splitlines()
+        assert "-1.000 [-1.000, -1.000]  0.500 [0.000, 1.000]" in rows[1]
+        assert rows[2].split("  ")[0] == "photographs"
+        assert "-2.272 [-2.359, -2.184]" in rows[2]
+
+    def test_an_ascent_that_was_stopped_is_told(self, scripts):
+        comparison = scripts["comparison"]
+        maker = comparison.Classifier("some", network(0))
+        side = comparison.Side(maker, maker, np.arange(2), np.arange(2))
+        pictures = comparison.Measurements(*[None] * 6, failed_at=np.array([[0, 3], [1, 0]]))
+        whole = pictures._replace(failed_at=np.zeros((2, 2)))
+        variants = [
+            comparison.Variant("good", whole, 1.0),
+            comparison.Variant("wild", pictures, 1.0),
+        ]
+        assert comparison._stopped([(side, variants)]) == [
+            "2 pictures of some, wild, stopped before a step that was not finite."
+        ]
+
+    def test_figures_show_familiar_classes_first(self, scripts):
+        comparison = scripts["comparison"]
+        maker = comparison.Classifier("some", network(0))
+        side = comparison.Side(maker, maker, np.arange(20), np.arange(20))
+        names = [CLASS_NAMES[place] for place in comparison.shown_classes(side)]
+        assert set(names) == set(comparison.FAMILIAR_CLASSES[:6])
+        few = dataclasses.replace(side, labels=np.array([0, 4]), judge_labels=np.array([0, 4]))
+        assert comparison.shown_classes(few) == [0, 1]
+
+
+MISTAKES = {
+    "no seed": ("initial_image", "--seeds 0", "--seeds to be at least 1, got 0"),
+    "no step": ("number_of_steps", "--steps 0", "--steps to be at least 1, got 0"),
+    "no batch": ("optimizers", "--batch-size 0", "--batch-size to be at least 1, got 0"),
+    "one class": ("initial_image", "--classes lemon", "at least two of --classes"),
+    "unknown class": ("optimizers", "--classes lemmon", "did you mean 'lemon'"),
+    "no class": ("optimization_parameters", "--classes", "at least one of --classes, got none"),
+    "no optimizer": ("optimizers", "--optimizers", "at least one of --optimizers, got none"),
+    "one model": ("number_of_steps", "--model {first}", "--model"),
+    "no such layer": ("feature_visualization", "--layers 5", "among 0 1 2 3 4, got (5,)"),
+    "no channel": ("feature_visualization", "--channels 0", "--channels to be at least 1, got 0"),
+    "a judge of grey images": (
+        "feature_visualization",
+        "--model {first} {bad}/grey",
+        "equally many channels, got first with 3 and grey with 1",
+    ),
+    "a judge of other classes": (
+        "initial_image",
+        "--model {first} {bad}/letters",
+        "expected a class of letters, got 'dining table'",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    grey = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
+    models.save(network(0, **grey), folder / "grey")
+    models.save(network(0, tuple("abcdefghijklmnopqrst")), folder / "letters")
+    return folder
+
+
+@pytest.mark.usefixtures("entry_checks")
+@pytest.mark.parametrize(("script", "flags", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    script, flags, message, scripts, folders, bad_folder, in_a_folder, capsys
+):
+    module = scripts[script]
+    arguments = flags.format(first=folders[0], bad=bad_folder).split()
+    if "--model" not in arguments:
+        arguments += ["--model", *folders]
+    with pytest.raises(SystemExit) as end:
+        scripts["command_line"].run(module.main, module.Settings, module.__doc__, arguments)
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
+    assert message in error
+    assert list(in_a_folder.iterdir()) == []
+
+
+def test_help_explains_every_flag(scripts, capsys):
+    module = scripts["number_of_steps"]
+    with pytest.raises(SystemExit):
+        scripts["command_line"].run(module.main, module.Settings, module.__doc__, ["--help"])
+    printed = capsys.readouterr().out
+    for text in ("How many steps", "all if none", "judges", "power of two", "finished are kept"):
+        assert text in " ".join(printed.split())
