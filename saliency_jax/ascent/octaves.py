@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 
 from .._types import Augment, Count, Image, Key, Number, Prior, Score
 from .._validation import check_at_least, check_count, check_image, is_concrete
@@ -90,10 +91,11 @@ def ascend_octaves(
         raise TypeError("expected scale to be a Python number (static), got a traced array")
     check_at_least("scale", scale, 1)
     shapes = [
-        (*(max(1, round(side / scale**k)) for side in image.shape[:2]), image.shape[2])
+        (*(max(1, round(side / float(scale) ** k)) for side in image.shape[:2]), image.shape[2])
         for k in reversed(range(int(octaves)))
     ]
-    change, carried, values = jnp.zeros(shapes[0], image.dtype), {}, []
+    change, values = jnp.zeros(shapes[0], image.dtype), []
+    carried: dict[str, Array] = {}
     for shape in shapes:
         base = jax.image.resize(image, shape, "linear")
         of_size = canvas(shape)
