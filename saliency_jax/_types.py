@@ -2,6 +2,10 @@
 
 An image is one image: a batch is the caller's `jax.vmap`. Inside one signature the names of the
 axes are bound, so an `Attribution` returned for an `Image` has the image's own shape.
+
+A signal (t, c) is an image of one row, `signal[None]`, and its model is `lambda image:
+model(image[0])`. Windows, cells and crops of it have one row; a blur that is zero outside the image
+fades it, `baselines.blur` does not.
 """
 
 from collections.abc import Callable

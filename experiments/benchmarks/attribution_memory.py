@@ -1,0 +1,165 @@
+"""Do 50 and 5,000 steps need the same memory?
+
+  python experiments/benchmarks/attribution_memory.py
+
+For every method that takes many scores, this prints what XLA plans for the compiled program beside
+weights, image and result: for 50 steps, samples or hidden parts, for 5,000 in the same batches of
+16, and for 5,000 in one batch. Then the peak of a whole process (Linux) that runs a method that
+differentiates and one that does not, with JAX, the model and the compiler in it.
+
+Measured for a bundled ResNet-18 at 64x64 on two processor cores (jax 0.10.2; 3 minutes, 1.5 GB;
+16 segments from lime on; occlusion and ablation of 49 and 4,096 parts):
+
+  compiled program                      50       5,000     5,000 at once
+  smoothgrad                      28.2 MiB    32.0 MiB         6,262 MiB
+  vargrad                         28.3 MiB    32.1 MiB         6,263 MiB
+  integrated_gradients            28.5 MiB    31.9 MiB         6,262 MiB
+  blur_integrated_gradients       29.4 MiB    33.7 MiB         6,496 MiB
+  guided_integrated_gradients     14.0 MiB    14.1 MiB            14 MiB
+  expected_gradients              28.7 MiB    32.7 MiB         6,496 MiB
+  occlusion                       11.9 MiB    15.6 MiB         2,640 MiB
+  feature_ablation                11.8 MiB    15.5 MiB         2,560 MiB
+  rise                            12.0 MiB    15.8 MiB         3,203 MiB
+  lime                            11.8 MiB    16.0 MiB         3,125 MiB
+  kernel_shap                     11.8 MiB    15.7 MiB         3,125 MiB
+  sampled_shapley_values          15.5 MiB    16.8 MiB        53,125 MiB
+  total_sobol_indices             15.5 MiB    17.1 MiB        53,125 MiB
+  hsic                            11.8 MiB    16.5 MiB         3,125 MiB
+
+  process that runs it
+  integrated_gradients             505 MiB     522 MiB
+  rise                             470 MiB     480 MiB
+
+So memory is that of one batch: 50 samples are cut into four batches of 13, 5,000 into 313 of 16,
+which is most of the difference between the first two columns; the rest is a key, a node, a score
+or a row of segments for each sample. Guided integrated gradients take one step after the other, and
+no batch. Two methods take 17 or 18 scores for each sample, hence their last column.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import multiprocessing
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from saliency_jax import attribution, models, scores
+
+MEBIBYTE = 2**20
+ALL_AT_ONCE = 10**9
+SEGMENTS = (4, 4)
+# One that differentiates and one that does not.
+RUN_IN_PROCESSES = ("integrated_gradients", "rise")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    model: str = "tiny-imagenet-standard"
+    """A bundled model, or the folder of a saved one."""
+    few: int = 50
+    """Steps, samples or hidden parts of the first column."""
+    many: int = 5000
+    """Those of the others; parts are at most the image's pixels."""
+    batch_size: int = 16
+    """Images at once, but for the last column."""
+
+
+def methods(image: jax.Array, count: int, batch_size: int) -> dict[str, Callable]:
+    """Every method that takes many scores, of that many steps, samples or hidden parts."""
+    key = jax.random.key(0)
+    side = min(image.shape[:2])
+    cells = min(round(count**0.5), side)
+    width = -(-side // cells)
+    bound = functools.partial
+    along_path = {"steps": count, "batch_size": batch_size}
+    sampled = {"key": key, "num_samples": count, "batch_size": batch_size}
+    of_segments = sampled | {"segments": attribution.grid_segments(image, SEGMENTS)}
+    return {
+        "smoothgrad": bound(attribution.smoothgrad, **sampled),
+        "vargrad": bound(attribution.vargrad, **sampled),
+        "integrated_gradients": bound(attribution.integrated_gradients, **along_path),
+        "blur_integrated_gradients": bound(attribution.blur_integrated_gradients, **along_path),
+        "guided_integrated_gradients": bound(attribution.guided_integrated_gradients, steps=count),
+        "expected_gradients": bound(
+            attribution.expected_gradients,
+            baselines=jnp.stack([jnp.zeros_like(image), jnp.ones_like(image)]),
+            **sampled,
+        ),
+        "occlusion": bound(
+            attribution.occlusion,
+            window=(width, width),
+            stride=(width, width),
+            batch_size=batch_size,
+        ),
+        "feature_ablation": bound(
+            attribution.feature_ablation,
+            segments=attribution.grid_segments(image, (cells, cells)),
+            batch_size=batch_size,
+        ),
+        "rise": bound(attribution.rise, **sampled),
+        "lime": bound(attribution.lime, **of_segments),
+        "kernel_shap": bound(attribution.kernel_shap, **of_segments),
+        "sampled_shapley_values": bound(attribution.sampled_shapley_values, **of_segments),
+        "total_sobol_indices": bound(attribution.total_sobol_indices, **of_segments),
+        "hsic": bound(attribution.hsic, **of_segments),
+    }
+
+
+def score_and_image(name: str) -> tuple[Callable, jax.Array]:
+    model = models.load(name)
+    image = jax.random.uniform(jax.random.key(1), (*model.input_size, model.channels))
+    return scores.logit(model, 0), image
+
+
+def planned(method: Callable, score: Callable, image: jax.Array) -> float:
+    """MiB that the compiled program takes beside its weights, its image and its result."""
+    program = jax.jit(method).lower(score, image).compile()
+    return program.memory_analysis().temp_size_in_bytes / MEBIBYTE
+
+
+def taken(name: str, model: str, count: int, batch_size: int) -> float:
+    """MiB that this process has taken at most when it has run the method once (Linux)."""
+    score, image = score_and_image(model)
+    method = methods(image, count, batch_size)[name]
+    jax.block_until_ready(jax.jit(method)(score, image))
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def in_a_process(function: Callable, *arguments):
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def main(settings: Settings) -> None:
+    few, many = settings.few, settings.many
+    print(f"compiled program{f'{few:,}':>24s}{f'{many:,}':>12s}{f'{many:,} at once':>18s}")
+    score, image = score_and_image(settings.model)
+    columns = [
+        methods(image, count, batch_size)
+        for count, batch_size in (
+            (few, settings.batch_size),
+            (many, settings.batch_size),
+            (many, ALL_AT_ONCE),
+        )
+    ]
+    for name in columns[0]:
+        sizes = [planned(column[name], score, image) for column in columns]
+        print(f"{name:28s}{sizes[0]:8.1f} MiB{sizes[1]:8.1f} MiB{sizes[2]:14,.0f} MiB", flush=True)
+    print("\nprocess that runs it")
+    for name in RUN_IN_PROCESSES:
+        sizes = [
+            in_a_process(taken, name, settings.model, count, settings.batch_size)
+            for count in (few, many)
+        ]
+        print(f"{name:28s}{sizes[0]:8.0f} MiB{sizes[1]:8.0f} MiB", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

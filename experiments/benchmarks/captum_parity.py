@@ -1,0 +1,426 @@
+"""Do the attributions equal Captum's on the same weights, and do integrated gradients add up?
+
+  python -m pip install -e ".[bench]"
+  python experiments/benchmarks/captum_parity.py
+
+The bundled models are carried into a PyTorch network written out below. Of two photographs of
+scikit-image (chelsea, coffee), under either model, for the likeliest label, the first table has the
+largest relative L2 difference |ours - Captum's| / |Captum's| in single and in double precision, and
+the median time of a call. Measured on two processor cores (jax 0.10.2, torch 2.13.0, captum 0.9.0;
+8 steps, 16 images at once; 2 minutes and 2 GB):
+
+                                          float32  float64       ours     Captum  ratio
+  logits                                    4e-07    8e-16     5.7 ms     6.6 ms   0.87
+  gradient                                  3e-07    7e-16    11.3 ms    12.5 ms   0.91
+  saliency                                  3e-07    6e-16    11.6 ms    11.9 ms   0.97
+  input x gradient                          3e-07    6e-16    11.5 ms    11.8 ms   0.97
+  integrated gradients, midpoint            9e-05    5e-16    42.6 ms    34.1 ms   1.25
+  integrated gradients, trapezoid           3e-07    5e-16    43.0 ms    33.3 ms   1.29
+  integrated gradients, Gauss-Legendre      2e-03    2e-08    43.2 ms    34.7 ms   1.25
+  completeness gap                          3e-07    7e-16    15.8 ms    22.5 ms   0.70
+  smoothgrad, no noise                      3e-07    7e-16    44.0 ms    33.1 ms   1.33
+  smoothgrad squared, no noise              5e-07    9e-16    43.8 ms    32.3 ms   1.35
+  Grad-CAM, nearest                         3e-07    4e-16     5.0 ms     6.5 ms   0.77
+  Grad-CAM, bilinear                        3e-07    4e-16     5.4 ms     6.6 ms   0.81
+  occlusion                                 1e-05    3e-08   153.7 ms   106.1 ms   1.45
+  feature ablation                          8e-06    2e-14    37.8 ms    31.7 ms   1.19
+  Kernel SHAP, exact (beside a training)    7e-07   <1e-06    56.9 ms   791.7 ms   0.07
+
+Single precision differs by 3e-7, except where a rectifier's input is zero up to rounding: open in
+one library and shut in the other, it moves that gradient by 2e-3, as in one Gauss-Legendre step of
+one image. PyTorch differs from itself as much when its oneDNN kernels are switched off: of the 32
+gradients on these paths one did. So tests/test_captum_parity.py compares in double precision.
+
+The definitions differ in this, which is allowed for below:
+- Captum's trapezoid rule gives n nodes the weights of n intervals, which add up to (n - 1) / n: its
+  attributions are divided by that. Ours add up to 1.
+- Captum's quadrature and windows have weights in single precision in any case: hence the 2e-08 and
+  3e-08 in double precision.
+- Its Saliency has a modulus for each channel; the saliency map has their maximum.
+- Its Grad-CAM has the rectifier by option (relu_attributions) and the upsampling apart, by repeated
+  values unless told otherwise; ours has both, and is bilinear.
+- Its occlusion and ablations have a value for each channel, ours one for a pixel of all channels.
+- Its ShapleyValues go through all orders, d d! scores of d segments; Kernel SHAP with all 2^d
+  samples gives the same values.
+Not compared are the methods that draw at random in both: SmoothGrad and VarGrad with noise,
+expected gradients, LIME, and Shapley values of drawn orders. Captum has no RISE, XRAI, Score-CAM,
+Grad-CAM++, LayerCAM, Sobol indices or HSIC, and no blurred or guided path.
+
+The second table has the completeness gap of integrated gradients from black over the score's
+change, the median and the largest of four photographs (1 minute):
+
+                                              gauss_legendre            midpoint
+  tiny-imagenet-robust            64 steps     7.4e-03   3e-02     9.0e-03   5e-02
+  tiny-imagenet-robust           512 steps     3.3e-03   6e-03     1.7e-03   3e-03
+  tiny-imagenet-standard          64 steps     4.9e-03   1e-02     4.2e-03   7e-03
+  tiny-imagenet-standard         512 steps     4.2e-04   1e-03     2.9e-04   5e-04
+
+So 64 steps are not enough for 1e-3 on these models, by any rule: along a straight path a rectifier
+network's score is piecewise linear, its gradient a step function, and a rule with n nodes misses
+about 1 / n of each jump, whatever its order. With the rectifiers rounded off and the same weights
+64 Gauss-Legendre steps leave at most 2e-04 (softplus(10 x) / 10) or 2e-06 (softplus(4 x) / 4) of
+chelsea and coffee.
+"""
+
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Callable
+
+import captum.attr
+import jax
+import jax.numpy as jnp
+import numpy as np
+import skimage.data
+import torch
+import tyro
+from flax import nnx
+
+from saliency_jax import attribution, data, models, scores
+
+PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "astronaut")
+RULES = (attribution.gauss_legendre, attribution.midpoint)
+WINDOW, STRIDE = 12, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    models: tuple[str, ...] = ("tiny-imagenet-standard", "tiny-imagenet-robust")
+    """Bundled models, whose weights are carried into PyTorch."""
+    images: tuple[str, ...] = PHOTOGRAPHS[:2]
+    """Photographs that come with scikit-image, on which both libraries are compared."""
+    steps: int = 8
+    """Gradients on a path, and samples without noise."""
+    batch_size: int = 16
+    """Images at once, in both libraries."""
+    repeats: int = 3
+    """Timings, of which the median counts."""
+    gap_images: tuple[str, ...] = PHOTOGRAPHS
+    """Photographs on which the completeness gap is measured."""
+    gap_steps: tuple[int, ...] = (64, 512)
+    """Gradients on the path of which the completeness gap is measured."""
+
+
+class Block(torch.nn.Module):
+    """A basic block, with 4x4 kernels where strided and 2x2 means ahead of the 1x1 shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        size = 4 if stride == 2 else 3
+        self.conv1 = torch.nn.Conv2d(inputs, outputs, size, stride, padding=1, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(outputs)
+        self.conv2 = torch.nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = torch.nn.BatchNorm2d(outputs)
+        self.shortcut = torch.nn.Sequential()
+        if stride == 2:
+            self.shortcut.add_module("pool", torch.nn.AvgPool2d(2))
+            self.shortcut.add_module("conv", torch.nn.Conv2d(inputs, outputs, 1, bias=False))
+            self.shortcut.add_module("bn", torch.nn.BatchNorm2d(outputs))
+
+    def forward(self, images):
+        residual = torch.relu(self.bn1(self.conv1(images)))
+        residual = self.bn2(self.conv2(residual))
+        return torch.relu(self.shortcut(images) + residual)
+
+
+class Network(torch.nn.Module):
+    """The bundled architecture: a ResNet-18 with a halving stem, of images (n, c, h, w)."""
+
+    def __init__(self, num_classes: int, width: int, mean: tuple, std: tuple):
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            constant = torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
+            self.register_buffer(name, constant, persistent=False)
+        self.conv1 = torch.nn.Conv2d(len(mean), width, 4, stride=2, padding=1, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(width)
+        self.stages = torch.nn.Sequential(
+            torch.nn.Sequential(Block(width, width, 1), Block(width, width, 1)),
+            torch.nn.Sequential(Block(width, 2 * width, 2), Block(2 * width, 2 * width, 1)),
+            torch.nn.Sequential(Block(2 * width, 4 * width, 2), Block(4 * width, 4 * width, 1)),
+            torch.nn.Sequential(Block(4 * width, 8 * width, 2), Block(8 * width, 8 * width, 1)),
+        )
+        self.fc = torch.nn.Linear(8 * width, num_classes)
+
+    def forward(self, images):
+        maps = torch.relu(self.bn1(self.conv1((images - self.mean) / self.std)))
+        return self.fc(self.stages(maps).mean((2, 3)))
+
+
+# From (height, width, inputs, outputs) of a convolution and (inputs, outputs) of a matrix.
+TORCH_AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+TORCH_NAMES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+
+def carried(model: models.ResNet, dtype: np.dtype) -> Network:
+    """A bundled model with its weights, as a PyTorch network of that precision."""
+    network = Network(model.num_classes, model.width, model.mean, model.std)
+    state = network.state_dict()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(model))):
+        *layers, name = (str(entry.key) for entry in path)
+        values = np.asarray(leaf)
+        values = values.transpose(TORCH_AXES[values.ndim])
+        state[".".join([*layers, TORCH_NAMES[name]])] = torch.tensor(values)
+    network.load_state_dict(state)
+    return network.to(torch.tensor(np.zeros((), dtype)).dtype).eval().requires_grad_(False)
+
+
+def cases(settings: Settings) -> dict[str, tuple[Callable, Callable]]:
+    """What is compared: ours of (model, label, image), Captum's of (network, label, images)."""
+    steps, batch_size = settings.steps, settings.batch_size
+
+    def ours(method, **options):
+        return lambda model, label, image: method(scores.logit(model, label), image, **options)
+
+    def theirs(method, **options):
+        return lambda network, label, images: method(network).attribute(
+            images, target=label, **options
+        )
+
+    def path(rule, captum_rule, captum_weights=1.0):
+        def captums(network, label, images):
+            shares = captum.attr.IntegratedGradients(network).attribute(
+                images,
+                target=label,
+                n_steps=steps,
+                method=captum_rule,
+                internal_batch_size=batch_size,
+            )
+            return shares / captum_weights
+
+        method = attribution.integrated_gradients
+        return ours(method, steps=steps, rule=rule, batch_size=batch_size), captums
+
+    def noisy(method, captum_type):
+        def captums(network, label, images):
+            return captum.attr.NoiseTunnel(captum.attr.Saliency(network)).attribute(
+                images,
+                target=label,
+                abs=False,
+                nt_type=captum_type,
+                nt_samples=steps,
+                nt_samples_batch_size=batch_size,
+                stdevs=0.0,
+            )
+
+        options = {"num_samples": steps, "noise_scale": 0.0, "batch_size": batch_size}
+        return ours(method, key=jax.random.key(0), **options), captums
+
+    def activation_map(upsample, captum_mode):
+        def grad_cam(model, label, image):
+            score = scores.logit(model.head, label)
+            return attribution.grad_cam(score, image, features=model.features, upsample=upsample)
+
+        def captums(network, label, images):
+            method = captum.attr.LayerGradCam(network, network.stages)
+            cam = method.attribute(images, target=label, relu_attributions=True)
+            return method.interpolate(cam, tuple(images.shape[2:]), captum_mode)
+
+        return grad_cam, captums
+
+    def of_segments(method, captum_method, cells, **options):
+        def of_grid(model, label, image):
+            return method(
+                scores.logit(model, label),
+                image,
+                segments=attribution.grid_segments(image, cells),
+                batch_size=batch_size,
+                **options,
+            )
+
+        def captums(network, label, images):
+            segments = attribution.grid_segments(jnp.zeros((*images.shape[2:], 1)), cells)
+            return captum_method(network).attribute(
+                images,
+                target=label,
+                feature_mask=torch.tensor(segments)[None, None],
+                perturbations_per_eval=batch_size,
+            )
+
+        return of_grid, captums
+
+    def gap(model, label, image):
+        score = scores.logit(model, label)
+        shares = attribution.input_x_gradient(score, image)
+        return jnp.full_like(image, attribution.completeness_gap(score, image, shares))
+
+    def captum_gap(network, label, images):
+        method = captum.attr.InputXGradient(network)
+        shares = method.attribute(images, target=label)
+        delta = captum.attr.IntegratedGradients(network).compute_convergence_delta(
+            shares, torch.zeros_like(images), images, target=label
+        )
+        return delta.to(images.dtype).expand_as(images)
+
+    saliency = captum.attr.Saliency
+    return {
+        "logits": (
+            lambda model, label, image: model(image).reshape(1, 1, -1),
+            lambda network, label, images: network(images)[..., None, None],
+        ),
+        "gradient": (ours(attribution.input_gradient), theirs(saliency, abs=False)),
+        "saliency": (
+            ours(attribution.saliency),
+            lambda *arguments: theirs(saliency)(*arguments).amax(1, keepdim=True),
+        ),
+        "input x gradient": (
+            ours(attribution.input_x_gradient),
+            theirs(captum.attr.InputXGradient),
+        ),
+        "integrated gradients, midpoint": path(attribution.midpoint, "riemann_middle"),
+        "integrated gradients, trapezoid": path(
+            attribution.trapezoid, "riemann_trapezoid", captum_weights=(steps - 1) / steps
+        ),
+        "integrated gradients, Gauss-Legendre": path(attribution.gauss_legendre, "gausslegendre"),
+        "completeness gap": (gap, captum_gap),
+        "smoothgrad, no noise": noisy(attribution.smoothgrad, "smoothgrad"),
+        "smoothgrad squared, no noise": noisy(attribution.smoothgrad_squared, "smoothgrad_sq"),
+        "Grad-CAM, nearest": activation_map(attribution.nearest, "nearest"),
+        "Grad-CAM, bilinear": activation_map(attribution.bilinear, "bilinear"),
+        "occlusion": (
+            ours(
+                attribution.occlusion,
+                window=(WINDOW, WINDOW),
+                stride=(STRIDE, STRIDE),
+                batch_size=batch_size,
+            ),
+            lambda network, label, images: captum.attr.Occlusion(network).attribute(
+                images,
+                target=label,
+                sliding_window_shapes=(images.shape[1], WINDOW, WINDOW),
+                strides=(images.shape[1], STRIDE, STRIDE),
+                perturbations_per_eval=batch_size,
+            ),
+        ),
+        "feature ablation": of_segments(
+            attribution.feature_ablation, captum.attr.FeatureAblation, cells=(4, 4)
+        ),
+        "Kernel SHAP, exact": of_segments(
+            attribution.kernel_shap,
+            captum.attr.ShapleyValues,
+            cells=(2, 2),
+            key=jax.random.key(0),
+            num_samples=2**4,
+        ),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One method on one image: the relative L2 difference, and a call's seconds."""
+
+    difference: float
+    ours: float
+    theirs: float
+
+
+def compare(
+    ours: Callable,
+    theirs: Callable,
+    model: models.ResNet,
+    image: np.ndarray,
+    dtype: np.dtype,
+    repeats: int = 0,
+) -> Comparison:
+    """|ours - theirs| / |theirs| for the likeliest label; a map counts once for each channel.
+
+    Args:
+      ours: of (model, label, image), compiled.
+      theirs: of (network, label, images).
+      model: a bundled model.
+      image: (h, w, c) in [0, 1].
+      dtype: float32 or float64, in which both compute.
+      repeats: timings, of which the median counts; 0 for none.
+    """
+    with jax.enable_x64(dtype == np.float64):
+        model = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), model)
+        network = carried(model, dtype)
+        image = jnp.asarray(image, dtype)
+        images = torch.tensor(np.asarray(image).transpose(2, 0, 1)[None]).requires_grad_()
+        label = int(network(images).argmax())
+
+        def of_captum():
+            return theirs(network, label, images).detach()
+
+        def of_us():
+            return jax.block_until_ready(ours(model, np.int32(label), image))
+
+        expected = of_captum()[0].permute(1, 2, 0).numpy()
+        result = np.asarray(of_us())
+        result = np.broadcast_to(result.reshape(*result.shape[:2], -1), expected.shape)
+        difference = np.linalg.norm(result - expected) / np.linalg.norm(expected)
+        return Comparison(float(difference), seconds(of_us, repeats), seconds(of_captum, repeats))
+
+
+def seconds(function: Callable, repeats: int) -> float:
+    timings = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        timings.append(time.perf_counter() - start)
+    return statistics.median(timings) if timings else float("nan")
+
+
+def photograph(name: str) -> np.ndarray:
+    """A photograph of scikit-image (h, w, c), in [0, 1]."""
+    return getattr(skimage.data, name)().astype(np.float32) / 255
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "steps"))
+def relative_gap(model: models.ResNet, image: np.ndarray, rule: Callable, steps: int) -> jax.Array:
+    """The completeness gap of integrated gradients, over the score's change from black."""
+    score = scores.logit(model, jnp.argmax(model(image)))
+    shares = attribution.integrated_gradients(score, image, rule=rule, steps=steps)
+    gap = attribution.completeness_gap(score, image, shares)
+    return jnp.abs(gap / (score(image) - score(jnp.zeros_like(image))))
+
+
+def compare_with_captum(settings: Settings, loaded: list[models.ResNet]) -> None:
+    images = [data.fit(photograph(name), loaded[0].input_size) for name in settings.images]
+    print(f"{'':38s}{'float32':>9s}{'float64':>9s}{'ours':>11s}{'Captum':>11s}{'ratio':>7s}")
+    for name, (ours, theirs) in cases(settings).items():
+        compiled = jax.jit(ours)
+        in_float32, in_float64 = (
+            [
+                compare(compiled, theirs, model, image, np.dtype(dtype), repeats)
+                for model in loaded
+                for image in images
+            ]
+            for dtype, repeats in ((np.float32, settings.repeats), (np.float64, 0))
+        )
+        worst = [max(run.difference for run in runs) for runs in (in_float32, in_float64)]
+        time_ours = statistics.median(run.ours for run in in_float32)
+        time_theirs = statistics.median(run.theirs for run in in_float32)
+        print(
+            f"{name:38s}{worst[0]:9.0e}{worst[1]:9.0e}{1e3 * time_ours:8.1f} ms"
+            f"{1e3 * time_theirs:8.1f} ms{time_ours / time_theirs:7.2f}",
+            flush=True,
+        )
+
+
+def measure_gaps(settings: Settings, loaded: list[models.ResNet]) -> None:
+    images = [data.fit(photograph(name), loaded[0].input_size) for name in settings.gap_images]
+    print(f"\n{'':40s}" + "".join(f"{rule.__name__:>20s}" for rule in RULES))
+    for name, model in zip(settings.models, loaded, strict=True):
+        for steps in settings.gap_steps:
+            cells = []
+            for rule in RULES:
+                gaps = [float(relative_gap(model, image, rule, steps)) for image in images]
+                cells.append(f"{statistics.median(gaps):12.1e}{max(gaps):8.0e}")
+            print(f"{name:28s}{steps:6d} steps" + "".join(cells), flush=True)
+
+
+def main(settings: Settings) -> None:
+    loaded = [models.load(name) for name in settings.models]
+    compare_with_captum(settings, loaded)
+    measure_gaps(settings, loaded)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
