@@ -23,7 +23,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import classifiers
 import command_line
@@ -84,10 +84,10 @@ class Judgement(NamedTuple):
       gini: (n,).
     """
 
-    insertion: np.ndarray
-    deletion: np.ndarray
-    like_saliency: np.ndarray
-    gini: np.ndarray
+    insertion: Any
+    deletion: Any
+    like_saliency: Any
+    gini: Any
 
 
 def main(settings: Settings) -> None:
@@ -121,7 +121,9 @@ def main(settings: Settings) -> None:
                         **explanations[method]._asdict(),
                         **judgements[method]._asdict(),
                     )
-                shown = {method: explanations[method] for method in settings.method}
+                shown: dict[str, Explanation] = {
+                    method: explanations[method] for method in settings.method
+                }
                 figures += [
                     run.save_figure(
                         f"maps-{model.file_name}-{index + 1}",

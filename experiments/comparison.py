@@ -272,7 +272,7 @@ class Work(NamedTuple):
 
 
 @contextlib.contextmanager
-def working(run: report.RunFolder, settings: Settings, num_pictures: int) -> Iterator[Work]:
+def working(run: report.RunFolder, settings: Any, num_pictures: int) -> Iterator[Work]:
     """Shows the progress of a script's sweeps, and has them continue an interrupted run."""
     folder = run.unfinished(dataclasses.replace(settings, output=None))
     with tqdm.tqdm(total=num_pictures, unit="picture", file=sys.stdout) as bar:

@@ -175,7 +175,8 @@ def measure(shared, *, example):
             attribution.saliency(scores.logit(model, other_label), another),
         ]
     )
-    inside = metrics.box_mask(example["boxes"][0], references.shape[1:])
+    _, height, width = references.shape
+    inside = metrics.box_mask(example["boxes"][0], (height, width))
 
     def of_one(one):
         saliency_map = attribution.max_abs(one.gradients)
@@ -268,7 +269,7 @@ def draw_curves(
     for classifier, measurements in zip(both, measured, strict=True):
         for name, of in (of_maps(measurements) | of_answers(measurements)).items():
             panels.setdefault(name, []).extend(
-                labelled_images.curve(f"{classifier.name}, {place}", scales, of[:, p].T)
+                labelled_images.curve(f"{classifier.name}, {place}", scales, list(of[:, p].T))
                 for p, place in enumerate(PLACES)
             )
     return plots.curves(panels, "scale", log_base=10)

@@ -158,7 +158,8 @@ def measure(model, *, example, num_incorrect):
     saliency_maps = jax.vmap(attribution.max_abs)(own.gradients)
     score = scores.logit(model, own.labels[CORRECT])
     other_gradient = attribution.input_gradient(score, example["images"][1])
-    inside = metrics.box_mask(example["boxes"][0], saliency_maps.shape[1:])
+    _, height, width = saliency_maps.shape
+    inside = metrics.box_mask(example["boxes"][0], (height, width))
     return Measurements(
         own.labels,
         own.probabilities,

@@ -110,7 +110,7 @@ class Method:
     def attribute(
         self,
         make_score: Callable,
-        model: Callable,
+        model: Any,
         label: Any,
         image: jax.Array,
         *,

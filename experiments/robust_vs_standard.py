@@ -135,9 +135,10 @@ def measure(model, *, example):
     # Both classes at once, which share one pass forward.
     of_label, of_predicted = jax.vmap(gradient)(jnp.stack([label, predicted]))
     saliency_map = attribution.max_abs(of_label)
+    height, width = saliency_map.shape
 
     def beside(image, box):
-        inside = metrics.box_mask(box, saliency_map.shape)
+        inside = metrics.box_mask(box, (height, width))
         baseline = attribution.baselines.zeros
         along = metrics.gradient_alignment(of_predicted, image, baseline=baseline)
         return (
@@ -156,7 +157,7 @@ def measure(model, *, example):
         alpha,
         metrics.gini_sparsity(saliency_map),
         roughness(saliency_map),
-        metrics.box_mask(example["boxes"][0], saliency_map.shape).mean(),
+        metrics.box_mask(example["boxes"][0], (height, width)).mean(),
     )
 
 

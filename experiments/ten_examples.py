@@ -157,7 +157,8 @@ def explain_all(
     work: Work,
 ) -> tuple[dict[tuple[str, str], Explanation], dict[tuple[str, str], float]]:
     """The explanations, and seconds an image, by file name of the model and name of the method."""
-    explanations, seconds = {}, {}
+    explanations: dict[tuple[str, str], Explanation] = {}
+    seconds: dict[tuple[str, str], float] = {}
     for method in settings.method:
         for classifier, of_classifier in zip(both, labels, strict=True):
             planned = saliency.plan(

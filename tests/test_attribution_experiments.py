@@ -267,7 +267,7 @@ class TestInputScale:
         assert_allclose(measured.correlation[:, 1, 0], 1, rtol=1e-5)
         assert_allclose(measured.similarity[:, 1, 0], 1, rtol=1e-5)
         assert_array_equal(measured.unchanged[:, 1], 1)
-        # Without biases a network is homogeneous: there, what follows normalization is scaled alone.
+        # Without biases a network is homogeneous: what follows normalization is merely scaled.
         assert_allclose(measured.correlation[1, 0, 0], 1, rtol=1e-4)
         assert measured.correlation[0, 0, 0] < 0.9
         maps = [
