@@ -47,4 +47,6 @@ from .ascent.ascend import initial_state as initial_state
 from .ascent.ascend import ascent_step as ascent_step
 from .ascent.ascend import AscentState as AscentState
 from .ascent.ascend import Ascent as Ascent
+from .localization import Localization as Localization
+from .localization import localize as localize
 from .sweep import sweep as sweep
