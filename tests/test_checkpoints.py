@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_is_named_in_one_line(damage, folder):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", models.available())
+@pytest.mark.parametrize("name", models.bundled())
 def test_a_bundled_model_is_whole(name):
     model = models.load(name)
     logits = jax.jit(lambda model, image: model(image))(model, jnp.full((64, 64, 3), 0.5))

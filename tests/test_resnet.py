@@ -168,6 +168,17 @@ def test_even_strides_reach_every_pixel_equally_often():
     assert spread(even=False) > 1.5
 
 
+@pytest.mark.parametrize("size", [(40, 40), (33, 47)])
+def test_even_strides_take_any_size(size):
+    """As many pixels as strides of 2 leave, rounded up, as without `even`."""
+    image = jax.ShapeDtypeStruct((*size, 3), jnp.float32)
+    shapes = [
+        [maps.shape for maps in jax.eval_shape(small(even=even).stage_outputs, image)]
+        for even in (True, False)
+    ]
+    assert shapes[0] == shapes[1]
+
+
 def test_pools_are_windows():
     images = jax.random.normal(jax.random.key(0), (1, 7, 6, 2))
     expected = lax.reduce_window(
@@ -201,6 +212,7 @@ def test_ascent_through_the_network_keeps_fast_convolutions_in_a_loop():
     ("arguments", "message"),
     [
         ({"depth": 19}, "depth"),
+        ({"widening": 2}, "widening of 1 at depth 18"),
         ({"mean": (0.5,)}, "mean"),
         ({"class_names": ("one",)}, "class names"),
     ],

@@ -2,12 +2,16 @@
 
 import dataclasses
 import functools
+import os
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from ..data.images import fit, read_image
 from .convolution import convolution
 
 STAGES = {
@@ -16,8 +20,14 @@ STAGES = {
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
+    # Section 4.2, for CIFAR-10: 6 n + 2 layers, in three stages of n blocks.
+    20: (3, 3, 3),
+    32: (5, 5, 5),
+    44: (7, 7, 7),
+    56: (9, 9, 9),
+    110: (18, 18, 18),
 }
-_DEEPEST_BASIC = 34
+_BOTTLENECK_DEPTHS = (50, 101, 152)
 _BATCH_NORM_MOMENTUM = 0.9
 _BATCH_NORM_EPSILON = 1e-5
 
@@ -96,10 +106,14 @@ class Convolution(nnx.Module):
         self.padding = (size - 1) // 2
 
     def __call__(self, images):
+        if self.stride == 2 and self.kernel.shape[0] == _EVEN_KERNEL:
+            # As many outputs as a 3x3 kernel or a pool has on an odd side.
+            odd = [(0, side % 2) for side in images.shape[1:3]]
+            images = jnp.pad(images, ((0, 0), *odd, (0, 0)))
         return convolution(images, self.kernel[...], stride=self.stride, padding=self.padding)
 
 
-def _batch_norm(features: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+def batch_norm(features: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
     # Flax's default is the statistics of the batch, even after merging; inference is ours.
     return nnx.BatchNorm(
         features,
@@ -116,16 +130,24 @@ class Shortcut(nnx.Module):
     def __init__(self, inputs: int, outputs: int, *, stride: int, even: bool, rngs: nnx.Rngs):
         self.pool = average_pool if even and stride == 2 else None
         self.conv = Convolution(inputs, outputs, 1, stride=1 if self.pool else stride, rngs=rngs)
-        self.bn = _batch_norm(outputs, rngs)
+        self.bn = batch_norm(outputs, rngs)
 
     def __call__(self, images):
         return self.bn(self.conv(self.pool(images) if self.pool else images))
 
 
-def _shortcut(inputs: int, outputs: int, stride: int, even: bool, rngs: nnx.Rngs):
-    if stride == 1 and inputs == outputs:
-        return None
-    return Shortcut(inputs, outputs, stride=stride, even=even, rngs=rngs)
+class PaddedShortcut(nnx.Module):
+    """Every second pixel, or 2x2 means if `even`, with channels of zeros on both sides."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int, even: bool, rngs: nnx.Rngs):
+        self.pool = average_pool if even and stride == 2 else None
+        self.stride = stride
+        self.before = (outputs - inputs) // 2
+        self.after = outputs - inputs - self.before
+
+    def __call__(self, images):
+        maps = self.pool(images) if self.pool else images[:, :: self.stride, :: self.stride]
+        return jnp.pad(maps, ((0, 0), (0, 0), (0, 0), (self.before, self.after)))
 
 
 def _strided_size(stride: int, even: bool) -> int:
@@ -133,17 +155,29 @@ def _strided_size(stride: int, even: bool) -> int:
 
 
 class BasicBlock(nnx.Module):
-    """relu(x + bn(conv3x3(relu(bn(conv3x3(x)))))), of depths 18 and 34."""
+    """relu(x + bn(conv3x3(relu(bn(conv3x3(x)))))), of depths 18 and 34 and those for CIFAR-10."""
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, *, stride: int, even: bool, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        *,
+        stride: int,
+        even: bool,
+        shortcut: type[Shortcut] | type[PaddedShortcut],
+        rngs: nnx.Rngs,
+    ):
         size = _strided_size(stride, even)
         self.conv1 = Convolution(inputs, width, size, stride=stride, rngs=rngs)
-        self.bn1 = _batch_norm(width, rngs)
+        self.bn1 = batch_norm(width, rngs)
         self.conv2 = Convolution(width, width, 3, rngs=rngs)
-        self.bn2 = _batch_norm(width, rngs)
-        self.shortcut = _shortcut(inputs, width, stride, even, rngs)
+        self.bn2 = batch_norm(width, rngs)
+        changes = stride != 1 or inputs != width
+        self.shortcut = (
+            shortcut(inputs, width, stride=stride, even=even, rngs=rngs) if changes else None
+        )
         self.relu = jax.nn.relu
 
     def __call__(self, images):
@@ -153,20 +187,32 @@ class BasicBlock(nnx.Module):
 
 
 class BottleneckBlock(nnx.Module):
-    """relu(x + 1x1, 3x3, 1x1 convolutions of x), of depths 50 and more; the 3x3 has the stride."""
+    """relu(x + 1x1, 3x3, 1x1 convolutions of x), of depths 50, 101, 152; the 3x3 has the stride."""
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, *, stride: int, even: bool, rngs: nnx.Rngs):
-        outputs = width * self.expansion
-        self.conv1 = Convolution(inputs, width, 1, rngs=rngs)
-        self.bn1 = _batch_norm(width, rngs)
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        *,
+        stride: int,
+        even: bool,
+        widening: int,
+        rngs: nnx.Rngs,
+    ):
+        outputs, inner = width * self.expansion, width * widening
+        self.conv1 = Convolution(inputs, inner, 1, rngs=rngs)
+        self.bn1 = batch_norm(inner, rngs)
         size = _strided_size(stride, even)
-        self.conv2 = Convolution(width, width, size, stride=stride, rngs=rngs)
-        self.bn2 = _batch_norm(width, rngs)
-        self.conv3 = Convolution(width, outputs, 1, rngs=rngs)
-        self.bn3 = _batch_norm(outputs, rngs)
-        self.shortcut = _shortcut(inputs, outputs, stride, even, rngs)
+        self.conv2 = Convolution(inner, inner, size, stride=stride, rngs=rngs)
+        self.bn2 = batch_norm(inner, rngs)
+        self.conv3 = Convolution(inner, outputs, 1, rngs=rngs)
+        self.bn3 = batch_norm(outputs, rngs)
+        changes = stride != 1 or inputs != outputs
+        self.shortcut = (
+            Shortcut(inputs, outputs, stride=stride, even=even, rngs=rngs) if changes else None
+        )
         self.relu = jax.nn.relu
 
     def __call__(self, images):
@@ -174,6 +220,25 @@ class BottleneckBlock(nnx.Module):
         residual = self.relu(self.bn2(self.conv2(residual)))
         residual = self.bn3(self.conv3(residual))
         return self.relu((self.shortcut(images) if self.shortcut else images) + residual)
+
+
+def residual_stages(
+    block: Callable[..., nnx.Module],
+    counts: Sequence[int],
+    inputs: int,
+    width: int,
+    expansion: int,
+):
+    """Stages of `counts` blocks, each after the first with stride 2 and twice as wide."""
+    stages = []
+    for stage, count in enumerate(counts):
+        blocks = []
+        for index in range(count):
+            stride = 2 if stage > 0 and index == 0 else 1
+            blocks.append(block(inputs, width * 2**stage, stride=stride))
+            inputs = width * 2**stage * expansion
+        stages.append(nnx.List(blocks))
+    return nnx.List(stages)
 
 
 class ResNet(nnx.Module):
@@ -186,19 +251,25 @@ class ResNet(nnx.Module):
     sharing the weights.
 
     Args:
-      depth: 18, 34, 50, 101 or 152.
+      depth: 18, 34, 50, 101 or 152; or 20, 32, 44, 56 or 110, the networks of section 4.2 of the
+        paper, with three stages and shortcuts without weights.
       num_classes: the number of logits k.
-      width: channels of the first stage, 64 in the paper; stages have 1, 2, 4, 8 times as many.
+      width: channels of the first stage, 64 in the paper (16 in section 4.2); stages have 1, 2, 4,
+        8 times as many.
       stem: `IMAGENET_STEM` (7x7 stride 2, max-pool), `SMALL_IMAGE_STEM` (3x3 stride 1),
         `HALVING_STEM` (3x3 stride 2), or any other `Stem`.
       even: whether what has stride 2 reaches every pixel equally often, which keeps
         checkerboards out of gradients and visualizations: 4x4 kernels in place of 3x3 (Odena et
         al. 2016, "Deconvolution and checkerboard artifacts") and means over 2x2 ahead of the 1x1
         shortcut (ResNet-D of He et al. 2018, arXiv:1812.01187).
+      widening: how many times as many channels are inside the blocks of depths 50, 101 and 152:
+        2 for the Wide ResNet-50-2.
       channels: channels of the image.
       mean: per channel, subtracted from the image, in units of [0, 1].
       std: per channel, by which the difference is divided.
       input_size: the height and width trained for; any other size runs as well.
+      resize_size: the height and width that `preprocess` fits an image to before it takes the
+        centre of `input_size`; the same size if left out.
       class_names: a name for each logit, or none.
       rngs: where the initial weights come from.
 
@@ -213,7 +284,7 @@ class ResNet(nnx.Module):
       ((10,), (2, 10))
 
     Reference: He, Zhang, Ren, Sun 2015, arXiv:1512.03385; the stride on the 3x3 convolution as in
-    Goyal et al. 2017, arXiv:1706.02677.
+    Goyal et al. 2017, arXiv:1706.02677; wider blocks, Zagoruyko, Komodakis 2016, arXiv:1605.07146.
     """
 
     def __init__(
@@ -224,15 +295,52 @@ class ResNet(nnx.Module):
         width: int = 64,
         stem: Stem = IMAGENET_STEM,
         even: bool = False,
+        widening: int = 1,
         channels: int = 3,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         input_size: tuple[int, int] = (224, 224),
+        resize_size: tuple[int, int] | None = None,
         class_names: tuple[str, ...] = (),
         rngs: nnx.Rngs,
     ):
         if depth not in STAGES:
-            raise ValueError(f"expected a depth of {', '.join(map(str, STAGES))}, got {depth}")
+            raise ValueError(
+                f"expected a depth of {', '.join(map(str, sorted(STAGES)))}, got {depth}"
+            )
+        if widening != 1 and depth not in _BOTTLENECK_DEPTHS:
+            raise ValueError(f"expected a widening of 1 at depth {depth}, got {widening}")
+        self._describe(num_classes, channels, mean, std, input_size, resize_size, class_names)
+        self.depth, self.width, self.stem = depth, width, stem
+        self.even, self.widening = even, widening
+
+        size = _strided_size(stem.stride, even) if stem.kernel_size == 3 else stem.kernel_size
+        self.conv1 = Convolution(channels, width, size, stride=stem.stride, rngs=rngs)
+        self.bn1 = batch_norm(width, rngs)
+        self.relu = jax.nn.relu
+        block: Callable[..., nnx.Module]
+        if depth in _BOTTLENECK_DEPTHS:
+            expansion = BottleneckBlock.expansion
+            block = functools.partial(BottleneckBlock, even=even, widening=widening, rngs=rngs)
+        else:
+            expansion = BasicBlock.expansion
+            shortcut = Shortcut if len(STAGES[depth]) == 4 else PaddedShortcut
+            block = functools.partial(BasicBlock, even=even, shortcut=shortcut, rngs=rngs)
+        self.stages = residual_stages(block, STAGES[depth], width, width, expansion)
+        last = width * 2 ** (len(STAGES[depth]) - 1) * expansion
+        self.fc = nnx.Linear(last, num_classes, rngs=rngs)
+
+    def _describe(
+        self,
+        num_classes: int,
+        channels: int,
+        mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None,
+        input_size: tuple[int, int],
+        resize_size: tuple[int, int] | None,
+        class_names: tuple[str, ...],
+    ) -> None:
+        """Keeps what is not a layer, checked."""
         mean = (0.0,) * channels if mean is None else tuple(mean)
         std = (1.0,) * channels if std is None else tuple(std)
         if len(mean) != channels or len(std) != channels:
@@ -241,39 +349,61 @@ class ResNet(nnx.Module):
             )
         if class_names and len(class_names) != num_classes:
             raise ValueError(f"expected {num_classes} class names, got {len(class_names)}")
-        self.depth, self.num_classes, self.width = depth, num_classes, width
-        self.stem, self.even, self.channels = stem, even, channels
-        self.mean, self.std = mean, std
-        self.input_size, self.class_names = tuple(input_size), tuple(class_names)
+        resize_size = tuple(input_size if resize_size is None else resize_size)
+        if any(whole < part for whole, part in zip(resize_size, input_size, strict=True)):
+            raise ValueError(
+                f"expected a resize_size of at least the input_size {tuple(input_size)}, "
+                f"got {resize_size}"
+            )
+        self.num_classes, self.channels, self.mean, self.std = num_classes, channels, mean, std
+        self.input_size, self.resize_size = tuple(input_size), resize_size
+        self.class_names = tuple(class_names)
 
-        block = BasicBlock if depth <= _DEEPEST_BASIC else BottleneckBlock
-        size = _strided_size(stem.stride, even) if stem.kernel_size == 3 else stem.kernel_size
-        self.conv1 = Convolution(channels, width, size, stride=stem.stride, rngs=rngs)
-        self.bn1 = _batch_norm(width, rngs)
-        self.relu = jax.nn.relu
-        stages = []
-        inputs = width
-        for stage, num_blocks in enumerate(STAGES[depth]):
-            blocks = []
-            for index in range(num_blocks):
-                stride = 2 if stage > 0 and index == 0 else 1
-                channels_out = width * 2**stage
-                blocks.append(block(inputs, channels_out, stride=stride, even=even, rngs=rngs))
-                inputs = channels_out * block.expansion
-            stages.append(nnx.List(blocks))
-        self.stages = nnx.List(stages)
-        self.fc = nnx.Linear(inputs, num_classes, rngs=rngs)
+    def preprocess(
+        self, image: str | os.PathLike | Float[np.ndarray, "h w c"] | Float[Array, "h w c"]
+    ) -> Float[np.ndarray, "height width c"]:
+        """An image as the model takes it: fitted to `resize_size`, its centre of `input_size` kept.
+
+        Args:
+          image: the path of a file in any format that `data.read_image` reads, or an image
+            (h, w, c) in [0, 1].
+
+        Returns:
+          (height, width, c) of `input_size` in [0, 1]; a model of one channel gets the mean of
+          the colours, normalization is inside the model.
+
+        Raises:
+          FileNotFoundError: there is no such file.
+          ValueError: the file is no image.
+
+        Example:
+          >>> import numpy as np
+          >>> model = ResNet(18, 10, width=4, resize_size=(256, 256), rngs=nnx.Rngs(0))
+          >>> model.preprocess(np.zeros((300, 400, 3), np.float32)).shape
+          (224, 224, 3)
+        """
+        if isinstance(image, str | os.PathLike):
+            image = read_image(image)
+            if self.channels == 1:
+                image = image.mean(-1, keepdims=True)
+        fitted = fit(image, self.resize_size)
+        top, left = (
+            round((whole - part) / 2)
+            for whole, part in zip(self.resize_size, self.input_size, strict=True)
+        )
+        return fitted[top : top + self.input_size[0], left : left + self.input_size[1]]
 
     def stage_outputs(
         self, image: Float[Array, "*n h w c"]
     ) -> tuple[Float[Array, "*n h2 w2 d"], ...]:
-        """The feature maps after the stem and after each of the four stages.
+        """The feature maps after the stem and after each stage.
 
         Args:
           image: (h, w, c) or (n, h, w, c) in [0, 1].
 
         Returns:
-          Five arrays, with the batch axis of the image if it had one.
+          One array for the stem and one for each stage, with the batch axis of the image if it
+          had one.
 
         Raises:
           ValueError: if the rank or the number of channels is another.
@@ -288,16 +418,17 @@ class ResNet(nnx.Module):
             jnp.asarray(constant, image.dtype).reshape(1, 1, 1, -1)
             for constant in (self.mean, self.std)
         )
-        maps = (image - mean) / std
-        maps = self.relu(self.bn1(self.conv1(maps)))
-        if self.stem.max_pool:
-            maps = max_pool(maps)
+        maps = self._after_stem((image - mean) / std)
         outputs = [maps]
         for blocks in self.stages:
             for block in blocks:
                 maps = block(maps)
             outputs.append(maps)
         return tuple(outputs)
+
+    def _after_stem(self, images):
+        maps = self.relu(self.bn1(self.conv1(images)))
+        return max_pool(maps) if self.stem.max_pool else maps
 
     def features(self, image: Float[Array, "*n h w c"]) -> Float[Array, "*n h2 w2 d"]:
         """The last feature map, before global average pooling.

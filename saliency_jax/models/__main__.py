@@ -1,0 +1,17 @@
+"""Prints every model that `load` knows: its size, its sets of weights, and what is said of them."""
+
+from .checkpoints import available
+
+
+def main() -> None:
+    for name, description in available().items():
+        print(f"{name}: {description.parameters:,} parameters")
+        for weights, published in description.weights.items():
+            accuracy = ", ".join(
+                f"{measure} {percent:g} %" for measure, percent in published.accuracy.items()
+            )
+            print(f"  {weights}: {accuracy or 'accuracy not stated'} ({published.source})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,367 @@
+"""Networks whose weights others have published: what they are, where the files are, how good.
+
+Accuracies are those that the publishers state, in percent, and are not measured here. Top-1 is on
+ImageNet's validation or CIFAR-10's test images; "AutoAttack" and "PGD-100" are the robust accuracy
+in the ball that the name of the model states.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import huggingface_hub
+from flax import nnx
+
+from .._validation import nearest
+from .preact import PreActResNet
+from .resnet import SMALL_IMAGE_STEM, ResNet
+from .torch_files import read_state_dict
+from .torch_names import from_state_dict, num_classes
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A published set of weights.
+
+    Attributes:
+      source: the page that publishes it and states its accuracy; for a file on the Hugging Face
+        Hub, its repository.
+      file: the file in that repository, empty if it is elsewhere and `load` needs its path.
+      revision: the commit of the repository, or its latest.
+      input_size: the height and width that the accuracy was measured at.
+      resize_size: the height and width whose centre was taken for that.
+      mean: per channel, of the images trained on, in units of [0, 1].
+      std: per channel, likewise.
+      accuracy: percent by the name of the measure, as published; empty if nothing is stated.
+    """
+
+    source: str
+    file: str = ""
+    revision: str | None = None
+    input_size: tuple[int, int] = (224, 224)
+    resize_size: tuple[int, int] = (256, 256)
+    mean: tuple[float, ...] = _IMAGENET_MEAN
+    std: tuple[float, ...] = _IMAGENET_STD
+    accuracy: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What is known of a model before it is loaded.
+
+    Attributes:
+      parameters: how many it has; four bytes each in memory.
+      class_names: the names of its classes.
+      weights: name for `load` -> the set of weights; the first is loaded if none is asked for.
+    """
+
+    parameters: int
+    class_names: tuple[str, ...]
+    weights: dict[str, Weights]
+
+
+class _Published(NamedTuple):
+    build: Callable[..., ResNet]
+    description: Description
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """The names of the 1,000 classes of ImageNet in the order of their WordNet ids.
+
+    Returns:
+      The first synonym of each; five that two classes share are told apart.
+
+    Example:
+      >>> imagenet_classes()[281], len(set(imagenet_classes()))
+      ('tabby', 1000)
+    """
+    text = resources.files(__package__).joinpath("imagenet_classes.txt").read_text("utf-8")
+    return tuple(line.split("\t")[1] for line in text.splitlines())
+
+
+def load_published(name: str, weights: str | None, path: str | os.PathLike | None) -> ResNet:
+    """The published network of that name, from a file or from the Hub; see `load`."""
+    build, description = PUBLISHED[name]
+    weights = next(iter(description.weights)) if weights is None else weights
+    if weights not in description.weights:
+        raise ValueError(
+            f"expected weights of {name} to be one of {', '.join(description.weights)}, got "
+            f"{weights!r}{nearest(weights, description.weights)}"
+        )
+    chosen = description.weights[weights]
+    file = _download(name, chosen) if path is None else Path(path)
+    state = read_state_dict(file)
+    classes = num_classes(state) or len(description.class_names)
+    build = functools.partial(
+        build,
+        num_classes=classes,
+        class_names=description.class_names if classes == len(description.class_names) else (),
+        input_size=chosen.input_size,
+        resize_size=chosen.resize_size,
+        mean=chosen.mean,
+        std=chosen.std,
+    )
+    try:
+        return from_state_dict(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))), state)
+    except ValueError as error:
+        raise ValueError(f"{file} does not hold a {name}: {error}") from error
+
+
+def _download(name: str, weights: Weights) -> Path:
+    """The file from the Hub or from its cache, with a progress bar, checked against its hash."""
+    if not weights.file:
+        raise ValueError(
+            f"expected path=, a file of weights for {name}, got none; {weights.source} tells where "
+            "it is published"
+        )
+    try:
+        path = Path(
+            huggingface_hub.hf_hub_download(weights.source, weights.file, revision=weights.revision)
+        )
+    except OSError as error:
+        raise ConnectionError(
+            f"expected {weights.file} from {weights.source} on the Hugging Face Hub, got "
+            f"{error}; path= takes a file that you have"
+        ) from error
+    # The Hub names what it stores by content, and its cache keeps the name behind a link.
+    promised = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", promised):
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != promised:
+            raise ValueError(
+                f"expected {path} to have the SHA-256 {promised}, got {actual}; delete it to "
+                "download it again"
+            )
+    return path
+
+
+def _imagenet() -> dict[str, _Published]:
+    """ResNets of ImageNet: standard training, then adversarial training by Salman et al. 2020."""
+    builds = {
+        "resnet18": functools.partial(ResNet, 18),
+        "resnet34": functools.partial(ResNet, 34),
+        "resnet50": functools.partial(ResNet, 50),
+        "resnet101": functools.partial(ResNet, 101),
+        "resnet152": functools.partial(ResNet, 152),
+        "wide-resnet50-2": functools.partial(ResNet, 50, widening=2),
+        "wide-resnet50-4": functools.partial(ResNet, 50, widening=4),
+    }
+    parameters = {
+        "resnet18": 11_689_512,
+        "resnet34": 21_797_672,
+        "resnet50": 25_557_032,
+        "resnet101": 44_549_160,
+        "resnet152": 60_192_808,
+        "wide-resnet50-2": 68_883_240,
+        "wide-resnet50-4": 223_439_144,
+    }
+    classes = imagenet_classes()
+    models = {
+        name: _Published(builds[name], Description(parameters[name], classes, weights))
+        for name, weights in _standard_weights().items()
+    }
+    for name, weights in _robust_weights().items():
+        architecture = re.sub(r"-l(2|inf)-[\d.]+$", "", name)
+        models[name] = _Published(
+            builds[architecture],
+            Description(parameters[architecture], classes, {"madrylab": weights}),
+        )
+    return models
+
+
+def _standard_weights() -> dict[str, dict[str, Weights]]:
+    # Torchvision's model pages; its first weights and its second, by a longer recipe at 176x176.
+    torchvision = {
+        "resnet18": (69.758, None),
+        "resnet34": (73.314, None),
+        "resnet50": (76.130, 80.858),
+        "resnet101": (77.374, 81.886),
+        "resnet152": (78.312, 82.284),
+        "wide-resnet50-2": (78.468, 81.602),
+    }
+    # results/results-imagenet.csv of timm: the recipes of Wightman et al. 2021, arXiv:2110.00476,
+    # evaluated at 288x288 after bicubic resizing.
+    timm = {
+        "resnet18": ("a1", 73.158, 288),
+        "resnet34": ("a1", 77.918, 288),
+        "resnet50": ("a1", 81.214, 288),
+        "resnet101": ("a1", 82.322, 288),
+        "resnet152": ("a1", 82.732, 288),
+        "wide-resnet50-2": ("racm", 82.280, 303),
+    }
+    # Of these some have no safetensors file; the revisions are those whose files were looked up.
+    hugging_face = {
+        "resnet18": ("model.safetensors", "65a5785d9156231087c481e0c7dd33a5ff6f7e3e"),
+        "resnet34": ("model.safetensors", "4d180fbdc81b4d5d4eaa86ab89bdd669200dd477"),
+        "resnet50": ("model.safetensors", None),
+        "resnet101": ("pytorch_model.bin", None),
+        "resnet152": ("model.safetensors", "189229b1590873cc46c03813abc7d0a7cb8f02b2"),
+    }
+    models = {}
+    for name, (first, second) in torchvision.items():
+        repository = f"timm/{name.replace('-', '_')}"
+        sets = {
+            "torchvision-v1": Weights(
+                f"{repository}.tv_in1k", "model.safetensors", accuracy={"top-1": first}
+            )
+        }
+        if second is not None:
+            sets["torchvision-v2"] = Weights(
+                f"{repository}.tv2_in1k",
+                "model.safetensors",
+                resize_size=(232, 232),
+                accuracy={"top-1": second},
+            )
+        recipe, accuracy, side = timm[name]
+        sets[f"timm-{recipe}"] = Weights(
+            f"{repository}.{recipe}_in1k",
+            "model.safetensors",
+            input_size=(288, 288),
+            resize_size=(side, side),
+            accuracy={"top-1": accuracy},
+        )
+        if name in hugging_face:
+            file, revision = hugging_face[name]
+            repository = f"microsoft/{name.replace('resnet', 'resnet-')}"
+            sets["hugging-face"] = Weights(repository, file, revision)
+        models[name] = sets
+    return models
+
+
+def _robust_weights() -> dict[str, Weights]:
+    # https://github.com/microsoft/robust-models-transfer, the files as MadryLab keeps them.
+    repository = "madrylab/robust-imagenet-models"
+    revision = "3f04ac96136001cfe402022100728124cbe3fac5"
+    # Each epsilon of L2 as the file name writes it; those of Linf are in units of 1/255.
+    l2 = ("0", "0.01", "0.03", "0.05", "0.1", "0.25", "0.5", "1", "3", "5")
+    linf = ("0.5", "1.0", "2.0", "4.0", "8.0")
+    accuracy = {
+        ("resnet18", "l2"): (69.79, 69.90, 69.24, 69.15, 68.77, 67.43, 65.49, 62.32, 53.12, 45.59),
+        ("resnet50", "l2"): (75.80, 75.68, 75.76, 75.59, 74.78, 74.14, 73.16, 70.43, 62.83, 56.13),
+        ("wide-resnet50-2", "l2"): (
+            *(76.97, 77.25, 77.26, 77.17, 76.74, 76.21, 75.11, 73.41, 66.90, 60.94),
+        ),
+        ("wide-resnet50-4", "l2"): (
+            *(77.91, 78.02, 77.87, 77.77, 77.64, 77.10, 76.52, 75.51, 69.67, 65.20),
+        ),
+        ("resnet18", "linf"): (66.13, 63.46, 59.63, 52.49, 42.11),
+        ("resnet50", "linf"): (73.73, 72.05, 69.10, 63.86, 54.53),
+        ("wide-resnet50-2", "linf"): (75.82, 74.65, 72.35, 68.41, 60.82),
+    }
+    return {
+        f"{name}-{norm}-{epsilon if '.' in epsilon else epsilon + '.0'}": Weights(
+            repository,
+            f"{name.replace('-', '_')}_{norm}_eps{epsilon}.ckpt",
+            revision,
+            accuracy={"top-1": top_1},
+        )
+        for (name, norm), accuracies in accuracy.items()
+        for epsilon, top_1 in zip(l2 if norm == "l2" else linf, accuracies, strict=True)
+    }
+
+
+def _cifar10() -> dict[str, _Published]:
+    """Networks of CIFAR-10, whose files are on no hub."""
+    idelbayev = "https://github.com/akamaster/pytorch_resnet_cifar10"
+    robustness = "https://github.com/MadryLab/robustness"
+    robustbench = "https://github.com/RobustBench/robustbench"
+    resnet50 = functools.partial(ResNet, 50, stem=SMALL_IMAGE_STEM)
+    preact18 = functools.partial(PreActResNet, (2, 2, 2, 2))
+    wide = functools.partial(PreActResNet, stem_width=16)
+    models = {}
+
+    def add(
+        name: str,
+        build: Callable[..., ResNet],
+        parameters: int,
+        publisher: str,
+        source: str,
+        accuracy: dict[str, float],
+        mean: tuple[float, ...] = _CIFAR_MEAN,
+        std: tuple[float, ...] = _CIFAR_STD,
+    ) -> None:
+        weights = Weights(
+            source,
+            input_size=(32, 32),
+            resize_size=(32, 32),
+            mean=mean,
+            std=std,
+            accuracy=accuracy,
+        )
+        description = Description(parameters, CIFAR10_CLASSES, {publisher: weights})
+        models[f"cifar10-{name}"] = _Published(build, description)
+
+    # Section 4.2 of He et al. 2015, trained with the normalization of ImageNet.
+    for depth, parameters, top_1 in (
+        (20, 269_722, 91.73),
+        (32, 464_154, 92.63),
+        (44, 658_586, 93.10),
+        (56, 853_018, 93.39),
+        (110, 1_727_962, 93.68),
+    ):
+        build = functools.partial(ResNet, depth, width=16, stem=SMALL_IMAGE_STEM)
+        normalization = (_IMAGENET_MEAN, _IMAGENET_STD)
+        accuracy = {"top-1": top_1}
+        add(f"resnet{depth}", build, parameters, "idelbayev", idelbayev, accuracy, *normalization)
+    for epsilon, accuracy in (
+        ("0.0", {"top-1": 95.25}),
+        ("0.25", {"top-1": 92.77, "PGD-100": 81.19}),
+        ("0.5", {"top-1": 90.83, "PGD-100": 70.11}),
+        ("1.0", {"top-1": 81.62, "PGD-100": 52.61}),
+    ):
+        add(f"resnet50-l2-{epsilon}", resnet50, 23_520_842, "madrylab", robustness, accuracy)
+    # RobustBench's table, under its names; what has a normalizer has it in the file.
+    for name, build, parameters, publisher, top_1, auto_attack in (
+        ("resnet50-linf-8.0", resnet50, 23_520_842, "engstrom2019", 87.03, 49.25),
+        (
+            "preact-resnet18-linf-8.0",
+            functools.partial(preact18, raw_shortcut=True, final_norm=False),
+            11_171_146,
+            "wong2020",
+            *(83.34, 43.21),
+        ),
+        ("preact-resnet18-l2-0.5", preact18, 11_172_170, "rice2020", 88.67, 67.68),
+        (
+            "wide-resnet28-10-linf-8.0",
+            functools.partial(wide, (4, 4, 4), width=160),
+            36_479_194,
+            "carmon2019",
+            *(89.69, 59.53),
+        ),
+        (
+            "wide-resnet34-10-linf-8.0",
+            functools.partial(wide, (5, 5, 5), width=160),
+            46_160_474,
+            "zhang2019",
+            *(84.92, 53.08),
+        ),
+        (
+            "wide-resnet34-20-linf-8.0",
+            functools.partial(wide, (5, 5, 5), width=320),
+            184_531_674,
+            "rice2020",
+            *(85.34, 53.42),
+        ),
+    ):
+        accuracy = {"top-1": top_1, "AutoAttack": auto_attack}
+        raw = publisher in ("carmon2019", "zhang2019")
+        normalization = ((0.0,) * 3, (1.0,) * 3) if raw else (_CIFAR_MEAN, _CIFAR_STD)
+        add(name, build, parameters, publisher, robustbench, accuracy, *normalization)
+    return models
+
+
+PUBLISHED = _imagenet() | _cifar10()
