@@ -138,7 +138,7 @@ def main(settings: Settings) -> None:
         run.save_page(
             "Attribution methods compared",
             [
-                report.Section("Maps", caption(settings), figures),
+                report.Section("Maps", " ".join(map(methods.meaning, settings.method)), figures),
                 report.Section("Judged", HOW_TO_READ, table=table),
             ],
             __doc__.partition("\n")[0],
@@ -274,14 +274,6 @@ def draw(
         "lowers it. Below: the value of the last colour, which 99 % of a map's pixels do not "
         "exceed.",
         cell_width=CELL_WIDTH,
-    )
-
-
-def caption(settings: Settings) -> str:
-    """What each method's map is."""
-    return " ".join(
-        f"{methods.title(method).capitalize()}: {methods.METHODS[method].meaning}"
-        for method in settings.method
     )
 
 

@@ -6,6 +6,7 @@ everywhere.
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -42,6 +43,24 @@ Name = Literal[
     "total_sobol_indices",
     "hsic",
 ]
+
+# Names that are more than their words.
+_TITLES = {
+    "smoothgrad": "SmoothGrad",
+    "smoothgrad_squared": "squared SmoothGrad",
+    "vargrad": "VarGrad",
+    "xrai": "XRAI",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++",
+    "layer_cam": "LayerCAM",
+    "score_cam": "Score-CAM",
+    "rise": "RISE",
+    "lime": "LIME",
+    "kernel_shap": "Kernel SHAP",
+    "sampled_shapley_values": "Shapley values",
+    "total_sobol_indices": "Sobol indices",
+    "hsic": "HSIC",
+}
 
 # Copies of the image, with parts hidden, that a method looks at.
 COPIES = 1000
@@ -94,13 +113,6 @@ class Method:
     def takes(self, argument: str) -> bool:
         """Whether the library's function has an argument of this name."""
         return argument in inspect.signature(self.function).parameters
-
-    @property
-    def meaning(self) -> str:
-        """What the map is, in a sentence or two."""
-        functions = [self.function] + [self.reduce] * (self.reduce is not _same)
-        docs = (inspect.getdoc(function) or "" for function in functions)
-        return " ".join(doc.partition("\n")[0] for doc in docs)
 
     @property
     def colors(self) -> str:
@@ -214,7 +226,19 @@ METHODS: Mapping[str, Method] = {
 
 def title(name: str) -> str:
     """A method's name as figures write it."""
-    return name.replace("_", " ")
+    return _TITLES.get(name, name.replace("_", " "))
+
+
+def meaning(name: str) -> str:
+    """What a method's map is, by the first line of its docstring, which may repeat the name."""
+    method = METHODS[name]
+    what = re.sub("^(?!The )[^:.]+: ", "", _summary(method.function))
+    how = [_summary(method.reduce)] * (method.reduce is not _same)
+    return " ".join([f"{title(name)}: {what[0].lower()}{what[1:]}", *how])
+
+
+def _summary(function: Callable) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
 
 
 def check(name: str, classifier: Classifier) -> None:

@@ -40,8 +40,8 @@ SCORES = {"logit": scores.logit, "log_prob": scores.log_prob}
 TOP = 5
 ROWS_PER_FIGURE = 16
 CAPTION = (
-    "{method}, of the {score} of the class named above it. {meaning} {colors} So maps are "
-    "comparable in shape, not in strength."
+    "Of the {score} of the class named above each map. {meaning} {colors} So maps are comparable "
+    "in shape, not in strength."
 )
 
 
@@ -363,9 +363,8 @@ def _draw(
     for model in models:
         column_titles += [model.name, methods.title(method), over]
     caption = CAPTION.format(
-        method=methods.title(method).capitalize(),
         score="probability" if explained.make_score else names[score],
-        meaning=explained.meaning,
+        meaning=methods.meaning(method),
         colors=explained.colors,
     )
     return plots.grid(rows, column_titles=column_titles, caption=caption)

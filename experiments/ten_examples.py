@@ -40,7 +40,7 @@ from saliency_jax import data, metrics, plots, report
 CELL_WIDTH = 128
 HOW_TO_READ = (
     "Agreement of the models: Spearman's correlation of a method's maps under one model and the "
-    "other, with saliency that with the same model's saliency map; means over the images with "
+    "other; like saliency: that with the same model's saliency map; means over the images with "
     "their 95 % bootstrap intervals, the images being resampled. A map that is the same everywhere "
     "has no correlation, and is left out."
 )
@@ -195,27 +195,24 @@ def tabulate(
     seconds: Mapping[tuple[str, str], float],
 ) -> report.Table:
     """A row for each method: how its maps agree, and what they cost."""
-    one_size = both[0].input_size == both[1].input_size
-    with_saliency = "saliency" in settings.method
     rows = []
     for method in settings.method:
         maps = [explanations[model.file_name, method].saliency_maps for model in both]
-        columns = [correlations(*maps)] if one_size else []
-        if with_saliency:
-            references = [explanations[model.file_name, "saliency"] for model in both]
-            columns += [
-                correlations(of_model, reference.saliency_maps)
-                for of_model, reference in zip(maps, references, strict=True)
-            ]
-        cells = [
-            labelled_images.cell(column[np.isfinite(column)]) for column in map(np.array, columns)
-        ]
-        taken = [labelled_images.seconds_cell(seconds[model.file_name, method]) for model in both]
-        rows.append([methods.title(method), *cells, *taken])
-    header = ["method", *["agreement of the models"] * one_size]
-    header += [f"with saliency, {model.name}" for model in both] * with_saliency
-    header += [f"seconds an image, {model.name}" for model in both]
+        one_size = maps[0].shape == maps[1].shape
+        agreement = cell(correlations(*maps)) if one_size else ""
+        for model, of_model in zip(both, maps, strict=True):
+            reference = explanations.get((model.file_name, "saliency"))
+            like = cell(correlations(of_model, reference.saliency_maps)) if reference else ""
+            taken = labelled_images.seconds_cell(seconds[model.file_name, method])
+            rows.append([methods.title(method), model.name, agreement, like, taken])
+            agreement = ""
+    header = ["method", "model", "agreement of the models", "like saliency", "seconds an image"]
     return report.Table(header, rows)
+
+
+def cell(values: jax.Array) -> str:
+    """The mean over the images where the values are defined, with its interval."""
+    return labelled_images.cell(np.asarray(values)[np.isfinite(values)])
 
 
 def draw(
@@ -253,10 +250,7 @@ def draw(
         "that the maps explain. Maps from black at 0 to bright: never negative. Maps with white at "
         "0: red raises the score, blue lowers it. The last colour is the value that 99 % of a "
         "map's pixels do not exceed, so maps are comparable in shape, not in strength. "
-        + " ".join(
-            f"{methods.title(method).capitalize()}: {methods.METHODS[method].meaning}"
-            for method in settings.method
-        ),
+        + " ".join(map(methods.meaning, settings.method)),
         cell_width=CELL_WIDTH,
     )
 

@@ -373,8 +373,12 @@ class TestMethods:
     def test_every_method_has_a_flag_and_a_meaning(self, scripts):
         methods = scripts["methods"]
         assert typing.get_args(methods.Name) == tuple(methods.METHODS)
-        for method in methods.METHODS.values():
-            assert method.meaning.endswith(".")
+        for name in methods.METHODS:
+            assert methods.meaning(name).startswith(f"{methods.title(name)}: ")
+            assert methods.meaning(name).endswith(".")
+        assert methods.meaning("rise") == (
+            "RISE: how high the score is on average when a pixel is seen."
+        )
 
     def test_no_method_of_the_library_is_missing(self, scripts):
         offered = {method.function for method in scripts["methods"].METHODS.values()}
@@ -473,9 +477,9 @@ class TestTenExamples:
         rows = [
             line
             for line in capsys.readouterr().out.splitlines()
-            if line.startswith(("sal", "grad"))
+            if line.startswith(("saliency", "Grad-CAM"))
         ]
-        assert len(rows) == 2
+        assert len(rows) == 4
 
     def test_photographs_of_the_users(self, scripts, folders):
         script = scripts["ten_examples"]
@@ -523,7 +527,7 @@ class TestCompareMethods:
         assert_allclose(stored["like_saliency"][1], like, atol=1e-3)
         rows = [line.split() for line in capsys.readouterr().out.splitlines()]
         judged = {row[1]: row for row in rows if row and row[0] == "first"}
-        assert set(judged) == {"grad", "gradient", "random"}
+        assert set(judged) == {"Grad-CAM", "gradient", "random"}
         assert judged["gradient"][2] == f"{stored['insertion'].mean():.3f}"
 
     def test_all_methods_by_default(self, scripts):
