@@ -102,8 +102,7 @@ def felzenszwalb_regions(
       of Computer Vision 59, 2004 (not on arXiv). Kapishnikov, Bolukbasi, Viegas, Terry, XRAI:
       Better Attributions Through Regions, 2019, arXiv:1906.02825.
     """
-    # Here, because importing them takes longer than all the rest of the library.
-    from skimage.morphology import isotropic_dilation
+    # Here, because importing it takes longer than all the rest of the library.
     from skimage.segmentation import felzenszwalb
 
     check_image(image)
@@ -119,10 +118,15 @@ def felzenszwalb_regions(
     square = np.asarray(jax.image.resize(picture, (_SIDE, _SIDE, image.shape[2]), "cubic"))
     # The nearest pixel of the square for each of the image's.
     row, column = ((2 * np.arange(side) + 1) * _SIDE // (2 * side) for side in image.shape[:2])
+    reach = np.arange(-int(dilation), int(dilation) + 1)
+    disk = np.argwhere(np.hypot(reach[:, None], reach) <= dilation) - int(dilation)
     regions = []
     for scale in scales:
         segments = felzenszwalb(square, scale=float(scale), sigma=_SIGMA, min_size=int(min_size))
-        for segment in range(segments.max() + 1):
-            region = isotropic_dilation(segments == segment, dilation)
-            regions.append(region[row[:, None], column])
-    return np.stack(regions)
+        grown = np.zeros((segments.max() + 1, *image.shape[:2]), bool)
+        for down, right in disk:
+            # What lies outside the square is replaced by a pixel of it that is nearer.
+            below, beside = (np.clip(at, 0, _SIDE - 1) for at in (row + down, column + right))
+            np.put_along_axis(grown, segments[below[:, None], beside][None], True, axis=0)
+        regions.append(grown)
+    return np.concatenate(regions)
