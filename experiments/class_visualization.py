@@ -19,50 +19,24 @@ The run's folder then holds `class_visualization.png`, `saliency.png`, arrays (`
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import classifiers
 import command_line
+import comparison
 import jax
 import numpy as np
 import optax
 import saliency
 import tqdm
 from classifiers import Classifier
+from comparison import INITIAL, OPTIMIZERS, make_optimizer
 from matplotlib.figure import Figure
 
 from saliency_jax import ascent, models, plots, report
 
-CLASSES = (
-    "lemon",
-    "banana",
-    "bell pepper",
-    "school bus",
-    "king penguin",
-    "monarch",
-    "ladybug",
-    "goldfish",
-    "espresso",
-    "pizza",
-)
-# Each with a learning rate at which a robust model's pictures are good.
-OPTIMIZERS: dict[str, tuple[Callable[[float], optax.GradientTransformation], float]] = {
-    "normalized": (lambda rate: optax.chain(ascent.normalize_by_l2(), optax.sgd(rate)), 0.5),
-    "sgd": (optax.sgd, 0.5),
-    "momentum": (lambda rate: optax.sgd(rate, momentum=0.9), 0.05),
-    "adam": (optax.adam, 0.01),
-    "nadam": (optax.nadam, 0.01),
-    "rmsprop": (optax.rmsprop, 0.01),
-    "sign": (lambda rate: optax.chain(optax.scale_by_sign(), optax.sgd(rate)), 0.01),
-}
-INITIAL_NOISE = 0.05
-INITIAL = {
-    "zeros": lambda key, shape, mean: ascent.zeros(shape),
-    "normal": lambda key, shape, mean: ascent.normal(key, shape, 0.5, INITIAL_NOISE),
-    "mean": lambda key, shape, mean: ascent.constant(shape, mean),
-}
 MAX_SEGMENT = 10
 COLUMNS = 5
 
@@ -75,10 +49,11 @@ class Settings:
     """Names of bundled models, or folders of saved ones."""
     score: Literal["logit", "log_prob"] = "logit"
     """What is maximized: the logit, as in the paper, or the logarithm of the probability."""
-    optimizer: Literal["normalized", "sgd", "momentum", "adam", "nadam", "rmsprop", "sign"] = (
-        "normalized"
-    )
-    """The step; normalized divides the gradient by its Euclidean norm."""
+    optimizer: Literal[
+        "normalized", "sgd", "momentum", "adam", "nadam", "rmsprop", "sign", "lbfgs"
+    ] = "normalized"
+    """The step; normalized divides the gradient by its Euclidean norm, lbfgs searches along a line
+    for it."""
     learning_rate: float | None = None
     """For normalized steps their length; one that suits the optimizer if none."""
     steps: int = 200
@@ -86,8 +61,9 @@ class Settings:
     """Largest random shift before each step, in pixels."""
     l2: float = 0.0
     """Weight of the L2 prior, the squared distance from the mean colour."""
-    initial: Literal["zeros", "normal", "mean"] = "normal"
-    """Where the ascent begins: black, grey with noise, or the mean colour of the training set."""
+    initial: Literal["zeros", "ones", "grey", "mean", "uniform", "normal", "smooth"] = "normal"
+    """Where the ascent begins: black, white, grey, the mean colour of the training set, uniform
+    noise, grey with normal noise, or smooth noise about the mean colour."""
     seed: int = 0
     output: Path | None = None
     """Folder of the run, which must not exist; a new one in runs/ if none."""
@@ -202,17 +178,11 @@ def learning_rate(settings: Settings) -> float:
     return rate
 
 
-def make_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
-    """The optimizer of this name, kept in [0, 1]."""
-    make, _ = OPTIMIZERS[name]
-    return optax.chain(make(learning_rate), ascent.keep_in_range(0.0, 1.0))
-
-
 def class_labels(names: Sequence[str] | None, classifier: Classifier) -> np.ndarray:
     """The labels of the named classes; if none are named, of ten that the classifier knows."""
     if names is None:
-        known = [name for name in CLASSES if name in classifier.class_names]
-        names = known or classifier.class_names[: len(CLASSES)]
+        known = [name for name in comparison.FAMILIAR_CLASSES if name in classifier.class_names]
+        names = known or classifier.class_names[: len(comparison.FAMILIAR_CLASSES)]
     if not names:
         raise ValueError("expected at least one of --classes, got none")
     return np.array([classifier.label(name) for name in names], np.int32)
@@ -230,15 +200,12 @@ def visualize(
     It ends with the segment in which a step is not finite.
     """
     model = maker.model
-    shape = (*model.input_size, model.channels)
-    mean = np.asarray(model.mean, np.float32)
+    shape, mean = comparison.shape(model), comparison.mean_color(model)
     augment = ascent.jitter(settings.jitter)
     prior = ascent.l2(settings.l2, center=mean)
-    key = jax.random.key(settings.seed)
 
     def begin(label):
-        # Of the class alone, so that a picture does not depend on which others are asked for.
-        image_key, step_key = jax.random.split(jax.random.fold_in(key, label))
+        image_key, step_key = comparison.keys(settings.seed, label)
         image = INITIAL[settings.initial](image_key, shape, mean)
         return ascent.initial_state(image, optimizer, step_key)
 
@@ -299,7 +266,7 @@ def _ascend(model, labels, state, augment, prior, *, score, optimizer, steps):
 
 
 def other_bundled(maker: Classifier) -> list[Classifier]:
-    names = [name for name in models.available() if name != maker.name]
+    names = [name for name in models.bundled() if name != maker.name]
     return classifiers.load(names) if names else []
 
 
