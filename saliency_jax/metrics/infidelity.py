@@ -50,7 +50,7 @@ def gaussian_perturbation(image: Image, key: Key, noise_scale: Number) -> Image:
     """
     check_image(image)
     check_at_least("noise_scale", noise_scale, 0)
-    return noise_scale * jax.random.normal(key, image.shape, image.dtype)
+    return jnp.asarray(noise_scale, image.dtype) * jax.random.normal(key, image.shape, image.dtype)
 
 
 def square_removal(image: Image, key: Key, side: Count, baseline: Baseline = zeros) -> Image:

@@ -84,7 +84,7 @@ def deletion(
       >>> curve = metrics.deletion(
       ...     jnp.sum, image, image[..., 0], baseline=attribution.baselines.zeros, steps=3
       ... )
-      >>> print(curve.scores, curve.area)
+      >>> print(curve.scores, curve.area.round(4))
       [7. 3. 1. 0.] 2.5
 
     Reference:
@@ -142,7 +142,7 @@ def insertion(
       >>> curve = metrics.insertion(
       ...     jnp.sum, image, image[..., 0], baseline=attribution.baselines.zeros, steps=3
       ... )
-      >>> print(curve.scores, curve.area)
+      >>> print(curve.scores, curve.area.round(4))
       [0. 4. 6. 7.] 4.5
 
     Reference:
@@ -168,7 +168,7 @@ def _curve(
             f"expected steps to be at most the number of pixels {saliency_map.size}, got {steps}"
         )
     place = rank(saliency_map)
-    counts = np.arange(steps + 1) * saliency_map.size // steps
+    counts = np.arange(int(steps) + 1) * saliency_map.size // int(steps)
 
     def of_count(count):
         return score(jnp.where((place < count)[..., None], finish, start))

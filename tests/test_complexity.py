@@ -1,0 +1,47 @@
+"""Gini index and entropy: their ends, their definitions as double sums, and what is undefined."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+import small_models
+from numpy.testing import assert_allclose
+
+from saliency_jax import metrics
+
+ATTRIBUTION = small_models.image((4, 3, 2)) - 0.5
+
+
+def test_gini_is_half_the_relative_mean_difference():
+    values = np.abs(np.asarray(ATTRIBUTION, np.float64)).ravel()
+    differences = np.abs(values[:, None] - values[None, :])
+    expected = differences.mean() / (2 * values.mean())
+    assert_allclose(metrics.gini_sparsity(ATTRIBUTION), expected, rtol=1e-5)
+
+
+def test_entropy_is_scipys():
+    expected = scipy.stats.entropy(np.abs(np.asarray(ATTRIBUTION, np.float64)).ravel())
+    assert_allclose(metrics.entropy(ATTRIBUTION), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, -3.0])
+def test_the_ends(scale):
+    equal = jnp.full((4, 3), scale)
+    single = jnp.zeros((4, 3)).at[1, 2].set(scale)
+    assert_allclose(
+        [metrics.gini_sparsity(equal), metrics.gini_sparsity(single)], [0, 11 / 12], atol=1e-6
+    )
+    assert_allclose([metrics.entropy(equal), metrics.entropy(single)], [np.log(12), 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", [metrics.gini_sparsity, metrics.entropy])
+class TestBothAre:
+    def test_undefined_for_nothing(self, metric):
+        assert jnp.isnan(metric(jnp.zeros((4, 3))))
+
+    @pytest.mark.usefixtures("entry_checks")
+    def test_for_finite_floats(self, metric):
+        with pytest.raises(ValueError, match="attribution to be finite"):
+            metric(jnp.array([[jnp.inf, 1.0]]))
+        with pytest.raises(TypeError, match="attribution to hold floats, got int32"):
+            metric(jnp.ones((2, 2), int))
