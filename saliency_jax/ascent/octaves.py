@@ -90,9 +90,10 @@ def ascend_octaves(
     if not is_concrete(scale):
         raise TypeError("expected scale to be a Python number (static), got a traced array")
     check_at_least("scale", scale, 1)
+    height, width, channels = image.shape
+    ratios = [float(scale) ** k for k in reversed(range(int(octaves)))]
     shapes = [
-        (*(max(1, round(side / float(scale) ** k)) for side in image.shape[:2]), image.shape[2])
-        for k in reversed(range(int(octaves)))
+        (max(1, round(height / ratio)), max(1, round(width / ratio)), channels) for ratio in ratios
     ]
     change, values = jnp.zeros(shapes[0], image.dtype), []
     carried: dict[str, Array] = {}
