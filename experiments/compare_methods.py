@@ -49,8 +49,8 @@ HOW_TO_READ = (
     "Means over the photographs. Insertion: the mean probability of the class while pixels are "
     "shown on the blurred photograph, the most salient first; higher is better. Deletion: while "
     "they are replaced by the mean colour; lower is better. Like saliency: Spearman's correlation "
-    "with the same model's saliency map. Gini: 0 for a map that is the same everywhere, near 1 for "
-    "a single pixel. Random: a map of random numbers."
+    "of the absolute values with the same model's saliency map. Gini: 0 for a map that is the same "
+    "everywhere, near 1 for a single pixel. Random: a map of random numbers."
 )
 
 
@@ -229,7 +229,7 @@ def judge(shared, *, example, batch_size):
     return Judgement(
         inserted,
         deleted,
-        metrics.spearman_correlation(saliency_map, jnp.asarray(references)[place]),
+        metrics.spearman_correlation(jnp.abs(saliency_map), jnp.asarray(references)[place]),
         metrics.gini_sparsity(saliency_map),
     )
 

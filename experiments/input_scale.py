@@ -18,7 +18,18 @@ another image as control. (Etmann's alpha would fall with s, as it is measured i
 input.)
 
 All 1,000 validation images under the bundled standard and robust ResNet, at seven scales in two
-ways: 32,000 gradients. Interrupted, the same command continues.
+ways: 32,000 gradients, 4 minutes on two processor cores. Interrupted, the same command continues.
+
+Measured on them: of the map at 1 little is left at 0.05. The correlation with it is 0.20 before and
+0.15 after normalization under the standard model, no more than with another image's map (0.20 and
+0.16), and 0.03 and 0.18 under the robust one (another's -0.01 and 0.13); at 0.5 it is 0.54 to 0.64.
+Up to 0.05 the answer is one class for nearly all images, with 5 % of the twenty classes' images
+right, so that the map explains a class which the model no longer sees; darkened images get that
+answer with confidence, 0.47 under the robust model. Still, moderately scaled inputs give the more
+pleasing maps: at 0.2 the robust model's absolute cosine with the image is 0.26 before and 0.27
+after normalization (another image's 0.06 and 0.05), against 0.07 at 1, while 5 % and 12 % of the
+classes are named. So a scale chosen for the picture's looks shows another function than the one
+that classifies.
 
 The run's folder then holds `curves.png` (everything measured, over the scale), `before.png` and
 `after.png` (inputs and maps at every scale, the scaling being before or after normalization),

@@ -92,13 +92,18 @@ def _same(values: jax.Array) -> jax.Array:
     return values
 
 
+def _above_lowest(saliency_map: jax.Array) -> jax.Array:
+    """Of it what is above its smallest value."""
+    return saliency_map - saliency_map.min()
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """An attribution method as the scripts call it.
 
     Attributes:
       function: the library's.
-      reduce: from its attribution (h, w, c) to a map (h, w).
+      reduce: from its attribution (h, w, c), or (h, w), to a map (h, w).
       signed: whether the map says what lowers the score too.
       options: from the image to arguments that suit it.
       make_score: from model and label to the score that the method needs; the script's if None.
@@ -213,7 +218,9 @@ METHODS: Mapping[str, Method] = {
     "occlusion": Method(attribution.occlusion, signed=True, options=_windows),
     "feature_ablation": Method(attribution.feature_ablation, signed=True),
     # Its map has a meaning for a score that is not negative.
-    "rise": Method(attribution.rise, options=_copies, make_score=metrics.probability),
+    "rise": Method(
+        attribution.rise, _above_lowest, options=_copies, make_score=metrics.probability
+    ),
     "lime": Method(attribution.lime, signed=True, options=_copies),
     "kernel_shap": Method(attribution.kernel_shap, signed=True, options=_copies),
     "sampled_shapley_values": Method(

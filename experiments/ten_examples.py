@@ -4,11 +4,12 @@
   python experiments/ten_examples.py --method saliency grad_cam --classes lemon goose
   python experiments/ten_examples.py --images a.jpg b.png
 
-The first validation image of each of ten classes, among them the magnetic compass and the
-stopwatch: saliency, input x gradient, SmoothGrad, integrated gradients, Grad-CAM, occlusion, RISE
-and XRAI of the logit of the image's class (of RISE, its probability), under the bundled standard
-and robust ResNet. With `--images`, photographs of yours take their place, each explained for the
-class that the model finds likeliest.
+A validation image of each of ten classes, among them the magnetic compass and the stopwatch: the
+one of which the less sure of the two models is surest, so that both see the object. The methods are
+saliency, input x gradient, SmoothGrad, integrated gradients, Grad-CAM, occlusion, RISE and XRAI, of
+the logit of the image's class (RISE: of its probability), under the bundled standard and robust
+ResNet. With `--images`, photographs of yours take their place, each explained for the class that
+the model finds likeliest.
 
 Interrupted, the same command continues.
 
@@ -38,11 +39,13 @@ from saliency import Explanation, Photograph
 from saliency_jax import data, metrics, plots, report
 
 CELL_WIDTH = 128
+# Images looked at at once, to choose the clearest.
+READ = 250
 HOW_TO_READ = (
     "Agreement of the models: Spearman's correlation of a method's maps under one model and the "
-    "other; like saliency: that with the same model's saliency map; means over the images with "
-    "their 95 % bootstrap intervals, the images being resampled. A map that is the same everywhere "
-    "has no correlation, and is left out."
+    "other; like saliency: that of the absolute values with the same model's saliency map. Means "
+    "over the images with their 95 % bootstrap intervals, the images being resampled. A map that "
+    "is the same everywhere has no correlation, and is left out."
 )
 
 
@@ -68,7 +71,7 @@ class Settings:
         "monarch",
         "goldfish",
     )
-    """Names or numbers of classes, of each of which the first image is taken."""
+    """Names or numbers of classes, of each of which one image is taken."""
     method: tuple[methods.Name, ...] = (
         "saliency",
         "input_x_gradient",
@@ -101,7 +104,7 @@ def main(settings: Settings) -> None:
             photographs = [Photograph(data.read_image(path), path.name) for path in settings.images]
             labels = [None, None]
         else:
-            photographs = first_of_classes(settings, both)
+            photographs = clearest_of_classes(settings, both)
             labels = [
                 np.array([classifier.label(photograph.title) for photograph in photographs])
                 for classifier in both
@@ -124,29 +127,52 @@ def main(settings: Settings) -> None:
     labelled_images.finish(run, table, HOW_TO_READ)
 
 
-def first_of_classes(settings: Settings, both: Sequence[Classifier]) -> list[Photograph]:
-    """The dataset's first image of each class, called by the class's name."""
+def clearest_of_classes(settings: Settings, both: Sequence[Classifier]) -> list[Photograph]:
+    """Of each class the image that the less sure model is surest of, called by its class."""
     wanted = [both[0].class_names[both[0].label(name)] for name in settings.classes]
     if not wanted:
         raise ValueError("expected at least one of --classes, got none")
     names = data.describe(settings.dataset, data_dir=settings.data_dir).class_names
-    found: dict[str, np.ndarray] = {}
+    numbers = [np.array([classifier.label(name) for name in names]) for classifier in both]
+    clearest: dict[str, tuple[float, np.ndarray]] = {}
     for batch in data.load(
         settings.dataset,
         settings.split,
-        100,
+        READ,
         image_size=max(classifier.input_size for classifier in both),
         data_dir=settings.data_dir,
     ):
-        for image, label in zip(batch["image"], batch["label"], strict=True):
-            found.setdefault(names[label], image)
-        if all(name in found for name in wanted):
-            return [Photograph(found[name], name) for name in wanted]
-    missing = ", ".join(name for name in wanted if name not in found)
-    raise ValueError(
-        f"expected an image of every class in {settings.split} of {settings.dataset}, got none of "
-        f"{missing}"
-    )
+        images, labels = batch["image"], batch["label"]
+        surest = np.min(
+            [
+                probabilities(classifier, images)[np.arange(len(labels)), of_model[labels]]
+                for classifier, of_model in zip(both, numbers, strict=True)
+            ],
+            axis=0,
+        )
+        for place in np.flatnonzero(batch["mask"]):
+            name = names[labels[place]]
+            if name not in clearest or surest[place] > clearest[name][0]:
+                clearest[name] = float(surest[place]), images[place]
+    missing = ", ".join(name for name in wanted if name not in clearest)
+    if missing:
+        raise ValueError(
+            f"expected an image of every class in {settings.split} of {settings.dataset}, got "
+            f"none of {missing}"
+        )
+    return [Photograph(clearest[name][1], name) for name in wanted]
+
+
+def probabilities(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+    """(n, k), what a classifier says of images of any size."""
+    fitted = (data.fit(image, classifier.input_size) for image in images)
+    seen = [saliency.with_channels(image, classifier.model.channels) for image in fitted]
+    return np.asarray(_probabilities(classifier.model, np.stack(seen)))
+
+
+@jax.jit
+def _probabilities(model, images):
+    return jax.nn.softmax(jax.vmap(model)(images))
 
 
 def explain_all(
@@ -202,7 +228,9 @@ def tabulate(
         agreement = cell(correlations(*maps)) if one_size else ""
         for model, of_model in zip(both, maps, strict=True):
             reference = explanations.get((model.file_name, "saliency"))
-            like = cell(correlations(of_model, reference.saliency_maps)) if reference else ""
+            like = (
+                cell(correlations(np.abs(of_model), reference.saliency_maps)) if reference else ""
+            )
             taken = labelled_images.seconds_cell(seconds[model.file_name, method])
             rows.append([methods.title(method), model.name, agreement, like, taken])
             agreement = ""

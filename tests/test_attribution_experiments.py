@@ -377,7 +377,8 @@ class TestMethods:
             assert methods.meaning(name).startswith(f"{methods.title(name)}: ")
             assert methods.meaning(name).endswith(".")
         assert methods.meaning("rise") == (
-            "RISE: how high the score is on average when a pixel is seen."
+            "RISE: how high the score is on average when a pixel is seen. Of it what is above its "
+            "smallest value."
         )
 
     def test_no_method_of_the_library_is_missing(self, scripts):
@@ -453,7 +454,7 @@ class TestSaliency:
 class TestTenExamples:
     METHODS = ("saliency", "grad_cam")
 
-    def test_the_first_image_of_each_class_under_both_models(
+    def test_an_image_of_each_class_under_both_models(
         self, scripts, folders, tiny_imagenet_folder, capsys
     ):
         script = scripts["ten_examples"]
@@ -523,7 +524,7 @@ class TestCompareMethods:
         )
         assert_allclose(stored["deletion"][1], curve.area, rtol=1e-3)
         saliency_map = jnp.abs(stored["attributions"][1]).max(-1)
-        like = metrics.spearman_correlation(signed_map, saliency_map)
+        like = metrics.spearman_correlation(jnp.abs(signed_map), saliency_map)
         assert_allclose(stored["like_saliency"][1], like, atol=1e-3)
         rows = [line.split() for line in capsys.readouterr().out.splitlines()]
         judged = {row[1]: row for row in rows if row and row[0] == "first"}
