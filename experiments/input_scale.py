@@ -27,9 +27,9 @@ Up to 0.05 the answer is one class for nearly all images, with 5 % of the twenty
 right, so that the map explains a class which the model no longer sees; darkened images get that
 answer with confidence, 0.47 under the robust model. Still, moderately scaled inputs give the more
 pleasing maps: at 0.2 the robust model's absolute cosine with the image is 0.26 before and 0.27
-after normalization (another image's 0.06 and 0.05), against 0.07 at 1, while 5 % and 12 % of the
-classes are named. So a scale chosen for the picture's looks shows another function than the one
-that classifies.
+after normalization (another image's 0.06 and 0.05), against 0.07 at 1, while only 5 % and 12 % of
+the answers are right. So a scale chosen for a picture's looks shows another part of the function
+than the one that classifies.
 
 The run's folder then holds `curves.png` (everything measured, over the scale), `before.png` and
 `after.png` (inputs and maps at every scale, the scaling being before or after normalization),
