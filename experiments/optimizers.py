@@ -10,8 +10,8 @@ picture of every class from a seed of its own; the rate is taken whose pictures 
 model the highest mean probability of their class. At that rate all pictures are made.
 
 All twenty classes from five seeds, under the bundled standard and robust ResNet, trials included:
-640,000 gradient steps and the line searches, about 50 minutes at the 225 steps a second that two
-processor cores make. Interrupted, the same command continues.
+640,000 gradient steps, about 50 minutes at the 225 a second that two processor cores make, and
+some 25 more for the line searches. Interrupted, the same command continues.
 
 The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (images and what was
 measured of them), `config.json` and `index.html`, which shows it all.
@@ -78,7 +78,7 @@ def best(
     side: Side, name: str, recipe: Callable, seeds: int, work: Work
 ) -> tuple[Variant, list[str]]:
     """An optimizer's pictures at its best learning rate, and how it did at all."""
-    rates = np.float32(OPTIMIZERS[name][1] * np.array(FACTORS))
+    rates = (OPTIMIZERS[name][1] * np.array(FACTORS)).astype(np.float32)
 
     def made_at(rates: np.ndarray, seeds: np.ndarray, title: str):
         axes = {"rate": rates, "label": side.labels, "seed": seeds}

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import io
 import json
 import math
 import os
@@ -143,7 +144,7 @@ def sweep(
                 _tell(progress, 0)
             chunk = jax.device_get(compiled(shared, points(number)))
             if path is not None:
-                _write(path, lambda file, chunk=chunk: np.savez(file, *jax.tree.leaves(chunk)))
+                _write(path, _packed(chunk))
         chunks.append(chunk)
         _tell(progress, min(size, count - number * size))
     return jax.tree.map(
@@ -168,13 +169,13 @@ def _length(name: str, axis: PyTree) -> int:
                 f"expected axis {name!r} to be an array or a PyTree of arrays, got one with "
                 f"{type(leaf).__name__}"
             )
-    lengths = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
-    if len(lengths) != 1 or lengths & {None, 0}:
+    lengths = {leaf.shape[:1] for leaf in leaves}
+    if len(lengths) != 1 or lengths <= {(), (0,)}:
         raise ValueError(
             f"expected axis {name!r} to have arrays of one length, at least 1, got shapes "
             f"{[leaf.shape for leaf in leaves]}"
         )
-    return lengths.pop()
+    return leaves[0].shape[0]
 
 
 def _indexable(leaf: Any) -> Any:
@@ -222,16 +223,20 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(not file.name.endswith(_PARTIAL) for file in folder.iterdir()):
         raise ValueError(f"expected {folder} to be empty or a sweep's, got another folder")
-    text = json.dumps(description, indent=2) + "\n"
-    _write(path, lambda file: file.write(text.encode()))
+    _write(path, (json.dumps(description, indent=2) + "\n").encode())
 
 
-def _write(path: Path, write: Callable[[Any], object]) -> None:
+def _write(path: Path, content: bytes) -> None:
     """Writes a file that is there whole or not at all."""
     partial = path.with_name(path.name + _PARTIAL)
-    with partial.open("wb") as file:
-        write(file)
+    partial.write_bytes(content)
     partial.replace(path)
+
+
+def _packed(chunk: PyTree) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, *jax.tree.leaves(chunk))
+    return file.getvalue()
 
 
 def _read(path: Path, like: PyTree) -> PyTree:

@@ -74,7 +74,7 @@ def bootstrap_interval(
         raise ValueError(f"expected confidence to be in [0, 1], got {confidence}")
     check_count("num_samples", num_samples, 1)
     of_units = values.reshape(len(values), -1).mean(1)
-    drawn = jax.random.randint(key, (num_samples, len(of_units)), 0, len(of_units))
+    drawn = jax.random.randint(key, (int(num_samples), len(of_units)), 0, len(of_units))
     ends = jnp.array([1 - confidence, 1 + confidence]) / 2
     low, high = jnp.quantile(of_units[drawn].mean(1), ends)
     return Interval(of_units.mean(), low, high)
