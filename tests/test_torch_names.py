@@ -215,7 +215,7 @@ def test_every_mismatch_is_named_at_once():
 def test_two_names_for_one_weight_are_one_too_many():
     ours, theirs = pair("projected-cifar-18")
     state = arrays(theirs)
-    with pytest.raises(ValueError, match=r"1 unexpected: fc\.bias|1 unexpected: linear\.bias"):
+    with pytest.raises(ValueError, match=r"1 unexpected: fc\.bias"):
         models.from_state_dict(ours, state | {"fc.bias": state["linear.bias"]})
 
 

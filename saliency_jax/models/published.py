@@ -243,7 +243,8 @@ def _standard_weights() -> dict[str, dict[str, Weights]]:
 
 
 def _robust_weights() -> dict[str, Weights]:
-    # https://github.com/microsoft/robust-models-transfer, the files as MadryLab keeps them.
+    # https://github.com/microsoft/robust-models-transfer, the files as MadryLab keeps them. Their
+    # networks clamp what they are given to [0, 1]; ours do not, which differs only outside of it.
     repository = "madrylab/robust-imagenet-models"
     revision = "3f04ac96136001cfe402022100728124cbe3fac5"
     # Each epsilon of L2 as the file name writes it; those of Linf are in units of 1/255.

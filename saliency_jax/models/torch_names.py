@@ -48,10 +48,10 @@ _WIDE: _Rules = (
     (r"^bn1\.", "bn."),
 )
 _CIFAR: _Rules = ((r"\.shortcut\.", ".downsample."), (r"^linear\.", "fc."))
-# A name that only this layout has, and how its names become torchvision's.
+# What only this layout's names start with, and how they become torchvision's.
 _LAYOUTS = (
-    (r"embedder\.embedder\.convolution", _HUGGING_FACE),
-    (r"^block1\.layer\.", _WIDE),
+    (r"^(resnet\.)?(embedder\.embedder|encoder\.stages)\.", _HUGGING_FACE),
+    (r"^block\d+\.layer\.", _WIDE),
     ("", _CIFAR),
 )
 
@@ -191,8 +191,8 @@ def _torchvision_names(names: dict[str, str]) -> dict[str, str]:
         torchvision = name
         for pattern, replacement in rules:
             torchvision = re.sub(pattern, replacement, torchvision)
-        # Of two names for one weight the second keeps its own, which nothing expects.
-        renamed[name if torchvision in renamed else torchvision] = file
+        # Of two names for one weight the second is one that nothing expects.
+        renamed[f"another {torchvision}" if torchvision in renamed else torchvision] = file
     return renamed
 
 
