@@ -40,9 +40,9 @@ import concurrent.futures
 import dataclasses
 import functools
 import multiprocessing
-import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,8 +76,8 @@ def methods(image: jax.Array, count: int, batch_size: int) -> dict[str, Callable
     cells = min(round(count**0.5), side)
     width = -(-side // cells)
     bound = functools.partial
-    along_path = {"steps": count, "batch_size": batch_size}
-    sampled = {"key": key, "num_samples": count, "batch_size": batch_size}
+    along_path: dict[str, Any] = {"steps": count, "batch_size": batch_size}
+    sampled: dict[str, Any] = {"key": key, "num_samples": count, "batch_size": batch_size}
     of_segments = sampled | {"segments": attribution.grid_segments(image, SEGMENTS)}
     return {
         "smoothgrad": bound(attribution.smoothgrad, **sampled),
@@ -118,8 +118,8 @@ def score_and_image(name: str) -> tuple[Callable, jax.Array]:
 
 def planned(method: Callable, score: Callable, image: jax.Array) -> float:
     """MiB that the compiled program takes beside its weights, its image and its result."""
-    program = jax.jit(method).lower(score, image).compile()
-    return program.memory_analysis().temp_size_in_bytes / MEBIBYTE
+    plan: Any = jax.jit(method).lower(score, image).compile().memory_analysis()
+    return plan.temp_size_in_bytes / MEBIBYTE
 
 
 def taken(name: str, model: str, count: int, batch_size: int) -> float:
@@ -127,8 +127,9 @@ def taken(name: str, model: str, count: int, batch_size: int) -> float:
     score, image = score_and_image(model)
     method = methods(image, count, batch_size)[name]
     jax.block_until_ready(jax.jit(method)(score, image))
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+    status = Path("/proc/self/status").read_text().splitlines()
+    kibibytes = next(line.split()[1] for line in status if line.startswith("VmHWM:"))
+    return int(kibibytes) / 1024
 
 
 def in_a_process(function: Callable, *arguments):

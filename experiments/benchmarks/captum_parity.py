@@ -81,6 +81,8 @@ from saliency_jax import attribution, data, models, scores
 
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "astronaut")
 RULES = (attribution.gauss_legendre, attribution.midpoint)
+# Of the images that the bundled models were trained for.
+SIDE = 64
 WINDOW, STRIDE = 12, 8
 
 
@@ -341,15 +343,15 @@ def compare(
     with jax.enable_x64(dtype == np.float64):
         model = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), model)
         network = carried(model, dtype)
-        image = jnp.asarray(image, dtype)
-        images = torch.tensor(np.asarray(image).transpose(2, 0, 1)[None]).requires_grad_()
+        image = image.astype(dtype)
+        images = torch.tensor(image.transpose(2, 0, 1)[None]).requires_grad_()
         label = int(network(images).argmax())
 
         def of_captum():
             return theirs(network, label, images).detach()
 
         def of_us():
-            return jax.block_until_ready(ours(model, np.int32(label), image))
+            return jax.block_until_ready(ours(model, np.int32(label), jnp.asarray(image)))
 
         expected = of_captum()[0].permute(1, 2, 0).numpy()
         result = np.asarray(of_us())
@@ -373,7 +375,7 @@ def photograph(name: str) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "steps"))
-def relative_gap(model: models.ResNet, image: np.ndarray, rule: Callable, steps: int) -> jax.Array:
+def relative_gap(model: models.ResNet, image: jax.Array, rule: Callable, steps: int) -> jax.Array:
     """The completeness gap of integrated gradients, over the score's change from black."""
     score = scores.logit(model, jnp.argmax(model(image)))
     shares = attribution.integrated_gradients(score, image, rule=rule, steps=steps)
@@ -382,7 +384,7 @@ def relative_gap(model: models.ResNet, image: np.ndarray, rule: Callable, steps:
 
 
 def compare_with_captum(settings: Settings, loaded: list[models.ResNet]) -> None:
-    images = [data.fit(photograph(name), loaded[0].input_size) for name in settings.images]
+    images = [data.fit(photograph(name), SIDE) for name in settings.images]
     print(f"{'':38s}{'float32':>9s}{'float64':>9s}{'ours':>11s}{'Captum':>11s}{'ratio':>7s}")
     for name, (ours, theirs) in cases(settings).items():
         compiled = jax.jit(ours)
@@ -405,7 +407,7 @@ def compare_with_captum(settings: Settings, loaded: list[models.ResNet]) -> None
 
 
 def measure_gaps(settings: Settings, loaded: list[models.ResNet]) -> None:
-    images = [data.fit(photograph(name), loaded[0].input_size) for name in settings.gap_images]
+    images = [jnp.asarray(data.fit(photograph(name), SIDE)) for name in settings.gap_images]
     print(f"\n{'':40s}" + "".join(f"{rule.__name__:>20s}" for rule in RULES))
     for name, model in zip(settings.models, loaded, strict=True):
         for steps in settings.gap_steps:
