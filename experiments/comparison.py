@@ -210,7 +210,8 @@ def default_start(model: models.ResNet, label: Any, seed: Any) -> tuple[jax.Arra
 
 def shape(model: models.ResNet) -> tuple[int, int, int]:
     """(h, w, c) of the images that a model was trained for."""
-    return (*model.input_size, model.channels)
+    height, width = model.input_size
+    return height, width, model.channels
 
 
 def mean_color(model: models.ResNet) -> np.ndarray:

@@ -89,7 +89,9 @@ def initial_images(name: str, side: Side, seeds: int) -> np.ndarray:
 
 def cat(side: Side) -> np.ndarray:
     """(h, w, c) in [0, 1]: the photograph that scikit-image carries of a tabby cat."""
-    photograph = data.fit(np.float32(skimage.data.chelsea()) / 255, side.maker.input_size)
+    photograph = data.fit(
+        np.asarray(skimage.data.chelsea(), np.float32) / 255, side.maker.input_size
+    )
     return saliency.with_channels(photograph, side.maker.model.channels)
 
 

@@ -19,9 +19,9 @@ class Interval(NamedTuple):
       high: the upper end.
     """
 
-    mean: Scalar
-    low: Scalar
-    high: Scalar
+    mean: Scalar | float
+    low: Scalar | float
+    high: Scalar | float
 
 
 def bootstrap_interval(

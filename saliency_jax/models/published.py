@@ -314,10 +314,12 @@ def _cifar10() -> dict[str, _Published]:
         (56, 853_018, 93.39),
         (110, 1_727_962, 93.68),
     ):
-        build = functools.partial(ResNet, depth, width=16, stem=SMALL_IMAGE_STEM)
+        of_depth = functools.partial(ResNet, depth, width=16, stem=SMALL_IMAGE_STEM)
         normalization = (_IMAGENET_MEAN, _IMAGENET_STD)
         accuracy = {"top-1": top_1}
-        add(f"resnet{depth}", build, parameters, "idelbayev", idelbayev, accuracy, *normalization)
+        add(
+            f"resnet{depth}", of_depth, parameters, "idelbayev", idelbayev, accuracy, *normalization
+        )
     for epsilon, accuracy in (
         ("0.0", {"top-1": 95.25}),
         ("0.25", {"top-1": 92.77, "PGD-100": 81.19}),

@@ -349,14 +349,15 @@ class ResNet(nnx.Module):
             )
         if class_names and len(class_names) != num_classes:
             raise ValueError(f"expected {num_classes} class names, got {len(class_names)}")
-        resize_size = tuple(input_size if resize_size is None else resize_size)
-        if any(whole < part for whole, part in zip(resize_size, input_size, strict=True)):
+        height, width = input_size
+        whole_height, whole_width = input_size if resize_size is None else resize_size
+        if whole_height < height or whole_width < width:
             raise ValueError(
-                f"expected a resize_size of at least the input_size {tuple(input_size)}, "
-                f"got {resize_size}"
+                f"expected a resize_size of at least the input_size {(height, width)}, "
+                f"got {(whole_height, whole_width)}"
             )
         self.num_classes, self.channels, self.mean, self.std = num_classes, channels, mean, std
-        self.input_size, self.resize_size = tuple(input_size), resize_size
+        self.input_size, self.resize_size = (height, width), (whole_height, whole_width)
         self.class_names = tuple(class_names)
 
     def preprocess(
@@ -383,10 +384,11 @@ class ResNet(nnx.Module):
           (224, 224, 3)
         """
         if isinstance(image, str | os.PathLike):
-            image = read_image(image)
-            if self.channels == 1:
-                image = image.mean(-1, keepdims=True)
-        fitted = fit(image, self.resize_size)
+            colored = read_image(image)
+            array = colored.mean(-1, keepdims=True) if self.channels == 1 else colored
+        else:
+            array = image
+        fitted = fit(array, self.resize_size)
         top, left = (
             round((whole - part) / 2)
             for whole, part in zip(self.resize_size, self.input_size, strict=True)

@@ -324,7 +324,7 @@ def _interpret(stream: io.BytesIO, storage: Callable[[Any], Any]) -> Any:
             case "GET" | "BINGET" | "LONG_BINGET":
                 stack.append(memo[str(argument)])
             case "GLOBAL":
-                stack.append(_Foreign(argument.replace(" ", ".")))
+                stack.append(_Foreign(str(argument).replace(" ", ".")))
             case "STACK_GLOBAL":
                 attribute, module = stack.pop(), stack.pop()
                 if not isinstance(module, str) or not isinstance(attribute, str):
@@ -342,7 +342,7 @@ def _interpret(stream: io.BytesIO, storage: Callable[[Any], Any]) -> Any:
                 stack.append(_rebuilt(function, ()))
             case "INST":
                 stack = below.pop()
-                stack.append(_Foreign(argument.replace(" ", ".")))
+                stack.append(_Foreign(str(argument).replace(" ", ".")))
             case "OBJ":
                 (function, *arguments), stack = stack, below.pop()
                 stack.append(_rebuilt(function, tuple(arguments)))

@@ -107,8 +107,8 @@ def from_state_dict(model: ResNet, state: Mapping[str, np.ndarray | Float[Array,
       >>> bool((copy.fc.kernel[...] == model.fc.kernel[...]).all())
       True
     """
-    graphdef, template = nnx.split(model)
-    template = nnx.to_pure_dict(template)
+    graphdef, variables = nnx.split(model)
+    template = nnx.to_pure_dict(variables)
     shapes = {
         _torch_name(path): tuple(leaf.shape[axis] for axis in _axes(leaf.ndim))
         for path, leaf in jax.tree_util.tree_leaves_with_path(template)
@@ -167,7 +167,7 @@ def _last(name: str) -> str:
 
 
 def _normalization(
-    names: dict[str, str], state: Mapping[str, np.ndarray], channels: int
+    names: dict[str, str], state: Mapping[str, np.ndarray | Array], channels: int
 ) -> tuple[tuple[float, ...], ...] | None:
     """The mean and standard deviation that the file holds, taken out of `names`."""
     found = [
