@@ -7,7 +7,7 @@ weights, image and result: for 50 steps, samples or hidden parts, for 5,000 in t
 16, and for 5,000 in one batch. Then the peak of a whole process (Linux) that runs a method that
 differentiates and one that does not, with JAX, the model and the compiler in it.
 
-Measured for a bundled ResNet-18 at 64x64 on two processor cores (jax 0.10.2; 3 minutes, 1.5 GB;
+Measured for a bundled ResNet-18 at 64x64 on two processor cores (jax 0.10.2; 3 minutes;
 16 segments from lime on; occlusion and ablation of 49 and 4,096 parts):
 
   compiled program                      50       5,000     5,000 at once
