@@ -19,6 +19,7 @@ from ._validation import check_array, check_count, check_finite, check_image
 
 # Numbers of a mixture in OpenCV: five weights, five means and five covariances of three channels.
 _MIXTURE_SHAPE = (1, 65)
+_NO_RECTANGLE = (0, 0, 0, 0)
 # Of the clustering that the mixtures begin with; any will do.
 _SEED = 0
 _ROUNDING = 1e-5
@@ -215,12 +216,12 @@ def _cut(
     of_seeds = np.full(seeds.shape[:2], cv2.GC_BGD, np.uint8)
     of_seeds[is_background.sum() :] = cv2.GC_FGD
     cv2.setRNGSeed(_SEED)
-    cv2.grabCut(seeds, of_seeds, None, *models, 0, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(seeds, of_seeds, _NO_RECTANGLE, *models, 0, cv2.GC_INIT_WITH_MASK)
 
     labels = np.where(is_foreground, cv2.GC_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     mode = cv2.GC_EVAL_FREEZE_MODEL
     for _ in range(iterations):
-        cv2.grabCut(pixels, labels, None, *models, 1, mode)
+        cv2.grabCut(pixels, labels, _NO_RECTANGLE, *models, 1, mode)
         mode = cv2.GC_EVAL
         mask = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
         if mask.all():
