@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,10 @@ import tyro
 Settings = TypeVar("Settings")
 
 MISTAKE, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+class _Terminated(BaseException):
+    """What a termination raises, wherever the program is, so that it cleans up."""
 
 
 def run(
@@ -38,7 +43,7 @@ def run(
         status 130 for an interrupt and 143 for a termination, after cleaning up.
     """
     with contextlib.suppress(ValueError):  # Only the main thread may handle signals.
-        signal.signal(signal.SIGTERM, lambda *_: _exit("terminated", TERMINATED))
+        signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         main(_parsed(settings, description, arguments))
     except (ValueError, TypeError, OSError) as error:
@@ -47,6 +52,10 @@ def run(
         _exit(f"error: {_one_line(str(error))}", MISTAKE)
     except KeyboardInterrupt:
         _exit("interrupted", INTERRUPTED)
+    except _Terminated:
+        # Python's own way out can crash while XLA's threads are still computing.
+        print("terminated", file=sys.stderr, flush=True)
+        os._exit(TERMINATED)
 
 
 def is_mistake(error: Exception) -> bool:
@@ -68,6 +77,10 @@ def _parsed(
         framed = complaint.getvalue().splitlines()[1:-1]
         text = _one_line(" ".join(line.strip("│─ ") for line in framed))
         _exit(f"error: {text.partition(' For full helptext')[0]}; see --help", MISTAKE)
+
+
+def _raise_terminated(*_: object) -> NoReturn:
+    raise _Terminated
 
 
 def _one_line(text: str) -> str:

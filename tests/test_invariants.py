@@ -20,9 +20,9 @@ ADAM = optax.adam(0.1)
 
 def ascended(score, image):
     state = ascent.initial_state(image, ADAM, jax.random.key(0))
-    return ascent.ascend(
-        score, state, ADAM, 3, augment=ascent.jitter(1), prior=ascent.l2(0.01)
-    ).image
+    made = ascent.ascend(score, state, ADAM, 3, augment=ascent.jitter(1), prior=ascent.l2(0.01))
+    # A step that cannot be made is told by its number, and the image stays.
+    return jnp.where(made.state.failed_at == 0, made.image, jnp.nan)
 
 
 def expected_gradients(score, image, **options):
