@@ -5,7 +5,7 @@
 
 What canvases need to know of natural images: the mean and the covariance of the colours, for
 `ascent.color_canvas`, and the mean magnitude of the spectrum, for `ascent.phase_canvas` (MACO). The
-images are read in batches, of which one is held at a time: 8 s for the 10,000 images without
+images are read in batches, of which one is held at a time: 11 s for the 10,000 images without
 arguments, measured on two processor cores with other work beside.
 
 Measured on them: red, green and blue have means of 0.51, 0.45 and 0.37 and standard deviations of
