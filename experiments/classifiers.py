@@ -103,8 +103,7 @@ def load(names: Sequence[str]) -> list[Classifier]:
 
 
 def _read(name: str) -> models.ResNet:
-    is_folder = name not in models.available() and Path(name).exists()
-    model = models.load(Path(name).resolve() if is_folder else name)
+    model = models.load(name)
     # Restored weights are bound to their device, and a program compiles once for bound and once
     # for free arguments: with free weights, a first call and those on its results are the same.
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), model)

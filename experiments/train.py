@@ -1,8 +1,10 @@
 """Train a ResNet, by standard or adversarial training, on any TFDS image-classification set.
 
-  python experiments/train.py --output runs/standard --label-smoothing 0.1 --epochs 15
-  python experiments/train.py --output runs/robust --norm l2 --epsilon 1.0 --epochs 20
+  python experiments/train.py --output runs/standard --label-smoothing 0.1 --epochs 14
+  python experiments/train.py --output runs/robust --label-smoothing 0.1 --epochs 24 --norm l2
 
+These trained the bundled pair, in 26 and 86 minutes on two processor cores beside other work, to
+73.1 % and 69.5 % clean accuracy, 11.2 % and 52.9 % under PGD-10 in L2 at epsilon 1.
 The same command again continues an interrupted run, and ends with the same weights as one that was
 never interrupted. The folder then holds `model/` (for `models.load`), `card.md`, `evaluation.json`,
 `log.csv` and `curves.png`. The weights kept are those with the best accuracy on the held-out split:
