@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
+import jax
 import tyro
 
 Settings = TypeVar("Settings")
@@ -44,6 +45,10 @@ def run(
     """
     with contextlib.suppress(ValueError):  # Only the main thread may handle signals.
         signal.signal(signal.SIGTERM, _raise_terminated)
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        # Each core a device, among which `sweep` shares out its work. Not where JAX has started.
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", os.cpu_count())
     try:
         main(_parsed(settings, description, arguments))
     except (ValueError, TypeError, OSError) as error:

