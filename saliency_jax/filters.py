@@ -1,14 +1,14 @@
-"""Gaussian blurs of an image: for baselines and paths of attributions, and between ascent's steps.
+"""Filters of an image: Gaussian blurs, for baselines, paths and ascent's steps, and its edges.
 
-As two matrix products they need no convolution, which XLA runs slowly inside loops on a CPU, and
-the standard deviation may be traced and differentiated.
+As matrix products and shifts they need no convolution, which XLA runs slowly inside loops on a CPU,
+and the blurs' standard deviation may be traced and differentiated.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._types import Image, Number
+from ._types import Image, Number, SaliencyMap
 from ._validation import check_at_least, check_image
 
 # Below it the Gaussian's share in its own pixel is 1 in float32, and its derivative 0.
@@ -86,6 +86,57 @@ def blur(image: Image, sigma: Number) -> Image:
     check_at_least("sigma", sigma, 0)
     kernels = (_kernel(length, sigma) for length in image.shape[:2])
     return _mixed(image, *(kernel / kernel.sum(1, keepdims=True) for kernel in kernels))
+
+
+def sobel(image: Image) -> SaliencyMap:
+    """The strength of an image's edges, by the Sobel operator, in all channels together.
+
+    E = sqrt(sum_c (D * I_c)^2 + (D^T * I_c)^2), D = [1 2 1]^T [-1 0 1] / 8, with the image's
+    outermost pixels repeated around it
+
+    A map that looks at no model: what an attribution has in common with it, an image filter can do.
+
+    Args:
+      image: (h, w, c), in any range.
+
+    Returns:
+      The strength (h, w), at least 0, in units of the image per pixel: of a ramp its slope, of a
+      constant image 0.
+
+    Raises:
+      TypeError: the image does not hold floats.
+      ValueError: the image is not of shape (h, w, c), or it is known and not finite.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import filters
+      >>> print(filters.sobel(jnp.array([[[0.0], [0.0], [1.0], [1.0]]])))
+      [[0.  0.5 0.5 0. ]]
+
+    Reference:
+      Sobel, Feldman, An Isotropic 3x3 Image Gradient Operator, 1968 (not on arXiv); as a control of
+      saliency maps Adebayo et al., Sanity Checks for Saliency Maps, 2018, arXiv:1810.03292.
+    """
+    check_image(image)
+    padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    down = _smoothed(_slope(padded, axis=0), axis=1)
+    along = _slope(_smoothed(padded, axis=0), axis=1)
+    return jnp.sqrt(jnp.sum(down**2 + along**2, axis=-1))
+
+
+def _slope(values: Float[Array, "h w c"], axis: int) -> Float[Array, "h2 w2 c"]:
+    before, _, after = _shifted(values, axis)
+    return (after - before) / 2
+
+
+def _smoothed(values: Float[Array, "h w c"], axis: int) -> Float[Array, "h2 w2 c"]:
+    before, here, after = _shifted(values, axis)
+    return (before + 2 * here + after) / 4
+
+
+def _shifted(values: Float[Array, "h w c"], axis: int) -> list[Float[Array, "h2 w2 c"]]:
+    inner = values.shape[axis] - 2
+    return [jax.lax.slice_in_dim(values, start, start + inner, axis=axis) for start in range(3)]
 
 
 def _mixed(image: Image, rows: Float[Array, "h h"], columns: Float[Array, "w w"]) -> Image:

@@ -1,4 +1,4 @@
-"""Gaussian blurs against a convolution written out, and SciPy's."""
+"""Gaussian blurs against a convolution written out, and SciPy's; edges against SciPy's."""
 
 import math
 
@@ -102,3 +102,22 @@ def test_bad_input_is_named(blur):
         blur(small_models.image(), -1)
     with pytest.raises(ValueError, match=r"image to have shape \(h, w, c\)"):
         blur(small_models.image()[0], 1.0)
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (1, 4, 1)])
+def test_edges_are_scipys(shape):
+    image = small_models.image(shape)
+    # Channel by channel, as SciPy would smooth across them; its weights are not divided by 8.
+    channels = np.asarray(image).transpose(2, 0, 1)
+    slopes = [
+        np.stack([scipy.ndimage.sobel(channel, axis, mode="nearest") / 8 for channel in channels])
+        for axis in (0, 1)
+    ]
+    expected = np.sqrt(sum(slope**2 for slope in slopes).sum(0))
+    assert_allclose(filters.sobel(image), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_edge_strength_of_a_ramp_is_its_slope():
+    row, column = np.mgrid[:5, :6].astype(np.float32)
+    ramp = jnp.asarray(3 * row + 4 * column)[..., None]
+    assert_allclose(filters.sobel(ramp)[1:-1, 1:-1], 5, rtol=1e-6)
