@@ -11,6 +11,7 @@ from . import scores as scores
 from . import attribution as attribution
 from . import ascent as ascent
 from . import filters as filters
+from . import spectrograms as spectrograms
 from . import metrics as metrics
 from .attribution.gradient import saliency as saliency
 from .attribution.gradient import input_gradient as input_gradient
