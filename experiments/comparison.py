@@ -469,7 +469,6 @@ def save(
       The part of the page with the table.
     """
     figures = []
-    rows = []
     for side, variants in results:
         stacked = Measurements(
             *(np.stack(column) for column in zip(*(v.pictures for v in variants), strict=True))
@@ -485,12 +484,8 @@ def save(
         )
         figure = draw(side, variants)
         figures.append(run.save_figure(f"pictures-{side.maker.file_name}", figure))
-        rows += [
-            ((side.maker.name, variant.name), class_values(side, variant.pictures), variant.seconds)
-            for variant in variants
-        ]
     text = " ".join([HOW_TO_READ, *_stopped(results)])
-    measured = report.Section("Measured", text, table=tabulate(rows))
+    measured = report.Section("Measured", text, table=compare(results))
     run.save_page(
         title,
         [
@@ -504,6 +499,17 @@ def save(
         question,
     )
     return measured
+
+
+def compare(results: Sequence[tuple[Side, Sequence[Variant]]]) -> report.Table:
+    """A row for each variant of each maker, and one for photographs."""
+    return tabulate(
+        [
+            ((side.maker.name, variant.name), class_values(side, variant.pictures), variant.seconds)
+            for side, variants in results
+            for variant in variants
+        ]
+    )
 
 
 def _stopped(results: Sequence[tuple[Side, Sequence[Variant]]]) -> list[str]:

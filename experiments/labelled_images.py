@@ -21,7 +21,11 @@ from saliency_jax import data, plots, report
 
 # Examples read at once, before they are measured.
 _READ = 250
-_OUTLINE = (1.0, 0.2, 0.2)
+RED = (1.0, 0.2, 0.2)
+# Of the photographs in scikit-image's wheel the class, and the object's box (y0, x0, y1, x1).
+_CARRIED = {"cat": ("tabby", (0, 20, 300, 400)), "coffee": ("espresso", (15, 170, 310, 415))}
+# Of each, evenly spaced from its left end to its right one.
+_WINDOWS = 5
 HOW_TO_READ = (
     "Means over the images with their 95 % bootstrap intervals, the images being resampled. The "
     "difference is paired by image: its interval says whether the models differ. Images for which "
@@ -102,14 +106,56 @@ def read(settings: Settings, classifier: Classifier) -> dict[str, np.ndarray]:
     if read < 2:
         raise ValueError(f"expected at least 2 images in {settings.split}, got {read}")
     images, labels, boxes = (np.concatenate(column) for column in columns.values())
+    return _examples(classifier, images, numbers[labels], boxes)
+
+
+def carried(classifier: Classifier) -> dict[str, np.ndarray]:
+    """Ten examples that need no dataset: windows of the two photographs in scikit-image's wheel.
+
+    Each is as high as its photograph. The cat's and the coffee's take turns, so that the image
+    beside each is one of the other class.
+
+    Args:
+      classifier: gives the images' size and channels, and the numbers of the classes.
+
+    Returns:
+      The examples, as `read` returns them.
+
+    Raises:
+      ValueError: the model does not know a class.
+    """
+    height, width = classifier.input_size
+    images, labels, boxes = [], [], []
+    for place in np.linspace(0, 1, _WINDOWS):
+        for photograph in saliency.carried_photographs():
+            name, (top, left, bottom, right) = _CARRIED[photograph.title]
+            whole_height, whole_width, _ = photograph.image.shape
+            window = min(round(whole_height * width / height), whole_width)
+            start = round(place * (whole_width - window))
+            images.append(data.fit(photograph.image[:, start : start + window], (height, width)))
+            labels.append(classifier.label(name))
+            ends = np.clip([left - start, right - start], 0, window) / window
+            boxes.append([top / whole_height, ends[0], bottom / whole_height, ends[1]])
+    return _examples(
+        classifier,
+        np.stack(images),
+        np.array(labels, np.int32),
+        np.array(boxes, np.float32),
+    )
+
+
+def _examples(
+    classifier: Classifier, images: np.ndarray, labels: np.ndarray, boxes: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Images, labels and boxes in units of the image, each beside the next one's."""
+    height, width = classifier.input_size
     images = np.stack(
         [saliency.with_channels(image, classifier.model.channels) for image in images]
     )
-    boxes = boxes * np.array([height, width, height, width], np.float32)
     return {
         "images": with_another(images),
-        "labels": with_another(numbers[labels]),
-        "boxes": with_another(boxes),
+        "labels": with_another(labels),
+        "boxes": with_another(boxes * np.array([height, width, height, width], np.float32)),
         "number": np.arange(len(labels)),
     }
 
@@ -173,14 +219,14 @@ def curve(name: str, x: np.ndarray, of_each: Sequence[np.ndarray]) -> plots.Curv
     return plots.Curve(name, x, *np.array(ends).T)
 
 
-def outlined(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """(h, w, 3), an image with the pixels along the inside of a box in red."""
+def outlined(image: np.ndarray, box: np.ndarray, color: Sequence[float] = RED) -> np.ndarray:
+    """(h, w, 3), an image with the pixels along the inside of a box in a colour."""
     marked = np.repeat(image, 3 // image.shape[-1], axis=-1)
     top, left, bottom, right = (round(float(end)) for end in box)
     inside = np.zeros(image.shape[:2], bool)
     inside[top:bottom, left:right] = True
     inside[top + 1 : bottom - 1, left + 1 : right - 1] = False
-    marked[inside] = _OUTLINE
+    marked[inside] = color
     return marked
 
 

@@ -18,7 +18,7 @@ measured of them), `config.json` and `index.html`, which shows it all.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import command_line
 import comparison
@@ -101,7 +101,9 @@ def main(settings: Settings) -> None:
                     [
                         variant
                         for augmentation, recipe in recipes.items()
-                        for variant in variants(side, augmentation, recipe, settings.seeds, work)
+                        for variant in variants(
+                            side, RECIPES[augmentation], recipe, settings.seeds, work
+                        )
                     ],
                 )
                 for side in both
@@ -113,20 +115,24 @@ def main(settings: Settings) -> None:
 
 
 def variants(
-    side: Side, augmentation: Callable, recipe: Callable, seeds: int, work: Work
+    side: Side,
+    recipes: Mapping[str, dict[str, float]],
+    recipe: functools.partial,
+    seeds: int,
+    work: Work,
 ) -> list[Variant]:
-    """One classifier's pictures by all recipes of one augmentation, in one sweep."""
-    changed = [DEFAULT | changes for changes in RECIPES[augmentation].values()]
+    """One classifier's pictures by recipes of one augmentation, in one sweep."""
+    changed = [DEFAULT | changes for changes in recipes.values()]
     axes = {
         "setting": {name: np.array([setting[name] for setting in changed]) for name in DEFAULT},
         "label": side.labels,
         "seed": np.arange(seeds),
     }
-    name = augmentation.__name__.replace("_", " ")
+    name = recipe.keywords["augmentation"].__name__.replace("_", " ")
     pictures, seconds = comparison.timed_sweep(work, side.maker, name, recipe, axes, side.models)
     return [
         Variant(name, comparison.part(pictures, place), seconds)
-        for place, name in enumerate(RECIPES[augmentation])
+        for place, name in enumerate(recipes)
     ]
 
 

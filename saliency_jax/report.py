@@ -9,6 +9,7 @@ import base64
 import dataclasses
 import datetime
 import hashlib
+import html
 import importlib.metadata
 import json
 import os
@@ -67,6 +68,18 @@ class Table:
             ).rstrip()
             for line in lines
         )
+
+    def _repr_html_(self) -> str:
+        """How pages and notebooks show it."""
+        kinds = [' class="number"' if is_number else "" for is_number in self.is_number]
+
+        def line(tag: str, cells: Sequence[str]) -> str:
+            pairs = zip(kinds, cells, strict=True)
+            filled = (f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for kind, cell in pairs)
+            return f"<tr>{''.join(filled)}</tr>"
+
+        lines = [line("th", self.header), *(line("td", row) for row in self.rows)]
+        return "\n".join(["<table>", *lines, "</table>"])
 
     @property
     def is_number(self) -> list[bool]:

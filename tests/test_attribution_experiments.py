@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import skimage.data
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from saliency_jax import attribution, metrics, models, scores
+from saliency_jax import attribution, data, metrics, models, scores
 from saliency_jax.data import tiny_imagenet
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -157,6 +158,32 @@ class TestLabelledImages:
             for names in (CLASS_NAMES, CLASS_NAMES[::-1])
         )
         assert_array_equal(backward, len(CLASS_NAMES) - 1 - forward)
+
+    def test_carried_examples_are_windows_that_take_turns(self, scripts):
+        labelled_images, classifiers = scripts["labelled_images"], scripts["classifiers"]
+        examples = labelled_images.carried(classifiers.Classifier("m", network(0)))
+        tabby, espresso = CLASS_NAMES.index("tabby"), CLASS_NAMES.index("espresso")
+        assert_array_equal(examples["labels"], [[tabby, espresso], [espresso, tabby]] * 5)
+        assert examples["images"].shape == (10, 2, *SHAPE)
+        cat, coffee = (
+            np.asarray(photograph, np.float32) / 255
+            for photograph in (skimage.data.chelsea(), skimage.data.coffee())
+        )
+        # 300 and 400 pixels high, 451 and 600 wide: the first and the last windows.
+        for place, window in ((0, cat[:, :300]), (8, cat[:, 151:]), (9, coffee[:, 200:])):
+            assert_allclose(examples["images"][place, 0], data.fit(window, SIDE), atol=1e-6)
+        first_cat, last_coffee = examples["boxes"][[0, 9], 0]
+        assert_allclose(first_cat, [0, SIDE * 20 / 300, SIDE, SIDE], atol=1e-5)
+        assert_allclose(last_coffee, SIDE * np.array([15, 0, 310, 215]) / 400, atol=1e-5)
+
+    def test_carried_examples_have_the_models_proportions(self, scripts):
+        narrow = scripts["classifiers"].Classifier("m", network(0, input_size=(SIDE, SIDE // 2)))
+        examples = scripts["labelled_images"].carried(narrow)
+        window = np.asarray(skimage.data.coffee(), np.float32)[:, 400:] / 255
+        assert_allclose(examples["images"][9, 0], data.fit(window, (SIDE, SIDE // 2)), atol=1e-6)
+        # 200 pixels wide from column 400 on, of which the cup has 15.
+        expected = [SIDE * 15 / 400, 0, SIDE * 310 / 400, SIDE / 2 * 15 / 200]
+        assert_allclose(examples["boxes"][9, 0], expected, atol=1e-5)
 
     def test_a_table_pairs_the_models_and_leaves_out_what_is_undefined(self, scripts):
         first = {"share": np.array([0.0, 1.0, 5.0, np.nan]), "nothing": np.full(4, np.nan)}

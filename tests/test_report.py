@@ -174,6 +174,15 @@ def test_a_table_is_aligned():
     assert str(Table(("a", "b"), [])) == "a  b"
 
 
+def test_a_notebook_shows_a_table_with_its_numbers_marked():
+    assert Table(("a<b", "n"), [("x & y", "3")])._repr_html_().splitlines() == [
+        "<table>",
+        '<tr><th>a&lt;b</th><th class="number">n</th></tr>',
+        '<tr><td>x &amp; y</td><td class="number">3</td></tr>',
+        "</table>",
+    ]
+
+
 def test_a_row_of_another_length_is_refused():
     with pytest.raises(ValueError, match="expected 2 cells in a row, got 1"):
         Table(("a", "b"), [("1",)])
