@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike
 from PIL import Image as PILImage
 
 from .._validation import check_count, nearest
+from .constants import NOT_MIRRORED, STATISTICS, imagenet_classes
 from .images import fit_picture, height_and_width
 from .preparation import one_line, prepared
 
@@ -36,15 +37,32 @@ class Description:
 
     Attributes:
         num_classes: Number of classes k; labels are 0 to k - 1.
-        class_names: The k names in label order.
+        class_names: The k names in label order; their numbers where the dataset has no names, and
+            ImageNet's names for its WordNet ids.
         image_shape: (height, width, channels), None where images differ.
         num_examples: Number of examples of every split.
+        mean: Per channel, of the training images, in units of [0, 1]; None where not published.
+        std: Per channel, likewise.
+        mirrored: Whether an image's mirror image is one of the same class.
     """
 
     num_classes: int
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, ...]
     num_examples: dict[str, int]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    mirrored: bool = True
+
+    @property
+    def test_split(self) -> str:
+        """The split that is made for evaluation, or "train" if there is no other.
+
+        "validation" before "test", of which some datasets keep the labels to themselves.
+        """
+        others = [name for name in self.num_examples if name != "train"]
+        names = [name for name in ("validation", "val", "test") if name in others]
+        return [*names, *others, "train"][0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +113,11 @@ class Batches:
 
 
 def describe(name: str, *, data_dir: str | Path | None = None) -> Description:
-    """Classes, image shape and sizes of a prepared dataset.
+    """Classes, image shape, sizes and constants of a prepared dataset.
 
     Args:
-        name: TFDS name, with the config after a slash: "mnist", "tiny_imagenet/paper20".
+        name: TFDS name, with the config after a slash: "mnist", "tiny_imagenet/paper20"; or the
+            path of a folder of images, as `load` takes it.
         data_dir: TFDS data folder; TFDS's own default when None.
 
     Returns:
@@ -114,11 +133,15 @@ def describe(name: str, *, data_dir: str | Path | None = None) -> Description:
     """
     info = prepared(name, data_dir=data_dir).info
     image, label = _image_and_label(info)
+    statistics = STATISTICS.get(f"{info.name}/{info.config_name}", STATISTICS.get(info.name))
     return Description(
         num_classes=info.features[label].num_classes,
-        class_names=tuple(info.features[label].names),
-        image_shape=tuple(info.features[image].shape),
+        class_names=_class_names(info.features[label].names),
+        image_shape=_image_shape(info.features[image]),
         num_examples={split: content.num_examples for split, content in info.splits.items()},
+        mean=statistics and statistics.mean,
+        std=statistics and statistics.std,
+        mirrored=info.name not in NOT_MIRRORED,
     )
 
 
@@ -142,7 +165,9 @@ def load(
     changes it, so that the batches from `start` on equal those of an uninterrupted run.
 
     Args:
-        name: TFDS name, with the config after a slash: "mnist", "tiny_imagenet/paper20".
+        name: TFDS name, with the config after a slash: "mnist", "tiny_imagenet/paper20". Or a
+            path that begins with `.`, `/` or `~`: a folder PATH/SPLIT/CLASS/*.jpg (.jpeg, .png),
+            whose images are read as they are stored, upright or not.
         split: TFDS split or a slice of it: "train", "train[:90%]", "train[90%:]". A slice is a
             random part with all classes, because TFDS stores examples shuffled.
         batch_size: Number of images b in every batch.
@@ -151,14 +176,16 @@ def load(
         start: Number of the batch to begin at, counted over all epochs.
         workers: Number of reading processes; 0 reads in threads of this one. Processes start
             this program's main module anew: guard a script by `if __name__ == "__main__"`.
-        image_size: Side, or (height, width), that `fit` brings images to; None keeps theirs.
+        image_size: Side, or (height, width), that `fit` brings images to: the largest centred
+            window of these proportions, resized. None keeps theirs.
         dtype: float32 for values in [0, 1], uint8 for 0 to 255.
         fields: Further features to deliver under their own names, such as "bbox".
         data_dir: TFDS data folder; TFDS's own default when None.
 
     Returns:
         An iterable of dictionaries with `image` (b, h, w, c), `label` int32 (b,) and `mask` bool
-        (b,). The last batch of an epoch is filled up by zeros with mask False. `len` counts the
+        (b,). A label of -1 is one that the dataset keeps to itself, as of ImageNet's test images.
+        The last batch of an epoch is filled up by zeros with mask False. `len` counts the
         batches from `start` to the end of the last epoch.
 
     Raises:
@@ -166,6 +193,7 @@ def load(
             of classified images, or its images differ in size and `image_size` is None.
         TypeError: If a number is no integer.
         FileNotFoundError: If it is not prepared; the message holds the command that prepares it.
+            Or if there is no such folder.
 
     Example:
         >>> for batch in load("tiny_imagenet/paper20", "train[:90%]", 128, seed=0):
@@ -183,6 +211,11 @@ def load(
     features = builder.info.features
     image, label = _image_and_label(builder.info)
     _check_fields(fields, sorted(set(features) - {image, label}))
+    if _is_signal(features[image]) and (image_size is not None or np.dtype(dtype) != np.float32):
+        raise ValueError(
+            f"expected image_size None and dtype float32 for {name}, which holds signals, got "
+            f"{image_size} and {np.dtype(dtype)}"
+        )
     if image_size is None and None in features[image].shape:
         raise ValueError(f"expected image_size, as the images of {name} differ in size, got None")
     try:
@@ -246,13 +279,19 @@ class _Reader:
         return tfds.features.FeaturesDict({name: self.features[name] for name in names})
 
     def __call__(self, numbers: Sequence[int]) -> Batch:
-        decoders = {self.image: tfds.decode.SkipDecoding()}
+        if _is_signal(self.features[self.image]):
+            decoders, decode = {}, lambda signal, record: signal[None]
+        else:
+            decoders, decode = {self.image: tfds.decode.SkipDecoding()}, self._decode
+        records = self.source.__getitems__(numbers)
         examples = [
-            self._wanted.deserialize_example_np(record, decoders=decoders)
-            for record in self.source.__getitems__(numbers)
+            self._wanted.deserialize_example_np(record, decoders=decoders) for record in records
         ]
         columns: dict[str, Sequence[Any]] = {
-            "image": [self._decode(example[self.image]) for example in examples],
+            "image": [
+                decode(example[self.image], record)
+                for example, record in zip(examples, records, strict=True)
+            ],
             "label": [np.int32(example[self.label]) for example in examples],
         }
         for field in self.fields:
@@ -261,14 +300,33 @@ class _Reader:
         batch["mask"] = np.arange(self.batch_size) < len(examples)
         return batch
 
-    def _decode(self, encoded: bytes) -> np.ndarray:
+    def _decode(self, encoded: bytes, record: bytes) -> np.ndarray:
         mode = _PIL_MODES[self.features[self.image].shape[-1]]
-        with PILImage.open(io.BytesIO(encoded)) as picture:
-            pixels = picture if picture.mode == mode else picture.convert(mode)
-            if self.size is not None:
-                pixels = fit_picture(pixels, self.size)
-            array = np.asarray(pixels)
+        try:
+            with PILImage.open(io.BytesIO(encoded)) as picture:
+                pixels = picture if picture.mode == mode else picture.convert(mode)
+                if self.size is not None:
+                    pixels = fit_picture(pixels, self.size)
+                array = np.asarray(pixels)
+        except (OSError, SyntaxError) as error:  # Pillow's for what is damaged or no image.
+            raise ValueError(
+                f"expected an image in {self._texts(record) or 'every example'}, got "
+                f"{len(encoded)} bytes that are none ({one_line(error)})"
+            ) from error
         return array[..., None] if array.ndim == 2 else array
+
+    def _texts(self, record: bytes) -> str:
+        """All texts of an example, among which is the file's name if the dataset has kept it."""
+        texts = tfds.features.FeaturesDict(
+            {
+                name: feature
+                for name, feature in self.features.items()
+                if isinstance(feature, tfds.features.Text)
+            }
+        )
+        return ", ".join(
+            _text_or_array(text) for text in texts.deserialize_example_np(record).values()
+        )
 
 
 def _image_and_label(info: tfds.core.DatasetInfo) -> tuple[str, str]:
@@ -283,17 +341,38 @@ def _image_and_label(info: tfds.core.DatasetInfo) -> tuple[str, str]:
         return images[0], labels[0]
     kinds = ", ".join(f"{key}: {type(value).__name__}" for key, value in features.items())
     raise ValueError(
-        f"expected a dataset with one 8-bit image and one class label, got {info.name} with {kinds}"
+        "expected a dataset with one 8-bit image or float32 signal and one class label, got "
+        f"{info.name} with {kinds}"
     )
 
 
+def _class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, those of WordNet ids instead of the ids."""
+    of_wnids = imagenet_classes()
+    return tuple(of_wnids.get(name, name) for name in names)
+
+
 def _is_readable(feature: Any) -> bool:
-    return (
+    return _is_signal(feature) or (
         isinstance(feature, tfds.features.Image)
         and feature.np_dtype == np.uint8
         and len(feature.shape) == 3
         and feature.shape[-1] in _PIL_MODES
     )
+
+
+def _is_signal(feature: Any) -> bool:
+    """Whether it is samples of some channels (t, c), which are delivered as an image of one row."""
+    return (
+        isinstance(feature, tfds.features.Tensor)
+        and feature.np_dtype == np.float32
+        and len(feature.shape) == 2
+        and None not in feature.shape
+    )
+
+
+def _image_shape(feature: Any) -> tuple[int | None, ...]:
+    return (1, *feature.shape) if _is_signal(feature) else tuple(feature.shape)
 
 
 def _check_fields(fields: Sequence[str], known: Sequence[str]) -> None:
@@ -317,7 +396,7 @@ def _text_or_array(value: Any) -> Any:
 
 
 def _converted(batch: Batch, *, dtype: np.dtype) -> Batch:
-    if dtype == np.uint8:
+    if batch["image"].dtype == dtype:
         return batch
     return batch | {"image": np.divide(batch["image"], dtype.type(255), dtype=dtype)}
 

@@ -9,7 +9,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from .._validation import nearest
-from .tiny_imagenet import TinyImagenet
+from . import tiny_imagenet  # noqa: F401  (the import makes its builder known to TFDS)
+from .image_folder import ImageFolder
 
 FILE_FORMAT = "array_record"  # The one format of TFDS that is read at random without TensorFlow.
 
@@ -45,7 +46,7 @@ def prepare(
         if not manual_dir.is_dir():
             raise FileNotFoundError(f"expected manual_dir to be a folder, got {manual_dir}")
     builder = _construct(name, data_dir)
-    if not _is_prepared(builder):
+    if not (isinstance(builder, ImageFolder) or _is_prepared(builder)):
         try:
             builder.download_and_prepare(
                 file_format=FILE_FORMAT,
@@ -53,9 +54,9 @@ def prepare(
             )
         # Preparing runs the code of any dataset on files from anywhere.
         except Exception as error:
-            hint = ""
-            if isinstance(error, ModuleNotFoundError) and error.name:
-                hint = f"; install it by: python -m pip install {error.name.partition('.')[0]}"
+            hint = f"; when that is mended, repeat: {_command(builder, name, data_dir)}"
+            if package := _missing_package(error):
+                hint = f"; install it by: python -m pip install {package}{hint}"
             raise ValueError(
                 f"expected to prepare {name} in {builder.data_path}, got {one_line(error)}{hint}"
             ) from error
@@ -66,7 +67,7 @@ def prepared(name: str, *, data_dir: str | Path | None = None) -> tfds.core.Data
     """The builder of a prepared dataset.
 
     Args:
-        name: TFDS name, with the config after a slash.
+        name: TFDS name, with the config after a slash; or the path of a folder of images.
         data_dir: TFDS data folder; TFDS's own default when None.
 
     Returns:
@@ -75,18 +76,15 @@ def prepared(name: str, *, data_dir: str | Path | None = None) -> tfds.core.Data
     Raises:
         ValueError: If there is no such dataset, or it is prepared in another file format.
         FileNotFoundError: If it is not prepared; the message holds the command that prepares it.
+            Or if there is no such folder.
     """
     builder = _construct(name, data_dir)
-    command = f"python -m saliency_jax.data {name}"
-    if data_dir is not None:
-        command += f" --data-dir {data_dir}"
+    if isinstance(builder, ImageFolder):
+        return builder
     if not _is_prepared(builder):
-        hint = ""
-        if isinstance(builder, TinyImagenet):
-            hint = " (with --manual-dir FOLDER if its archive is in FOLDER already)"
         raise FileNotFoundError(
             f"expected {name} prepared in {builder.data_path}, got nothing there; "
-            f"prepare it by: {command}{hint}"
+            f"prepare it by: {_command(builder, name, data_dir)}"
         )
     file_format = builder.info.file_format.value
     if file_format != FILE_FORMAT:
@@ -98,13 +96,38 @@ def prepared(name: str, *, data_dir: str | Path | None = None) -> tfds.core.Data
     return builder
 
 
+def _missing_package(error: BaseException | None) -> str | None:
+    """The package without which preparing failed; TFDS raises some errors anew without its name."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return error.name.partition(".")[0]
+        error = error.__cause__
+    return None
+
+
+def _command(builder: tfds.core.DatasetBuilder, name: str, data_dir: str | Path | None) -> str:
+    """The command that prepares a dataset, and what to do by hand before it."""
+    command = f"python -m saliency_jax.data {name}"
+    if data_dir is not None:
+        command += f" --data-dir {data_dir}"
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        by_hand = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+        command += f" (with --manual-dir FOLDER; {by_hand})"
+    return command
+
+
 def _construct(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuilder:
+    # No name of TFDS begins like this, and no folder is taken for a dataset by accident.
+    if name.startswith((".", "~")) or Path(name).is_absolute():
+        return ImageFolder(name)
     with _quiet():
         try:
             return tfds.builder(name, data_dir=data_dir)
         except DatasetNotFoundError:
             known = tfds.list_builders(with_community_datasets=False)
             suggestion = nearest(name.partition("/")[0].partition(":")[0], known)
+            if Path(name).is_dir():
+                suggestion = f"; a folder of images is named by a path: ./{name}"
             raise ValueError(f"expected the name of a dataset, got {name!r}{suggestion}") from None
         # An unknown config or version, a malformed name, a package that the dataset is built on.
         except (ValueError, AssertionError, ImportError) as error:

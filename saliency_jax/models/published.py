@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ import huggingface_hub
 from flax import nnx
 
 from .._validation import nearest
+from ..data import constants
 from .preact import PreActResNet
 from .resnet import SMALL_IMAGE_STEM, ResNet
 from .torch_files import read_state_dict
@@ -88,8 +88,7 @@ def imagenet_classes() -> tuple[str, ...]:
       >>> imagenet_classes()[281], len(set(imagenet_classes()))
       ('tabby', 1000)
     """
-    text = resources.files(__package__).joinpath("imagenet_classes.txt").read_text("utf-8")
-    return tuple(line.split("\t")[1] for line in text.splitlines())
+    return tuple(constants.imagenet_classes().values())
 
 
 def load_published(name: str, weights: str | None, path: str | os.PathLike | None) -> ResNet:
