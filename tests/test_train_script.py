@@ -75,6 +75,7 @@ def test_a_killed_run_started_again_ends_like_one_never_killed(
     train, settings, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     train.main(settings)
     killed = dataclasses.replace(settings, output=tmp_path / "killed")
     kill_after_first_checkpoint(killed, None)
