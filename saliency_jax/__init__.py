@@ -12,6 +12,7 @@ from . import attribution as attribution
 from . import ascent as ascent
 from . import filters as filters
 from . import spectrograms as spectrograms
+from . import sound as sound
 from . import metrics as metrics
 from .attribution.gradient import saliency as saliency
 from .attribution.gradient import input_gradient as input_gradient

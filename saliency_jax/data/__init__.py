@@ -7,3 +7,4 @@ from .loading import Description as Description
 from .loading import describe as describe
 from .loading import load as load
 from .preparation import prepare as prepare
+from .spoken_digits import SpokenDigits as SpokenDigits
