@@ -167,6 +167,55 @@ def stft(
     return jnp.fft.rfft(frames, axis=-1)
 
 
+def inverse_stft(
+    coefficients: Complex[Array, "frames frequencies"], *, hop: Count
+) -> Complex[Array, "t"]:
+    """The complex signal whose short-time Fourier transform is nearest to given coefficients.
+
+    x_n = sum_m w_{n - m h} y_{m, n - m h} / sum_m w_{n - m h}^2, with y_m the inverse discrete
+    Fourier transform of X_m sum_n w_n
+
+    It undoes the `stft` of a complex signal. Coefficients that are no signal's, as when some are
+    hidden, go to the signal with the least sum of squared differences. It is linear: as the first
+    layer of a model, it makes the coefficients the model's input, and a gradient or an attribution
+    of the signal one over time and frequency.
+
+    Args:
+      coefficients: (frames, frequencies), from the lowest negative frequency up, as of `stft`.
+      hop: h, a divisor of the number of frequencies N, in samples.
+
+    Returns:
+      (t,), t = (frames - 1) h + N. The first sample, and every other that no window weighs, is 0:
+      zeros before the signal keep what matters away from it.
+
+    Raises:
+      TypeError: hop is no integer.
+      ValueError: hop is below 1 or no divisor of the number of frequencies.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import spectrograms
+      >>> signal = jnp.array([0, 0, 1, 2j, 3, 4j, 0, 0])
+      >>> coefficients = spectrograms.stft(signal, window_size=4, hop=1)
+      >>> print(jnp.abs(spectrograms.inverse_stft(coefficients, hop=1) - signal).max() < 1e-5)
+      True
+
+    Reference:
+      Griffin, Lim, Signal estimation from modified short-time Fourier transform, IEEE Transactions
+      on Acoustics, Speech, and Signal Processing, 1984.
+    """
+    check_count("hop", hop, 1)
+    count, size = coefficients.shape
+    step = int(hop)
+    if size % step:
+        raise ValueError(f"expected hop to divide the window's {size} samples, got {hop}")
+    window = hann_window(size)
+    frames = jnp.fft.ifft(jnp.fft.ifftshift(coefficients, axes=-1), axis=-1) * window.sum()
+    weights = _overlapped(jnp.asarray(np.tile(window**2, (count, 1))), step)
+    inverse = jnp.where(weights > 0, 1 / jnp.where(weights > 0, weights, 1), 0)
+    return _overlapped(frames * window[None, :], step) * inverse
+
+
 def power(values: Complex[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The squared modulus, with a gradient at 0, which the modulus has not.
 
@@ -361,3 +410,15 @@ def _frames(signal: Inexact[Array, "t"], size: int, hop: int) -> Inexact[Array, 
     blocks = padded.reshape(-1, hop)
     frames = jnp.concatenate([blocks[start : start + count] for start in range(per_frame)], axis=1)
     return frames[:, :size]
+
+
+def _overlapped(frames: Inexact[Array, "frames size"], hop: int) -> Inexact[Array, "t"]:
+    """The sum of frames that each begin a hop after the one before."""
+    count, size = frames.shape
+    per_frame = size // hop
+    blocks = frames.reshape(count, per_frame, hop)
+    shifted = [
+        jnp.pad(blocks[:, place], ((place, per_frame - 1 - place), (0, 0)))
+        for place in range(per_frame)
+    ]
+    return sum(shifted[1:], shifted[0]).ravel()
