@@ -23,10 +23,10 @@ from typing import Any
 import jax
 import jinja2
 import numpy as np
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Float, Shaped
 from matplotlib.figure import Figure
 
-from . import plots
+from . import plots, sound
 
 _PACKAGES = ("saliency-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -98,12 +98,14 @@ class Section:
       figures: names of figures that were saved in the folder, as `save_figure` and
         `save_animation` return them.
       table: a table, or none.
+      sounds: names of sounds that were saved in the folder, as `save_sound` returns them.
     """
 
     title: str
     text: str = ""
     figures: Sequence[str] = ()
     table: Table | None = None
+    sounds: Sequence[str] = ()
 
 
 class RunFolder:
@@ -247,25 +249,41 @@ class RunFolder:
         (self._partial / f"{name}.gif").write_bytes(content)
         return f"{name}.gif"
 
+    def save_sound(
+        self, name: str, samples: Float[Array | np.ndarray, "t"], sample_rate: int
+    ) -> str:
+        """Writes `NAME.wav`, to be played from the page or by any program.
+
+        Args:
+          name: the file's name without its ending.
+          samples: (t,), in [-1, 1].
+          sample_rate: in hertz.
+
+        Returns:
+          The name, for a `Section`.
+        """
+        (self._partial / f"{name}.wav").write_bytes(sound.encode_wav(samples, sample_rate))
+        return name
+
     def save_page(self, title: str, sections: Sequence[Section], text: str = "") -> None:
-        """Writes `index.html`: one file with its pictures inside, and the settings at its end.
+        """Writes `index.html`: one file with pictures and sounds inside, the settings at its end.
 
         Args:
           title: the page's title.
-          sections: what it shows, from the top down; their figures must have been saved.
+          sections: what it shows, from the top down; their figures and sounds must have been saved.
           text: what the page answers, under its title.
 
         Raises:
-          FileNotFoundError: a figure was not saved.
+          FileNotFoundError: a figure or a sound was not saved.
         """
         files = {
             name: name if name.endswith(".gif") else f"{name}.png"
             for section in sections
             for name in section.figures
         }
-        pictures = {
-            name: (file, base64.b64encode((self._partial / file).read_bytes()).decode())
-            for name, file in files.items()
+        pictures = {name: (file, self._as_text(file)) for name, file in files.items()}
+        sounds = {
+            name: self._as_text(f"{name}.wav") for section in sections for name in section.sounds
         }
         environment = jinja2.Environment(
             loader=jinja2.PackageLoader("saliency_jax", "."),
@@ -275,9 +293,17 @@ class RunFolder:
             lstrip_blocks=True,
         )
         page = environment.get_template("report.html.jinja").render(
-            title=title, text=text, sections=sections, pictures=pictures, config=self._config
+            title=title,
+            text=text,
+            sections=sections,
+            pictures=pictures,
+            sounds=sounds,
+            config=self._config,
         )
         (self._partial / "index.html").write_text(page, encoding="utf-8")
+
+    def _as_text(self, file: str) -> str:
+        return base64.b64encode((self._partial / file).read_bytes()).decode()
 
     def _rename(self) -> Path:
         if self._output is not None:

@@ -1,8 +1,10 @@
 """A run's folder: whole or not there, never over another, and its page needs nothing else."""
 
 import base64
+import io
 import json
 import re
+import wave
 from html.parser import HTMLParser
 
 import jax.numpy as jnp
@@ -202,6 +204,20 @@ def test_an_animation_is_in_the_page(in_a_folder):
         encoded = address.removeprefix(f"data:image/{kind};base64,")
         content = (in_a_folder / "run" / f"growth.{kind}").read_bytes()
         assert base64.b64decode(encoded) == content
+
+
+def test_a_sound_is_in_the_page_and_a_file_of_its_own(in_a_folder):
+    with RunFolder("run", "demo") as run:
+        names = [run.save_sound("beep", np.array([0.0, 0.5, -1.0]), 8000)]
+        run.save_page("A title", [Section("section", sounds=names)])
+    content = (in_a_folder / "run" / "beep.wav").read_bytes()
+    with wave.open(io.BytesIO(content)) as file:
+        assert (file.getframerate(), file.getnframes()) == (8000, 3)
+    page = Page((in_a_folder / "run" / "index.html").read_text(encoding="utf-8"))
+    assert page.tags.count("audio") == 1
+    assert "beep" in page.texts
+    (address,) = page.addresses
+    assert base64.b64decode(address.removeprefix("data:audio/wav;base64,")) == content
 
 
 def work(output, settings, error: BaseException | None = None):
