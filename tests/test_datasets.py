@@ -1,6 +1,7 @@
 """The datasets that are named in the documentation, by TFDS's own builders, and image folders."""
 
 import os
+import pickle
 import subprocess
 import sys
 import types
@@ -192,6 +193,12 @@ def test_a_folder_is_read_like_any_dataset(pictures: Path) -> None:
         *(("cat", level(number)) for number in range(2)),
         *(("dog", level(number)) for number in range(3)),
     ]
+
+
+def test_the_reader_of_a_folder_goes_to_another_process(pictures: Path) -> None:
+    batches = data.load(str(pictures), "train", 5, image_size=8)
+    sent = pickle.loads(pickle.dumps(batches.dataset))
+    np.testing.assert_array_equal(sent[0]["image"], batches.dataset[0]["image"])
 
 
 def test_a_folder_needs_no_preparation(pictures: Path) -> None:

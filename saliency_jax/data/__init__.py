@@ -8,3 +8,4 @@ from .loading import describe as describe
 from .loading import load as load
 from .preparation import prepare as prepare
 from .spoken_digits import SpokenDigits as SpokenDigits
+from .tiny_imagenet import TinyImagenet as TinyImagenet

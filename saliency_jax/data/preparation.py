@@ -9,7 +9,6 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from .._validation import nearest
-from . import tiny_imagenet  # noqa: F401  (the import makes its builder known to TFDS)
 from .image_folder import ImageFolder
 
 FILE_FORMAT = "array_record"  # The one format of TFDS that is read at random without TensorFlow.
