@@ -525,7 +525,9 @@ def _enlarged(width: int, wanted: int) -> int:
 
 
 def _wrapped(text: str, width: int, character: float = _CHARACTER) -> str:
-    return "\n".join(textwrap.wrap(text, max(1, int(width / character))))
+    # A number stays with its sign.
+    joined = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    return "\n".join(textwrap.wrap(joined, max(1, int(width / character))))
 
 
 def _height(texts: Sequence[str]) -> int:

@@ -206,6 +206,17 @@ def test_texts_stay_inside_the_figure_and_off_the_pictures():
         assert not first.padded(-1).overlaps(second)
 
 
+def test_a_number_stays_with_its_sign():
+    cell = plots.image(np.zeros((4, 4, 3)), "computer keyboard 48 %")
+    (title, *_) = (
+        text.get_text()
+        for text in plots.grid([[cell]], cell_width=130).texts
+        if "computer" in text.get_text()
+    )
+    first, second = title.split("\n")
+    assert (first, second.split()) == ("computer keyboard", ["48", "%"])
+
+
 def test_an_empty_place_stays_white():
     picture = saved(plots.grid([[plots.image(np.zeros((4, 4, 3))), None]], cell_width=40))
     _, width, _ = picture.shape
