@@ -136,8 +136,9 @@ def test_a_damaged_checkpoint_is_named_in_one_line(damage, folder):
 @pytest.mark.parametrize("name", models.bundled())
 def test_a_bundled_model_is_whole(name):
     model = models.load(name)
-    logits = jax.jit(lambda model, image: model(image))(model, jnp.full((64, 64, 3), 0.5))
+    image = jnp.full((*model.input_size, model.channels), 0.5)
+    logits = jax.jit(lambda model, image: model(image))(model, image)
     assert logits.shape == (len(model.class_names),)
-    assert len(set(model.class_names)) == 20
+    assert len(set(model.class_names)) == model.num_classes
     assert jnp.isfinite(logits).all()
     assert (models.checkpoints.BUNDLED / name / "card.md").read_text().startswith("# ")

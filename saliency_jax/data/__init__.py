@@ -7,5 +7,6 @@ from .loading import Description as Description
 from .loading import describe as describe
 from .loading import load as load
 from .preparation import prepare as prepare
+from .radio_modulations import RadioModulations as RadioModulations
 from .spoken_digits import SpokenDigits as SpokenDigits
 from .tiny_imagenet import TinyImagenet as TinyImagenet

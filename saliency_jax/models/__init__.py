@@ -37,6 +37,8 @@ from .resnet import IMAGENET_STEM as IMAGENET_STEM
 from .resnet import SMALL_IMAGE_STEM as SMALL_IMAGE_STEM
 from .resnet import ResNet as ResNet
 from .resnet import Stem as Stem
+from .signals import SignalResNet as SignalResNet
+from .spectrogram_resnet import SpectrogramResNet as SpectrogramResNet
 from .torch_files import read_state_dict as read_state_dict
 from .torch_names import from_state_dict as from_state_dict
 from .torch_names import to_state_dict as to_state_dict

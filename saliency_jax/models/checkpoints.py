@@ -19,9 +19,12 @@ from .._validation import nearest
 from .preact import PreActResNet
 from .published import PUBLISHED, Description, Weights, load_published
 from .resnet import ResNet, Stem
+from .signals import SignalResNet
+from .spectrogram_resnet import SpectrogramResNet
 
 BUNDLED = Path(__file__).parent / "bundled"
-_NETWORKS = {f"saliency_jax.{network.__name__}": network for network in (ResNet, PreActResNet)}
+_KINDS = (ResNet, PreActResNet, SignalResNet, SpectrogramResNet)
+_NETWORKS = {f"saliency_jax.{network.__name__}": network for network in _KINDS}
 _CONFIG = "config.json"
 _WEIGHTS = "weights"
 
