@@ -13,16 +13,17 @@ each scaled to length 1, when their mean over the labels is taken off: 0 if all 
 of their square.
 
 All 1,000 validation images under the bundled standard and robust ResNet, six labels and a control
-each: 14,000 gradients, 75 s on two processor cores. Interrupted, the same command continues.
+each: 14,000 gradients, a minute on two processor cores. Interrupted, the same command continues.
 
 Measured on them: a map depends on its label, but more on its image. The map of an incorrect label
-correlates with that of the correct one by 0.50 under the standard and 0.44 under the robust model,
-the runner-up's by 0.54 and 0.47, and another image's map for the same label by 0.20 and 0.17. The
-gradients themselves are nearly orthogonal, with a cosine of -0.06 and -0.07 for an incorrect label:
-the labels look at the same places and want something else there. Of the squares of the maps the
-label's part is 20 % and 17 %. So an incorrect label's map lies on the object nearly as well as the
-correct one's, with shares in the box of 0.582 against 0.597 and 0.597 against 0.611, and a map on
-the object is no sign that the model sees the class there.
+correlates with that of the correct one by 0.49 under the standard and 0.44 under the robust model,
+the runner-up's by 0.53 and 0.47, and another image's map for the same label by 0.19 and 0.17. The
+gradients themselves are nearly orthogonal, with a cosine of -0.05 and -0.07 for an incorrect label:
+the labels look at the same places and want something else there. Only the standard model's gradient
+of the runner-up is opposed to the correct label's (-0.24). Of the squares of the maps the label's
+part is 19 % and 17 %. So an incorrect label's map lies on the object nearly as well as the correct
+one's, with shares in the box of 0.577 against 0.591 and 0.597 against 0.611, and a map on the
+object is no sign that the model sees the class there.
 
 The run's folder then holds `examples.png` (maps of the labels, and their differences from the
 correct one's), `measurements-MODEL.npz`, `config.json` and `index.html`, which shows it all.

@@ -11,7 +11,17 @@ the logit of the image's class (RISE: of its probability), under the bundled sta
 ResNet. With `--images`, photographs of yours take their place, each explained for the class that
 the model finds likeliest.
 
-Interrupted, the same command continues.
+Ten images by eight methods and two models: under 2 minutes on two processor cores, while other work
+ran beside. Interrupted, the same command continues.
+
+Measured on them: what a map shows is the method's doing as much as the model's. By Spearman's
+correlation of their absolute values, integrated gradients resemble the same model's saliency by
+0.36 and 0.32, Grad-CAM by 0.34, occlusion by 0.21 and 0.11, and even SmoothGrad only by 0.46 under
+the standard model, against 0.74 under the robust one, whose gradient changes less around the image.
+The two models agree most where a method is coarse: by 0.89 under RISE and 0.69 under Grad-CAM,
+against 0.25 under saliency and 0.08 under input x gradient. The robust model's finer maps show
+outlines that can be named, such as the compass's ring and the goose's neck in integrated gradients,
+where the standard model's are dots.
 
 The run's folder then holds `ten_examples.png` (each image, and below it each method's map, a row
 for each model), `METHOD-MODEL.npz` (images, labels, probabilities, signed attributions and maps),
