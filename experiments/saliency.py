@@ -51,8 +51,8 @@ class Settings:
     """Image files of any format and size; scikit-image's cat and coffee if none."""
     dataset: str | None = None
     """A prepared TFDS set to take images from, such as tiny_imagenet/paper20."""
-    split: str = "validation"
-    """Split of the dataset, sliced at will: "validation[100:]"."""
+    split: str | None = None
+    """Split of the dataset, sliced at will: "validation[100:]"; validation or test if none."""
     count: int = 16
     """How many of its images."""
     model: tuple[str, ...] = classifiers.BUNDLED_PAIR
@@ -74,7 +74,7 @@ class Settings:
 
 
 class Photograph(NamedTuple):
-    """An image (h, w, 3) in [0, 1] of any size, and what it is called."""
+    """An image (h, w, c) in [0, 1] of any size, and what it is called."""
 
     image: np.ndarray
     title: str
@@ -164,11 +164,12 @@ def read_photographs(settings: Settings, models: Sequence[Classifier]) -> list[P
         return carried_photographs()
     if settings.count < 1:
         raise ValueError(f"expected --count to be at least 1, got {settings.count}")
-    names = data.describe(settings.dataset, data_dir=settings.data_dir).class_names
+    description = data.describe(settings.dataset, data_dir=settings.data_dir)
+    split = description.test_split if settings.split is None else settings.split
     largest = max(model.input_size for model in models)
     batches = data.load(
         settings.dataset,
-        settings.split,
+        split,
         settings.batch_size,
         image_size=largest if settings.size is None else settings.size,
         data_dir=settings.data_dir,
@@ -178,8 +179,9 @@ def read_photographs(settings: Settings, models: Sequence[Classifier]) -> list[P
         for image, label in zip(
             batch["image"][batch["mask"]], batch["label"][batch["mask"]], strict=True
         ):
-            title = f"{settings.split} {len(photographs)}"
-            photographs.append(Photograph(image, title, f"labelled {names[label]}"))
+            title = f"{split} {len(photographs)}"
+            known = f"labelled {description.class_names[label]}" if label >= 0 else ""
+            photographs.append(Photograph(image, title, known))
             if len(photographs) == settings.count:
                 return photographs
     return photographs

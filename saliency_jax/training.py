@@ -133,9 +133,30 @@ def flip_crop_and_zoom(image: Image, key: Key) -> Image:
       >>> flip_crop_and_zoom(jax.numpy.ones((16, 8, 3)), jax.random.key(0)).shape
       (16, 8, 3)
     """
-    flip_key, zoom_key, crop_key, light_key = jax.random.split(key, 4)
+    flip_key, _, _, _ = jax.random.split(key, 4)
+    flipped = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+    return crop_and_zoom(flipped, key)
+
+
+def crop_and_zoom(image: Image, key: Key) -> Image:
+    """Shifts, zooms and lights an image like `flip_crop_and_zoom`, which also mirrors it.
+
+    For images of characters, whose mirror images are others.
+
+    Args:
+      image: (h, w, c) in [0, 1].
+      key: random key.
+
+    Returns:
+      (h, w, c).
+
+    Example:
+      >>> import jax
+      >>> crop_and_zoom(jax.numpy.ones((16, 8, 1)), jax.random.key(0)).shape
+      (16, 8, 1)
+    """
+    _, zoom_key, crop_key, light_key = jax.random.split(key, 4)
     height, width = image.shape[:2]
-    image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
     margin = (height // 8, width // 8)
     padded = jnp.pad(image, ((margin[0],) * 2, (margin[1],) * 2, (0, 0)), mode="reflect")
     zoom = jnp.exp(jax.random.uniform(zoom_key, minval=jnp.log(0.8), maxval=jnp.log(1.4)))
