@@ -20,11 +20,11 @@ from ._types import Count, Image, Key
 from ._validation import check_array, check_count, check_finite, check_image
 
 _FULL_SCALE = 2**15
-# How `shift_gain_and_noise` varies a sound. Noise of -70 dB is that of a good recording, -30 dB
+# How `shift_gain_and_noise` varies a sound. Noise of -100 dB is the rounding to 16 bits, -30 dB
 # that of a bad one.
 _LARGEST_SHIFT = 0.1
 _GAINS = (-10.0, 10.0)
-_NOISES = (-70.0, -30.0)
+_NOISES = (-100.0, -30.0)
 
 
 def read(file: str | os.PathLike | BinaryIO, sample_rate: Count) -> Float[np.ndarray, "t"]:
@@ -147,7 +147,7 @@ def shift_gain_and_noise(signal: Image, key: Key) -> Image:
     """Shifts a sound in time, makes it louder or softer, and adds noise, all at random.
 
     T(x)_n = 10^(g / 20) x_{n - u} + 10^(v / 20) e_n, with u uniform up to a tenth of the length
-    either way, zeros coming in; g uniform in -10 .. 10 dB; v uniform in -70 .. -30 dB; e normal
+    either way, zeros coming in; g uniform in -10 .. 10 dB; v uniform in -100 .. -30 dB; e normal
 
     Args:
       signal: (1, t, c), usually in [-1, 1].
