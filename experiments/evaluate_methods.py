@@ -198,7 +198,11 @@ def evaluate(
     """All methods' maps of all images under one model, and what is measured of them."""
     count = len(examples["number"])
     few = min(settings.few, count)
-    shown, columns, seconds, judged, total = [], [], {}, [], 0.0
+    shown: list[np.ndarray] = []
+    columns: list[list[np.ndarray]] = []
+    seconds: dict[str, float] = {}
+    judged: list[float] = []
+    total = 0.0
 
     def swept(what: str, function: Callable, points: Mapping[str, Any]) -> tuple[Any, float]:
         nonlocal total

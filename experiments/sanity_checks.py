@@ -115,7 +115,8 @@ def main(settings: Settings) -> None:
                 measure_all(settings, classifier, of, work)
                 for classifier, of in zip(both, examples, strict=True)
             ]
-        table_rows, sections = [], []
+        table_rows: list[list[str]] = []
+        sections: list[report.Section] = []
         for classifier, of_methods, of in zip(both, measured, examples, strict=True):
             names = layers(classifier.model)
             run.save_arrays(
@@ -189,7 +190,7 @@ def measure(method: str, names: tuple[str, ...]) -> Callable:
         image, label = example["images"][0], example["labels"][0]
         score = scores.logit(model, label)
         original = explain(score, image)
-        settings = {"key": key, "layers": names, "similarity": likeness}
+        settings: dict[str, Any] = {"key": key, "layers": names, "similarity": likeness}
         return Measurements(
             metrics.cascading_randomization(explain, score, image, **settings),
             metrics.independent_randomization(explain, score, image, **settings),
@@ -254,7 +255,7 @@ def verdict(measured: Measurements) -> str:
 
 def draw_curves(of_methods: Mapping[str, Measurements]) -> Figure:
     """A panel for each method, with the likeness after each layer and that of the controls."""
-    panels = {}
+    panels: dict[str, list[plots.Curve]] = {}
     for method, measured in of_methods.items():
         x = np.arange(measured.cascading.shape[1])
         lines = {
