@@ -76,8 +76,8 @@ def phase_shift_keying(order: Count) -> Points:
     Example:
       >>> import jax.numpy as jnp
       >>> from saliency_jax import radio
-      >>> print(jnp.angle(radio.phase_shift_keying(8)[:3]).round(3))
-      [0.    0.785 1.571]
+      >>> print((jnp.angle(radio.phase_shift_keying(8)[:3]) / jnp.pi).round(2))
+      [0.   0.25 0.5 ]
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 3.2.
     """
@@ -368,8 +368,9 @@ def frequency_modulation(message: Float[Array, "t"], deviation: Number) -> Signa
     Example:
       >>> import jax.numpy as jnp
       >>> from saliency_jax import radio
-      >>> print(jnp.angle(radio.frequency_modulation(jnp.ones(3), 0.125)).round(3))
-      [0.785 1.571 2.356]
+      >>> signal = radio.frequency_modulation(jnp.ones(3), 0.125)
+      >>> print((jnp.angle(signal) / jnp.pi).round(2))
+      [0.25 0.5  0.75]
 
     Reference: Carson, Notes on the theory of modulation, Proceedings of the IRE, 1922.
     """

@@ -1,7 +1,7 @@
 """The TFDS builder of synthesized radio signals, prepared without TensorFlow or a download."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -57,16 +57,21 @@ class RadioModulations(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         snrs = jnp.array(radio.SNRS, jnp.float32)
         for label, modulation in enumerate(radio.MODULATIONS):
-            receive = functools.partial(radio.receive, modulation, length=radio.LENGTH)
-            at_all_snrs = jax.jit(jax.vmap(receive))
+            receive = _receiver(modulation, radio.LENGTH)
             for number in range(COUNTS[split]):
-                received = at_all_snrs(snrs, keys(split, label, number))
+                received = receive(snrs, keys(split, label, number))
                 columns = (received.iq, received.band, received.timing, snrs)
                 for iq, band, timing, snr in zip(*map(np.asarray, columns), strict=True):
                     yield (
                         f"{modulation}_{snr:g}_{number}",
                         {"iq": iq, "label": label, "snr": snr, "band": band, "timing": timing},
                     )
+
+
+@functools.cache
+def _receiver(modulation: str, length: int) -> Callable[..., radio.Reception]:
+    """From ratios and as many keys to receptions; one for all splits, so that it compiles once."""
+    return jax.jit(jax.vmap(functools.partial(radio.receive, modulation, length=length)))
 
 
 def keys(split: str, label: int, number: int) -> jax.Array:
