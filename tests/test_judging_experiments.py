@@ -1,0 +1,439 @@
+"""The experiments that judge attribution methods, on networks of one convolution."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from numpy.testing import assert_allclose, assert_array_equal
+
+from saliency_jax import attribution, filters, metrics, scores, training
+from saliency_jax.data import tiny_imagenet
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+SIDE = 12
+SHAPE = (SIDE, SIDE, 3)
+COUNT = 6
+NAMES = ("first", "second")
+
+
+class Network(nnx.Module):
+    """What the scripts ask of a classifier, with one convolution and one linear layer."""
+
+    channels = 3
+    input_size = (SIDE, SIDE)
+    mean = (0.4, 0.5, 0.6)
+    class_names = tuple(tiny_imagenet.PAPER20.values())
+    num_classes = len(class_names)
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.conv1 = nnx.Conv(3, 4, (3, 3), strides=2, rngs=rngs)
+        self.bn1 = nnx.BatchNorm(4, use_running_average=True, rngs=rngs)
+        self.fc = nnx.Linear(4, self.num_classes, rngs=rngs)
+
+    def features(self, image):
+        return nnx.relu(self.bn1(self.conv1(image)))
+
+    def head(self, feature_map):
+        return self.fc(feature_map.mean((-3, -2)))
+
+    def __call__(self, image):
+        return self.head(self.features(image))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripts():
+    """The scripts import each other as neighbours."""
+    folders = [str(EXPERIMENTS), str(EXPERIMENTS / "benchmarks")]
+    sys.path[:0] = folders
+    import classifiers
+    import command_line
+    import comparison
+    import evaluate_methods
+    import judging
+    import methods
+    import perturbation_metrics
+    import roar
+    import sanity_checks
+
+    yield {
+        module.__name__: module
+        for module in (
+            classifiers,
+            command_line,
+            comparison,
+            evaluate_methods,
+            judging,
+            methods,
+            perturbation_metrics,
+            roar,
+            sanity_checks,
+        )
+    }
+    for folder in folders:
+        sys.path.remove(folder)
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def both(scripts, monkeypatch):
+    """Two small classifiers in place of the bundled ones."""
+    classifiers = scripts["classifiers"]
+    loaded = [
+        classifiers.Classifier(name, Network(rngs=nnx.Rngs(seed)))
+        for seed, name in enumerate(NAMES)
+    ]
+    monkeypatch.setattr(classifiers, "load", lambda names: loaded[: len(names)])
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def example():
+    return {
+        "image": jax.random.uniform(jax.random.key(0), SHAPE),
+        "label": np.int32(3),
+        "box": np.array([2, 3, 9, 12], np.float32),
+        "number": np.int32(5),
+    }
+
+
+@jax.jit
+def gradient(model, label, image):
+    return attribution.input_gradient(scores.logit(model, label), image)
+
+
+@jax.jit
+def like_edges(saliency_map, image):
+    return metrics.spearman_correlation(jnp.abs(saliency_map), filters.sobel(image))
+
+
+def arrays(path: str) -> dict[str, np.ndarray]:
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+def run(script, data_dir, **changes):
+    options = {"count": COUNT, "shown": 1, "batch_size": 4, "method": ("gradient",)}
+    settings = script.Settings(data_dir=data_dir, output=Path("out"), **options | changes)
+    script.main(settings)
+    return {path.name for path in Path("out").iterdir()}
+
+
+class TestControls:
+    def test_they_do_not_look_at_the_model(self, scripts, both, example):
+        judging = scripts["judging"]
+        explain = {
+            name: jax.jit(
+                lambda model, image, name=name: judging.explain(name, scores.logit(model, 3), image)
+            )
+            for name in judging.CONTROLS
+        }
+        first, second = (classifier.model for classifier in both)
+        image = example["image"]
+        for of_control in explain.values():
+            assert_array_equal(of_control(first, image), of_control(second, image))
+        assert_allclose(explain["edges"](first, image), filters.sobel(image), rtol=1e-6)
+        other = explain["random"](first, 1 - image)
+        correlation = metrics.spearman_correlation(explain["random"](first, image), other)
+        # Of 144 pairs of numbers the standard deviation is 1 / 12.
+        assert abs(correlation) < 0.4
+
+    def test_cheaper_settings_are_those_of_their_methods(self, scripts):
+        judging, methods = scripts["judging"], scripts["methods"]
+        for name, settings in judging.CHEAPER.items():
+            assert all(methods.METHODS[name].takes(argument) for argument in settings)
+        options = judging.method("rise").options(jnp.zeros(SHAPE))
+        assert options == {"num_samples": 256}
+
+
+class TestEvaluateMethods:
+    def test_what_is_measured_is_what_it_is_called(self, scripts, both, example):
+        script, model = scripts["evaluate_methods"], both[0].model
+        signed_map = jax.random.normal(jax.random.key(1), (SIDE, SIDE))
+        points = {**example, "saliency_map": signed_map}
+        measured = jax.jit(script.judge(4))(model, example=points)
+
+        score, map_ = np.vectorize(float), np.asarray(signed_map)
+        order = np.argsort(-map_.ravel())
+        probability = jax.jit(lambda image: jax.nn.softmax(model(image))[3])
+        image = np.asarray(example["image"])
+        mean = np.broadcast_to(image.mean((0, 1)), SHAPE)
+        falling = []
+        for shown in range(0, SIDE**2 + 1, SIDE**2 // 4):
+            replaced = image.reshape(-1, 3).copy()
+            replaced[order[:shown]] = mean.reshape(-1, 3)[order[:shown]]
+            falling.append(probability(replaced.reshape(SHAPE)))
+        assert_allclose(measured.deletion, np.trapezoid(score(falling), dx=1 / 4), rtol=1e-4)
+
+        positive = np.maximum(map_, 0)
+        assert_allclose(measured.share, positive[2:9, 3:].sum() / positive.sum(), rtol=1e-4)
+        row, column = np.unravel_index(map_.argmax(), map_.shape)
+        assert measured.pointing == (2 <= row < 9 and column >= 3)
+        top = np.zeros(SIDE**2, bool)
+        top[order[: 7 * 9]] = True
+        assert_allclose(measured.rank, top.reshape(SIDE, SIDE)[2:9, 3:].mean(), rtol=1e-6)
+        edges = like_edges(signed_map, example["image"])
+        assert_allclose(measured.edges, edges, atol=1e-5)
+        # Of all three shares, right or wrong.
+        assert_allclose(3 * measured.road, np.round(3 * measured.road), atol=1e-5)
+
+    def test_a_run_leaves_a_whole_folder(self, scripts, tiny_imagenet_folder, capsys):
+        script = scripts["evaluate_methods"]
+        files = run(script, tiny_imagenet_folder, few=4, steps=4, method=("grad_cam",))
+        assert files == {
+            "config.json", "examples.png", "index.html", "measurements-first.npz",
+            "measurements-second.npz", "scores.png",
+        }  # fmt: skip
+        stored = arrays("out/measurements-second.npz")
+        assert list(stored["methods"]) == ["grad_cam", "random", "edges"]
+        measures = [name.replace(" ", "_") for name in script.BETTER]
+        assert set(stored) == {*measures, "methods", "seconds"}
+        assert all(stored[name].shape == (3, COUNT) for name in measures)
+        assert np.isnan(stored["sensitivity"][:, 4:]).all()
+        # Of images of one colour no pixel is an edge: what asks for one is undefined.
+        assert np.isnan(stored["like_edges"]).all()
+        printed = capsys.readouterr().out
+        (line,) = (row for row in printed.splitlines() if row.startswith("insertion, Grad-CAM  "))
+        assert f"  {stored['insertion'][0].mean():.3f} [" in line
+        assert "All maps under second took " in printed
+
+    def test_an_interrupt_costs_nothing(self, scripts, tiny_imagenet_folder, monkeypatch):
+        script, comparison = scripts["evaluate_methods"], scripts["comparison"]
+        whole, made = comparison.sweep, []
+
+        def watched(*arguments, progress, **options):
+            points = []
+            values = whole(*arguments, progress=points.append, **options)
+            # It tells of 0 points when it begins to compute, and not when all are found.
+            made.append(0 in points)
+            if interrupts and len(made) == 4:
+                raise KeyboardInterrupt
+            return values
+
+        monkeypatch.setattr(comparison, "sweep", watched)
+        interrupts = True
+        with pytest.raises(KeyboardInterrupt):
+            run(script, tiny_imagenet_folder, few=4, steps=4, method=("gradient",))
+        assert made == [True] * 4
+        interrupts = False
+        run(script, tiny_imagenet_folder, few=4, steps=4, method=("gradient",))
+        # Three sweeps for each of three maps under both models.
+        assert made[4:] == [False] * 4 + [True] * 14
+        assert [path.name for path in Path().iterdir()] == ["out"]
+
+
+class TestSanityChecks:
+    def test_layers_are_from_the_top(self, scripts, both):
+        assert scripts["sanity_checks"].layers(both[0].model) == ("fc", "bn1", "conv1")
+
+    def test_what_is_measured_is_what_it_is_called(self, scripts, both, example):
+        script, model = scripts["sanity_checks"], both[0].model
+        layers = script.layers(model)
+        points = {
+            "images": example["image"][None],
+            "labels": example["label"][None],
+            "number": example["number"],
+        }
+        shared = (model, jax.random.key(0))
+        measured = jax.jit(script.measure("gradient", layers))(shared, example=points)
+        assert measured.cascading.shape == (4, 2)
+        assert measured.independent.shape == (3, 2)
+        assert_allclose(measured.cascading[0], 1, rtol=1e-5)
+        # The first layer of the cascade is redrawn alone, by the same key.
+        assert_allclose(measured.cascading[1], measured.independent[0], atol=1e-5)
+        original = gradient(model, 3, example["image"]).sum(-1)
+        edges = like_edges(original, example["image"])
+        assert_allclose(measured.controls[1, script.ABSOLUTE], edges, atol=1e-5)
+        maps = jax.jit(script.look("gradient", layers))(shared, example=points)
+        assert_allclose(maps[0], original, atol=1e-6)
+        likeness = jax.jit(script.likeness)(maps[0], maps[-1])
+        assert_allclose(measured.cascading[-1], likeness, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        ("kept", "edges", "verdict"),
+        [
+            (0.5, 0.3, "fails"),
+            (0.3, 0.5, "passes"),
+            (0.0, 0.0, "passes"),
+            (np.nan, 0.3, "undefined"),
+        ],
+    )
+    def test_a_method_fails_that_keeps_what_an_edge_detector_would_show(
+        self, scripts, kept, edges, verdict
+    ):
+        script = scripts["sanity_checks"]
+        noise = np.random.default_rng(0).normal(size=(3, 20, 1)) / 100
+        likeness = np.array([kept, edges, 0.0])[:, None, None] + noise
+        last, of_edges, of_random = np.broadcast_to(likeness, (3, 20, 2))
+        measured = script.Measurements(
+            np.stack([np.ones((20, 2)), last], 1),
+            last[:, None],
+            last,
+            np.stack([of_random, of_edges], 1),
+        )
+        assert script.verdict(measured) == verdict
+
+    def test_a_run_leaves_a_whole_folder(self, scripts, tiny_imagenet_folder, capsys):
+        files = run(scripts["sanity_checks"], tiny_imagenet_folder)
+        assert files == {
+            "config.json", "curves-first.png", "curves-second.png", "examples-first.png",
+            "examples-second.png", "index.html", "measurements-first.npz",
+            "measurements-second.npz",
+        }  # fmt: skip
+        stored = arrays("out/measurements-first.npz")
+        assert list(stored["layers"]) == ["fc", "bn1", "conv1"]
+        assert stored["gradient_cascading"].shape == (COUNT, 4, 2)
+        assert "0 none, 1 fc, 2 bn1, 3 conv1" in Path("out/index.html").read_text()
+        (line,) = (
+            row
+            for row in capsys.readouterr().out.splitlines()
+            if row.startswith("second  gradient")
+        )
+        other = arrays("out/measurements-second.npz")["gradient_other_label"][:, 0]
+        assert f"  {other.mean():.3f} [" in line
+        assert line.endswith(("fails", "passes", "undefined"))
+
+
+class TestRoar:
+    def settings(self, script, data_dir, output):
+        return script.Settings(
+            method=("saliency",),
+            share=(0.5,),
+            epochs=2,
+            train_batch_size=16,
+            data_dir=data_dir,
+            output=Path(output),
+        )
+
+    def test_the_most_salient_pixels_get_the_mean_colour(self, scripts):
+        script = scripts["roar"]
+        images = script.Images(np.full((2, 2, 2, 3), 51, np.uint8), np.zeros(2, int))
+        places = np.array([[[0, 1], [2, 3]], [[3, 2], [1, 0]]])
+        mean = (0.1, 0.5, 0.9)
+        left = script.degraded(images, places, [1], 0.5, mean)
+        assert_allclose(left[0, 1], [mean, mean], rtol=1e-6)
+        assert_allclose(left[0, 0], 0.2, rtol=1e-6)
+        assert_allclose(script.degraded(images, places, [0], 0.0, mean), 0.2, rtol=1e-6)
+
+    def test_a_place_is_that_in_the_order_of_saliency(self, scripts, both, example):
+        script, model = scripts["roar"], both[0].model
+        pixels = np.rint(np.asarray(example["image"]) * 255).astype(np.uint8)
+        points = {"images": pixels, "labels": example["label"]}
+        places = np.asarray(jax.jit(script.place("saliency"))(model, example=points))
+        saliency_map = np.abs(gradient(model, 3, pixels / np.float32(255))).max(-1)
+        in_order = saliency_map.ravel()[np.argsort(places.ravel())]
+        assert_allclose(in_order, np.sort(in_order)[::-1], rtol=1e-4, atol=1e-7)
+
+    def test_a_new_network_has_the_architecture_and_not_the_weights(self, scripts, both):
+        script, model = scripts["roar"], both[0].model
+        networks = [script.new_network(model, seed) for seed in (3, 3, 4)]
+        first, same, other = (np.asarray(network.fc.kernel[...]) for network in networks)
+        assert_array_equal(first, same)
+        assert first.shape == model.fc.kernel[...].shape
+        assert not np.isclose(first, other).any()
+
+    def test_an_interrupted_run_ends_like_a_whole_one(
+        self, scripts, tiny_imagenet_folder, monkeypatch, capsys
+    ):
+        script = scripts["roar"]
+        script.main(self.settings(script, tiny_imagenet_folder, "whole"))
+        assert {path.name for path in Path("whole").iterdir()} == {
+            "accuracy.png", "config.json", "correct.npz", "examples.png", "index.html",
+        }  # fmt: skip
+        save, saved = training.Checkpoints.save, []
+
+        def interrupted(checkpoints, state):
+            save(checkpoints, state)
+            saved.append(int(state.step))
+            if len(saved) == 3:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(training.Checkpoints, "save", interrupted)
+        settings = self.settings(script, tiny_imagenet_folder, "again")
+        with pytest.raises(KeyboardInterrupt):
+            script.main(settings)
+        script.main(settings)
+        # Of the sixty training images three batches; four networks of two epochs each.
+        assert saved == [3, 6] * 4
+        whole, again = (arrays(f"{name}/correct.npz") for name in ("whole", "again"))
+        assert set(whole) == {"nothing_0", "saliency_0.5", "random_0.5", "edges_0.5"}
+        for name, correct in whole.items():
+            assert correct.shape == (40, 1)
+            assert_array_equal(again[name], correct)
+        assert sorted(path.name for path in Path().iterdir()) == ["again", "whole"]
+        printed = capsys.readouterr().out.splitlines()
+        (row,) = {line for line in printed if line.startswith("random ")}
+        # No better than itself.
+        assert row.endswith("0.000 [0.000, 0.000]")
+
+
+class TestPerturbationMetrics:
+    def test_all_ways_agree(self, scripts, both, monkeypatch, capsys):
+        script = scripts["perturbation_metrics"]
+        monkeypatch.setattr(script.models, "load", lambda name: both[0].model)
+        script.main(script.Settings(count=4, few=2, steps=5))
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+        differences = [float(row[-1]) for row in rows if row[1:2] == ["images,"]]
+        assert len(differences) == 3
+        assert max(differences) < 1e-5
+
+
+BAD = {
+    "dataset not prepared": ("--dataset mnist --data-dir .", "prepare it by"),
+    "no method": ("--method", "expected at least one --method, got none"),
+    "a method twice": ("--method rise rise", "expected different methods, got rise twice"),
+    "a method of regions": ("--method xrai", "expected methods that need no regions"),
+    "unknown method": ("--method gradcam", "'gradcam'"),
+}
+BAD_COUNT = {"one image": ("--count 1", "expected --count to be at least 2, got 1")}
+CASES = {
+    "evaluate_methods": BAD
+    | BAD_COUNT
+    | {
+        "no step": ("--steps 0", "expected --steps to be at least 1, got 0"),
+        "too few": ("--few 0", "expected --few to be at least 1, got 0"),
+    },
+    "roar": BAD
+    | {
+        "share zero": ("--share 0 0.5", "expected different --share above 0 and at most 1, got 0"),
+        "no share": ("--share", "expected different --share above 0"),
+        "no epoch": ("--epochs 0", "expected --epochs to be at least 1, got 0"),
+    },
+    "sanity_checks": BAD
+    | BAD_COUNT
+    | {"negative seed": ("--seed -1", "expected --seed to be at least 0, got -1")},
+}
+
+
+@pytest.mark.usefixtures("entry_checks")
+@pytest.mark.parametrize(
+    ("script", "flags", "message"),
+    [
+        pytest.param(script, *case, id=f"{script}: {name}")
+        for script, cases in CASES.items()
+        for name, case in cases.items()
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    script, flags, message, scripts, tiny_imagenet_folder, capsys
+):
+    module = scripts[script]
+    data_dir = ["--data-dir", str(tiny_imagenet_folder)] * ("--data-dir" not in flags)
+    with pytest.raises(SystemExit) as end:
+        scripts["command_line"].run(
+            module.main, module.Settings, module.__doc__, [*data_dir, *flags.split()]
+        )
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
+    assert message in error
+    assert list(Path().iterdir()) == []
