@@ -62,13 +62,13 @@ def test_a_batch_equals_its_singles_and_the_head_is_linear_in_the_mean(model):
     for signal, row in zip(signals, logits, strict=True):
         assert_allclose(run(model, signal)[0], row, atol=1e-5)
     weights, bias = model.fc.kernel[...], model.fc.bias[...]
-    assert_allclose(logits, features.mean((1, 2)) @ weights + bias, atol=1e-5)
+    assert_allclose(logits, features.mean((1, 2)) @ weights + bias[None], atol=1e-5)
 
 
 def test_normalization_is_inside(model):
     bare = models.SignalResNet(3, widths=(2, 4), blocks=2, input_size=(1, 32), rngs=nnx.Rngs(0))
     signal = jax.random.normal(jax.random.key(1), (1, 32, 2))
-    scaled = signal * jnp.array([0.5, 2.0]) + jnp.array([0.1, -0.2])
+    scaled = signal * jnp.array([[[0.5, 2.0]]]) + jnp.array([[[0.1, -0.2]]])
     assert_allclose(model(scaled), bare(signal), atol=1e-5)
 
 
