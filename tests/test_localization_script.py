@@ -323,6 +323,7 @@ class TestRuns:
     def test_a_whole_run_and_one_that_was_interrupted(
         self, script, settings, in_a_folder, monkeypatch, capsys
     ):
+        monkeypatch.setattr(script, "CHEAP", ("saliency", script.PAPERS_MAP, "grad_cam"))
         monkeypatch.setattr(script, "THRESHOLDS", script.THRESHOLDS[::7])
         monkeypatch.setattr(script, "CUTS", script.CUTS[::5])
         settings = dataclasses.replace(settings, output=Path("run"))
@@ -364,8 +365,8 @@ class TestRuns:
             rows, boxes, overlaps = (arrays[name] for name in ("rows", "boxes", "overlaps"))
             true = arrays["true_boxes"]
             labels, logits = arrays["labels"], arrays["logits"]
-        # Two fixed boxes, and three kinds of boxes from each of nine maps.
-        assert boxes.shape == (29, 40, 4)
+        # Two fixed boxes, and three kinds of boxes from each of six maps.
+        assert boxes.shape == (20, 40, 4)
         assert rows[0] == f" | whole image | 0, 0, {SIDE}, {SIDE}"
         area = (true[:, 0, 2] - true[:, 0, 0]) * (true[:, 0, 3] - true[:, 0, 1])
         assert_allclose(overlaps[0], area / SIDE**2, rtol=1e-5)
