@@ -1,6 +1,7 @@
-"""What every test runs under: strict shapes, strict ranks, cheap compilation and a cache of it."""
+"""What every test runs under: strict shapes, strict ranks, cheap compilation."""
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +30,9 @@ jax.config.update("jax_num_cpu_devices", 2)
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Programs that several tests share are compiled once in a session."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+def pytest_collection_finish() -> None:
+    """What is imported stays until the end: the garbage collector need not go through it."""
+    gc.freeze()
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def entry_checks() -> Iterator[None]:
 
 
 class Compilations:
-    """Counts the programs that are compiled, or read from the cache, inside `counted()`."""
+    """Counts the programs that are compiled inside `counted()`."""
 
     def __init__(self) -> None:
         self.count = 0
