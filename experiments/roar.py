@@ -47,7 +47,7 @@ from comparison import Work
 from flax import nnx
 from matplotlib.figure import Figure
 
-from saliency_jax import data, plots, report, scores, training
+from saliency_jax import data, models, plots, report, scores, training
 from saliency_jax.metrics._maps import rank
 
 # As `train.py` has them, but for the average: of the last fifty steps or so, as there are few.
@@ -268,7 +268,7 @@ class Retraining:
       count: how many training images there are.
     """
 
-    def __init__(self, settings: Settings, model: nnx.Module, count: int):
+    def __init__(self, settings: Settings, model: models.ResNet, count: int):
         self._settings, self._model = settings, model
         self._size = min(settings.train_batch_size, count)
         self._steps = count // self._size

@@ -51,12 +51,14 @@ PATH_PARTS = 3
 ABSOLUTE, SIGNED = 0, 1
 RANDOM, EDGES = (list(judging.CONTROLS).index(name) for name in ("random", "edges"))
 CELL_WIDTH = 96
+COLUMNS = ("nothing learnt", "with sign", "edges", "random", "other label", "images", "verdict")
 HOW_TO_READ = (
     f"{labelled_images.HOW_TO_READ.partition('. The difference')[0]}. All are rank correlations "
     "with the map of the trained model and the image's own class, of absolute values but in the "
     "column with sign. Nothing learnt: all layers' weights permuted. Edges and random: the two "
     "controls, which do not look at the model. Other label: the trained model's map for another "
-    "class. A method fails if the map of the model that has learnt nothing is more like that of "
+    "class. Images: how many have a likeness when nothing is learnt: a map of zeros has "
+    "none. A method fails if the map of the model that has learnt nothing is more like that of "
     "the trained one than random numbers are, and not less than the edges are."
 )
 
@@ -146,8 +148,7 @@ def main(settings: Settings) -> None:
                     ],
                 )
             )
-        header = ["nothing learnt", "with sign", "edges", "random", "other label", "verdict"]
-        table = report.Table(["model", "method", *header], table_rows)
+        table = report.Table(["model", "method", *COLUMNS], table_rows)
         sections = [report.Section("Measured", HOW_TO_READ, table=table), *sections]
         run.save_page("Sanity checks", sections, __doc__.partition("\n")[0])
     labelled_images.finish(run, table, HOW_TO_READ)
@@ -170,7 +171,7 @@ def measure_all(
 ) -> dict[str, Measurements]:
     """The measurements of all examples, with a leading axis, by method."""
     shared = (classifier.model, jax.random.key(settings.seed))
-    measured = {}
+    measured: dict[str, Measurements] = {}
     for method in settings.method:
         function = measure(method, layers(classifier.model))
         measured[method], _ = comparison.timed_sweep(
@@ -234,7 +235,8 @@ def row(measured: Measurements) -> list[str]:
         measured.other_label[:, ABSOLUTE],
     ]
     cells = [labelled_images.cell(column[np.isfinite(column)]) for column in columns]
-    return [*cells, verdict(measured)]
+    num_defined = np.isfinite(nothing_learnt[:, ABSOLUTE]).sum()
+    return [*cells, str(num_defined), verdict(measured)]
 
 
 def verdict(measured: Measurements) -> str:
