@@ -7,7 +7,6 @@ import io
 import math
 import os
 import wave
-from typing import BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,7 @@ _GAINS = (-10.0, 10.0)
 _NOISES = (-100.0, -30.0)
 
 
-def read(file: str | os.PathLike | BinaryIO, sample_rate: Count) -> Float[np.ndarray, "t"]:
+def read(file: str | os.PathLike | io.BufferedIOBase, sample_rate: Count) -> Float[np.ndarray, "t"]:
     """The sound in a WAV file, as one channel, at the wanted sample rate.
 
     Channels are averaged. Another sample rate is brought to the wanted one by a polyphase filter.
