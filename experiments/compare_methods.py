@@ -20,8 +20,9 @@ and expected gradients find the pixels that matter, with insertions of 0.85 to 0
 0.07 to 0.08 under the standard model (random 0.60 and 0.43), and 0.69 to 0.75 and 0.05 to 0.06
 under the robust one (random 0.40 and 0.33). Saliency, whose sign is lost, is worse than random in
 insertion under the standard model (0.51). The perturbation methods come next in deletion (0.10 to
-0.20 and 0.08 to 0.18), those that draw masks at five to twelve times the time. VarGrad does not tell an image's evidence
-from its lack: its deletion is no better than random under either model (0.46 and 0.41).
+0.20 and 0.08 to 0.18), those that draw masks at five to twelve times the time. VarGrad does not
+tell an image's evidence from its lack: its deletion is no better than random under either model
+(0.46 and 0.41).
 
 The run's folder then holds `maps-MODEL-1.png` for the first photograph, and so on,
 `METHOD-MODEL.npz` (images, labels, probabilities, signed attributions, maps and judgements),

@@ -98,7 +98,8 @@ class Settings:
     """Names of two bundled models, or folders of saved ones; each judges the other's pictures."""
     seeds: int = 5
     """How many pictures of each class, from seeds 0, 1, 2 ..."""
-    steps: int = 200
+    steps: int = 64
+    """As many as the default recipe needs under a robust model, see `number_of_steps.py`."""
     batch_size: int = 20
     """Pictures made at once; those finished are kept when the run is interrupted."""
     output: Path | None = None
