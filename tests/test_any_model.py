@@ -17,7 +17,7 @@ from test_invariants import METHODS
 from saliency_jax import attribution, data, models, scores
 
 LABEL = 1
-SHARPNESS = 10
+SHARPNESS = 5
 
 
 class EquinoxConvnet(eqx.Module):
