@@ -149,7 +149,7 @@ def _examples(builder: tfds.core.DatasetBuilder, dataset: str, split: str) -> It
 
 def _find(features: Mapping[str, Any], kind: type) -> dict[Keys, Any]:
     """The features of a kind, by their key, or by that of a sequence and of a field in it."""
-    found = {}
+    found: dict[Keys, Any] = {}
     for key, feature in features.items():
         inner = getattr(feature, "feature", None)
         if isinstance(feature, kind):

@@ -41,6 +41,7 @@ from matplotlib import pyplot
 
 from saliency_jax import attacks, data, models, radio, sound, training
 
+Stem = Literal["imagenet", "small", "halving"]
 STEMS = {
     "imagenet": models.IMAGENET_STEM,
     "small": models.SMALL_IMAGE_STEM,
@@ -48,7 +49,7 @@ STEMS = {
 }
 # The stem for images whose smaller side is at least this: He et al. 2015, section 4.2, keep the
 # resolution of 32x32 images; halving that of 64x64 images at once saves three quarters of the time.
-STEM_SIDES = {"imagenet": 112, "halving": 48, "small": 1}
+STEM_SIDES: dict[Stem, int] = {"imagenet": 112, "halving": 48, "small": 1}
 # Channels of the stages of a network for signals, in units of the width.
 SIGNAL_WIDTHS = (1.0, 1.5, 2.0)
 # Height and width of images that differ in theirs, as of ImageNet since Krizhevsky et al. 2012.
@@ -87,7 +88,7 @@ class Settings:
     """Height and width that images are fitted to; if none theirs, 224 where they differ in size."""
     depth: int = 18
     width: int = 32
-    stem: Literal["imagenet", "small", "halving"] | None = None
+    stem: Stem | None = None
     """If none small for images below 48x48, halving below 112x112, else imagenet."""
     even: bool = True
     """Kernels that reach every pixel equally often where the stride is 2."""
@@ -130,7 +131,7 @@ def main(asked: Settings) -> None:
     matplotlib.use("agg")
     info = data.describe(asked.dataset, data_dir=asked.data_dir)
     settings = follow(asked, info)
-    load = functools.partial(
+    load: Callable = functools.partial(
         data.load,
         settings.dataset,
         batch_size=settings.batch_size,
@@ -263,11 +264,13 @@ def follow(settings: Settings, info: data.Description) -> Settings:
     size = settings.image_size
     if size is None and (height is None or width is None):
         size = USUAL_SIZE
-    side = size or min(height, width)
+    side = min(height or 0, width or 0) if size is None else size
     stem = next(name for name, least in STEM_SIDES.items() if side >= least)
     return dataclasses.replace(
         settings,
-        **splits,
+        train_split=splits["train_split"],
+        holdout_split=splits["holdout_split"],
+        test_split=splits["test_split"],
         image_size=size,
         stem=stem if settings.stem is None else settings.stem,
         mirror=info.mirrored if settings.mirror is None else settings.mirror,

@@ -319,7 +319,8 @@ def mel_filters(
             f"{float(sample_rate) / 2}, got {top}"
         )
     ends = _MEL_PER_LOG * np.log10(1 + np.array([float(low), top]) / _MEL_BREAK)
-    corners = _MEL_BREAK * (10 ** (np.linspace(*ends, int(num_bands) + 2) / _MEL_PER_LOG) - 1)
+    mels = np.linspace(ends[0], ends[1], int(num_bands) + 2)
+    corners = _MEL_BREAK * (10 ** (mels / _MEL_PER_LOG) - 1)
     rise = (of_bins[None, :] - corners[:-2, None]) / np.diff(corners)[:-1, None]
     fall = (corners[2:, None] - of_bins[None, :]) / np.diff(corners)[1:, None]
     filters = np.maximum(0, np.minimum(rise, fall)).astype(np.float32)

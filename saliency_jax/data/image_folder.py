@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-class ImageFolder(tfds.ImageFolder, skip_registration=True):
+class ImageFolder(tfds.ImageFolder, skip_registration=True):  # type: ignore[call-arg]
     """The dataset of `tfds.ImageFolder`, whose own reading needs TensorFlow.
 
     The files are PATH/SPLIT/CLASS/*.jpg (or .jpeg, .png), with names of your choice for splits and

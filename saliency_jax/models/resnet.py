@@ -315,7 +315,7 @@ class ResNet(nnx.Module):
         self.even, self.widening = even, widening
 
         size = _strided_size(stem.stride, even) if stem.kernel_size == 3 else stem.kernel_size
-        self.conv1 = Convolution(channels, width, size, stride=stem.stride, rngs=rngs)
+        self.conv1: Callable = Convolution(channels, width, size, stride=stem.stride, rngs=rngs)
         self.bn1 = batch_norm(width, rngs)
         self.relu = jax.nn.relu
         block: Callable[..., nnx.Module]

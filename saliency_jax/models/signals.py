@@ -83,7 +83,7 @@ class TimeBlock(nnx.Module):
     def __call__(self, signals):
         residual = self.relu(self.bn1(self.conv1(signals)))
         residual = self.bn2(self.conv2(residual))
-        if self.projection:
+        if self.projection is not None and self.bn3 is not None:
             signals = self.bn3(self.projection(signals))
         return self.relu(signals + residual)
 
