@@ -1,16 +1,28 @@
 """How do learning rate, momentum, priors and augmentations change a class visualization?
 
   python experiments/optimization_parameters.py
-  python experiments/optimization_parameters.py --classes lemon goose --seeds 2 --steps 64
+  python experiments/optimization_parameters.py --classes lemon goose --seeds 2 --steps 200
 
 One factor at a time around the default recipe: normalized steps of length 0.5 without momentum from
 normal noise about grey, no prior, each step seeing the image shifted by up to 4 pixels. With a
 momentum m the rate is multiplied by 1 - m, so that the steps of a constant gradient keep their
 length. The L2 prior draws towards the mean colour of the training set.
 
-Seventeen recipes, all twenty classes from five seeds, under the bundled standard and robust ResNet:
-680,000 gradient steps, about 50 minutes at the 225 a second that two processor cores make. Recipes
-that differ in numbers alone are one compiled program. Interrupted, the same command continues.
+Seventeen recipes, all twenty classes from five seeds, 64 steps each, under the bundled standard and
+robust ResNet: 218,000 gradient steps, 12 minutes at the 320 a second that two processor cores make.
+Recipes that differ in numbers alone are one compiled program. Interrupted, the same command
+continues.
+
+Measured: the length of the way decides. Under the robust model steps of 0.5, 1.5 and 5 make
+pictures that are all recognized, with more and more contrast (total variation 0.14, 0.18, 0.22;
+photographs 0.14); with 0.15 the pictures are unfinished after 64 steps (0.81 recognized), with 0.05
+hardly begun (0.18). The standard model is sure of its own pictures at every rate, and the robust
+one recognizes most of them at 1.5: 0.59 [0.39, 0.78], against 0.13 at 0.5 and 0.30 at 5. Momentum
+with an equal step length gains nothing, and 0.9 is slower (0.91). A prior trades the score for
+smoothness: L2 at 0.01 and total variation at 0.001 halve the total variation and more, all pictures
+still being recognized; ten times that weight leaves nothing to see (0.61 and 0.06). Augmentations
+change little here: without shifts the total variation is 0.16 and not 0.14; zooms and turns of 10
+degrees cost a tenth more time and show no difference.
 
 The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (images and what was
 measured of them), `config.json` and `index.html`, which shows it all.
