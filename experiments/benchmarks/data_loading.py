@@ -5,11 +5,11 @@ Needs: python -m saliency_jax.data tiny_imagenet/paper20
 Cost: 45 s and 1 GB on 2 cores.
 Measured for 64x64 JPEGs in shuffled batches of 128 on 2 cores, images a second:
 
-    workers  dtype    otherwise idle  beside a training and a test run (load 6)
-    0        uint8    6,480           4,910
-    0        float32                  4,230
-    2        uint8    7,850           4,060
-    2        float32                  3,810
+    workers  dtype    before all other work  beside a training and a test run (load 6)
+    0        uint8    5,690                  4,910
+    0        float32  5,850                  4,230
+    2        uint8    7,820                  4,060
+    2        float32  7,520                  3,810
 
 So: threads (workers 0) beside a training on the CPU, processes when the cores are free.
 """
