@@ -9,9 +9,20 @@ gradient, and L-BFGS with a backtracking line search. Of each five learning rate
 picture of every class from a seed of its own; the rate is taken whose pictures get from the OTHER
 model the highest mean probability of their class. At that rate all pictures are made.
 
-All twenty classes from five seeds, under the bundled standard and robust ResNet, trials included:
-640,000 gradient steps, about 50 minutes at the 225 a second that two processor cores make, and
-some 25 more for the line searches. Interrupted, the same command continues.
+All twenty classes from five seeds, 64 steps each, under the bundled standard and robust ResNet,
+trials included: 205,000 gradient steps, 15 minutes on two processor cores, of which the line
+searches take a quarter. Interrupted, the same command continues.
+
+Measured: at its best rate nearly every optimizer will do, and at half a decade from it few will.
+Under the robust model all pictures are recognized by all of them but L-BFGS (0.67), whose line
+search trusts a score that is another one at each step, as the image is shifted; it also takes five
+times as long. Under the standard model the normalized gradient is the best, 0.65 [0.48, 0.82] of
+its pictures being recognized, then momentum (0.57), plain gradient (0.41) and the optimizers that
+scale each value by itself (0.30 to 0.37): those give all pixels an equal share of the step, and
+their pictures are rougher, with a total variation of 0.27 to 0.36 against 0.16, photographs having
+0.14. The normalized gradient is also the one of which a single rate, a step of 1.58, is the best for
+both models; plain gradient and momentum need one three to ten times larger for the robust model,
+whose gradients are smaller.
 
 The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (images and what was
 measured of them), `config.json` and `index.html`, which shows it all.
