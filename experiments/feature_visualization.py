@@ -4,12 +4,22 @@
   python experiments/feature_visualization.py --channels 5 --seeds 2 --layers 3 4
 
 Feature visualization: gradient ascent on the mean activation of one channel after the stem (layer
-0) or after a stage (layers 1 to 4), by the recipe of class visualization: 200 normalized steps of
+0) or after a stage (layers 1 to 4), by the recipe of class visualization: 64 normalized steps of
 length 0.5 from normal noise about grey, each seeing the image shifted.
 
 Twenty channels of each of five layers from five seeds, under the bundled standard and robust
-ResNet: 200,000 gradient steps, at most 15 minutes at the 225 a second that two processor cores
-make, less since most stop at a lower layer. Interrupted, the same command continues.
+ResNet: 64,000 gradient steps, 2 minutes on two processor cores, as most stop at a lower layer.
+Interrupted, the same command continues.
+
+Measured: the channels grow more selective with depth. A picture made for one excites it 2.7 (stem)
+to 14 times (stage 4) as much as the layer's mean under the standard model, 3.6 to 9.1 times under
+the robust one, whose channels share the later stages more. Up to stage 1 both models' pictures are
+stripes and patches of one colour; from stage 2 on the robust model's are shapes with light and
+shade, discs, scales, columns, with spectra nearing those of photographs (slope -1.5 to -2.0;
+photographs -2.3), while the standard model's remain coloured stripes (-1.1 to -1.3). The other
+model is surer of what it sees in the robust channels' pictures, 0.56 to 0.69 by stage against 0.35
+to 0.65. One channel in eighteen is silent from every seed: rectified to 0 at the initial image, it
+has no gradient to climb.
 
 The run's folder then holds `layer-0.png` to `layer-4.png`, a grid a layer, arrays
 `features-MODEL-LAYER.npz` (images and what was measured of them), `config.json` and `index.html`,
@@ -190,7 +200,7 @@ def draw(makers: Sequence[tuple[Classifier, Layer]]) -> Figure:
     for maker, layer in makers:
         selectivity = values(layer)["selectivity"][:, 0]
         cells: list[plots.Cell | None] = [
-            plots.image(image, f"channel {channel}", f"x {ratio:.1f}")
+            plots.image(image, f"channel {channel}", f"x {ratio:.1f}" if ratio else "silent")
             for channel, image, ratio in zip(
                 layer.channels, layer.pictures.image[:, 0], selectivity, strict=True
             )
@@ -202,7 +212,7 @@ def draw(makers: Sequence[tuple[Classifier, Layer]]) -> Figure:
         rows,
         row_titles=row_titles,
         caption="Below each picture: the channel's mean activation over that of all the layer's "
-        "channels.",
+        "channels. Silent: the rectified channel is 0 at the initial image, which then stays.",
         cell_width=CELL_WIDTH,
     )
 
