@@ -7,8 +7,15 @@ The default recipe, normalized steps of length 0.5 from normal noise about grey,
 image shifted, looked at after 1, 2, 4 ... 2048 steps: snapshots of one run.
 
 All twenty classes from five seeds, under the bundled standard and robust ResNet: 410,000 gradient
-steps, about 30 minutes at the 225 a second that two processor cores make. Interrupted, the same
-command continues.
+steps, 20 minutes at the 345 a second that two processor cores make. Interrupted, the same command
+continues.
+
+Measured: the robust model's pictures need 64 steps. The other model recognizes 0.68 of them after
+16, 0.91 after 32 and all from 64 on; later steps add contrast (total variation 0.14 at 64, 0.24 at
+2048) and variety between the seeds (distance 0.17 and 0.41). The standard model is sure of its
+pictures after 16 steps (0.99), when the robust one recognizes none above chance (0.05); that takes
+128 steps and more, is best at 512, 0.77 [0.60, 0.92], and falls to 0.50 at 2048, where the pictures
+are rougher than photographs. So a model's own probability does not say when to stop.
 
 The run's folder then holds `curves.png` (everything measured, over the number of steps),
 `steps.gif` (the pictures as they grow), `pictures-MODEL.png` and `pictures-MODEL.npz` (images and

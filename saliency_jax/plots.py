@@ -447,14 +447,15 @@ def gif(figures: Sequence[Figure], *, milliseconds: int = 500) -> bytes:
     """An animated GIF of figures, one after the other, without end.
 
     Args:
-      figures: of one size, such as those of `grid` for the snapshots of an ascent.
+      figures: such as those of `grid` for the snapshots of an ascent. A smaller one, of which fewer
+        titles need a second line, is filled up with white on the right and below.
       milliseconds: for how long each is shown, at least 20, below which viewers slow down.
 
     Returns:
       The file's bytes. Each figure has up to 256 colours of its own.
 
     Raises:
-      ValueError: there is no figure, they differ in size, or milliseconds < 20.
+      ValueError: there is no figure, or milliseconds < 20.
 
     Example:
       >>> import numpy as np
@@ -470,9 +471,10 @@ def gif(figures: Sequence[Figure], *, milliseconds: int = 500) -> bytes:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         frames.append(PILImage.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-    sizes = {frame.size for frame in frames}
-    if len(sizes) > 1:
-        raise ValueError(f"expected figures of one size, got {sorted(sizes)}")
+    size = max(frame.width for frame in frames), max(frame.height for frame in frames)
+    for place, frame in enumerate(frames):
+        frames[place] = PILImage.new("RGB", size, "white")
+        frames[place].paste(frame)
     file = io.BytesIO()
     frames[0].save(
         file, "GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0
