@@ -15,6 +15,21 @@ The class visualization of each digit is made twice by gradient ascent on its lo
 waveform, which can be listened to, and on the spectrogram, which need not be one of any sound.
 Compared with them are the mean spectrograms of the test split's digits, by Pearson's correlation.
 
+Measured, of the bundled network on the 300 recordings of the test split (100 % recognized), in 2
+minutes on two processor cores: over the spectrogram the map finds what the digit's probability
+needs. Deleting by it leaves an area of 0.044 [0.040, 0.047], against 0.128 if the loudest values go
+first and 0.333 in random order. Shown on silence in that order, the loudest values are recognized
+sooner, however: 0.825 against the map's 0.739 [0.700, 0.777] and 0.321. Over the waveform, 10 ms at
+a time, the map is better than chance (deletion 0.303, insertion 0.778; random 0.578, 0.570) and not
+better than loudness (0.196, 0.797): where a digit is loud, the network listens. In the examples red
+and blue take turns at the voice's lower harmonics, which carry the vowels, and in time lie at the
+first tenths of a second, where the vowel sets in; the fricatives of "six" hardly count. The class
+visualizations are certain of their digit (100 %), and are no digits: short patterns, such as the
+burst and the band below of "two" or the rising band of "three", are repeated three to six times a
+second, as the network averages over time, and the correlation with the digit's mean spectrogram is
+-0.01 to 0.16. The likest mean is the digit's own in 1 of 10 made on the spectrogram, and in 3 of 10
+made on the waveform.
+
 The run's folder then holds `examples.png`, `waveforms.png`, `visualizations.png`, `DIGIT.wav`,
 `measurements.npz`, `visualizations.npz`, `config.json` and `index.html`, which shows and plays it
 all.

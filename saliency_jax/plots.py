@@ -34,7 +34,7 @@ _ROUNDING = 1e-5
 
 _DPI = 100
 _FONT_SIZE = 8.5
-_LINE = 14
+_LINE = 17
 # Widths of a character of running text in that size, in pixels of the figure.
 _CHARACTER = 6.2
 _BOLD_CHARACTER = 7.4
@@ -42,6 +42,8 @@ _GAP = 12
 _MARGIN = 14
 _PANEL_WIDTH, _PANEL_HEIGHT = 330, 250
 _PANELS_IN_A_ROW = 3
+# Of a legend's entry, what is beside its name.
+_LEGEND_LINE = 62
 
 Pixels = Float[np.ndarray, "h w 3"]
 AnyImage = Float[Array | np.ndarray, "h w c"]
@@ -415,7 +417,12 @@ def curves(
     check_at_least("the number of panels", len(panels), 1)
     columns = min(len(panels), _PANELS_IN_A_ROW)
     rows = -(-len(panels) // columns)
-    size = (columns * _PANEL_WIDTH / _DPI, (rows * _PANEL_HEIGHT + 2 * _LINE) / _DPI)
+    width = columns * _PANEL_WIDTH
+    names = {curve.name for lines in panels.values() for curve in lines}
+    longest = max(map(len, names), default=0) * _CHARACTER + _LEGEND_LINE
+    names_in_a_row = max(1, int(width / longest))
+    legend_rows = -(-len(names) // names_in_a_row)
+    size = (width / _DPI, (rows * _PANEL_HEIGHT + (legend_rows + 1) * _LINE) / _DPI)
     figure = Figure(figsize=size, dpi=_DPI, facecolor="white", layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     handles: dict[str, Line2D] = {}
@@ -436,7 +443,7 @@ def curves(
         list(handles.values()),
         list(handles),
         loc="outside lower center",
-        ncols=max(1, len(handles)),
+        ncols=names_in_a_row,
         fontsize=_FONT_SIZE,
         frameon=False,
     )

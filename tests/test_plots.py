@@ -177,7 +177,7 @@ def test_a_saved_figure_holds_every_pixel_enlarged_by_a_whole_number():
 def test_texts_stay_inside_the_figure_and_off_the_pictures():
     cells = [
         plots.image(
-            np.zeros((4, 4, 3)), "a title much longer than a cell is wide", "and a note" * 3
+            np.zeros((4, 4, 3)), "a title much longer than a cell is wide", "and a note " * 9
         ),
         plots.saliency_map(ramp(), "computer keyboard 99.7 %"),
         plots.Ranking(["computer keyboard", "lemon"], [0.75, 0.25], "likeliest"),
@@ -186,7 +186,7 @@ def test_texts_stay_inside_the_figure_and_off_the_pictures():
         [cells, cells],
         row_titles=["tiny-imagenet-standard"] * 2,
         column_titles=["tiny-imagenet-standard and more"] * 3,
-        caption="a caption " * 30,
+        caption="a caption " * 300,
         cell_width=150,
     )
     picture = saved(figure)
@@ -275,6 +275,20 @@ def test_curves_are_drawn_where_they_are_with_one_colour_for_one_name():
     assert len(set(colors.values())) == 3
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "c"]
+
+
+def test_a_long_legend_stays_inside_the_figure():
+    x = np.arange(3)
+    lines = [plots.Curve(f"modulation {name}", x, x, x, x) for name in "ABCDEFGHI"]
+    figure = plots.curves({"all": lines, "each": lines}, "ratio (dB)")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    (legend,) = figure.legends
+    box = legend.get_window_extent(renderer)
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert 0 <= box.y0 < box.y1 <= figure.bbox.height
+    assert not any(axes.get_tightbbox(renderer).overlaps(box) for axes in figure.axes)
+    assert min(axes.bbox.height for axes in figure.axes) > 100
 
 
 @pytest.mark.usefixtures("entry_checks")

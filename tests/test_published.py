@@ -58,7 +58,7 @@ def test_what_is_available_is_described():
         assert len(set(description.class_names)) == len(description.class_names) > 1
         assert description.weights
         for weights in description.weights.values():
-            assert all(0 < percent < 100 for percent in weights.accuracy.values())
+            assert all(0 < percent <= 100 for percent in weights.accuracy.values())
             assert weights.revision is None or re.fullmatch(r"[0-9a-f]{40}", weights.revision)
             assert (
                 weights.file
