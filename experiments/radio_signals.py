@@ -18,17 +18,17 @@ signal-to-noise ratio. Interrupted, the same command continues.
 
 Measured, of the bundled network at 0 dB and more, where it names 86 % rightly (48 % at -10 dB, 88 %
 at 20; the mistakes are between QPSK and 8PSK, and between 16QAM and 64QAM), in 3 minutes on two
-processor cores: it looks at the band. Of the integrated gradients 0.924 [0.919, 0.929] lie within it, of the received power
-0.858, of a constant map 0.147. At -10 dB they still do, 0.78, where 0.23 of the power is left in
-the band: the noise beside it is not what the network goes by. The gradient alone has 0.535 there,
-at any noise: the network is sensitive beside the band too, but nothing comes in there. It looks at
-the symbols as much as at the transitions. Within a quarter of a symbol of the decision instants,
-half of the time, lie 0.500 [0.498, 0.502] of the gradient and 0.527 [0.522, 0.532] of the
-integrated gradients, and 0.523 of the power, too: where the signal is strong. Deletion by
-integrated gradients is better than strongest first in time and frequency (0.066 against 0.135;
-random 0.456) and over samples (0.228 against 0.373; random 0.492). Insertion is better than random
-and no better than strongest first in time and frequency (0.676 against 0.766; random 0.458), and
-about as good over samples (0.601 against 0.582). The gradient's order of the samples is hardly
+processor cores: it looks at the band. Of the integrated gradients 0.924 [0.919, 0.929] lie within
+it, of the received power 0.858, of a constant map 0.147. At -10 dB they still do, 0.78, where 0.23
+of the power is left in the band: the noise beside it is not what the network goes by. The gradient
+alone has 0.535 there, at any noise: the network is sensitive beside the band too, but nothing comes
+in there. It looks at the symbols as much as at the transitions. Within a quarter of a symbol of the
+decision instants, half of the time, lie 0.500 [0.498, 0.502] of the gradient and 0.527 [0.522,
+0.532] of the integrated gradients, and 0.523 of the power, too: where the signal is strong.
+Deletion by integrated gradients is better than strongest first in time and frequency (0.066 against
+0.135; random 0.456) and over samples (0.228 against 0.373; random 0.492). Insertion is better than
+random and no better than strongest first in time and frequency (0.676 against 0.766; random 0.458),
+and about as good over samples (0.601 against 0.582). The gradient's order of the samples is hardly
 better than chance (0.440 and 0.494; random 0.492 and 0.488).
 
 The run's folder then holds `accuracy.png` and `measured.png`, over the signal-to-noise ratio,

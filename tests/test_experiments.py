@@ -29,6 +29,7 @@ LABELS = np.array([4, 14, 19])
 def scripts():
     """The scripts import each other as neighbours."""
     sys.path.insert(0, str(EXPERIMENTS))
+    import canvases
     import command_line
     import comparison
     import feature_visualization
@@ -41,6 +42,7 @@ def scripts():
     yield {
         module.__name__: module
         for module in (
+            canvases,
             command_line,
             comparison,
             feature_visualization,
@@ -277,6 +279,38 @@ class TestInitialImage:
             )
             for name in set(whole) - {"seconds"}:
                 np.testing.assert_array_equal(whole[name], again[name], err_msg=name)
+
+
+class TestCanvases:
+    def test_the_first_steps_are_those_of_the_recipes(self, scripts, folders, in_a_folder):
+        module = scripts["canvases"]
+        settings = module.Settings(
+            classes=CLASSES[:1], model=folders, seeds=1, steps=1, output=in_a_folder / "run"
+        )
+        module.main(settings)
+        stored = arrays(in_a_folder / "run" / "pictures-first.npz")
+        variants = stored["variants"].tolist()
+        # The spectrum of photographs is known at 64x64 alone.
+        assert variants == [name for name in module.RECIPES if name != "phases"]
+        images = dict(zip(variants, stored["image"][:, 0, 0] / 255, strict=True))
+        score = scores.logit(models.load(folders[0]), 4)
+        noise, _ = start(4, 0)
+        gradient = jax.grad(score)(noise)
+        expected = jnp.clip(noise + 1.58 * gradient / jnp.linalg.norm(gradient.ravel()), 0, 1)
+        np.testing.assert_allclose(images["no augmentation"], expected, atol=TOLERANCE)
+        mean = jnp.broadcast_to(jnp.array([0.4, 0.5, 0.6]), SHAPE)
+        expected = jnp.clip(mean + 0.5 * jax.grad(score)(mean), 0, 1)
+        np.testing.assert_allclose(images["Simonyan et al."], expected, atol=TOLERANCE)
+        # On every canvas the ascent starts at the same noise, and moves.
+        for name in ("sigmoid", "Fourier", "Fourier, decorrelated"):
+            change = np.abs(images[name] - noise).mean()
+            assert 0.002 < change < 0.2, name
+        np.testing.assert_array_less(0, stored["own"])
+
+    def test_what_suits_the_bundled_models_is_made_for_them(self, scripts):
+        module = scripts["canvases"]
+        (side, _) = scripts["comparison"].sides(scripts["comparison"].ClassSettings())
+        assert module.recipes(side) == list(module.RECIPES)
 
 
 class TestOptimizers:
