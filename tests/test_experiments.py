@@ -282,8 +282,13 @@ class TestInitialImage:
 
 
 class TestCanvases:
-    def test_the_first_steps_are_those_of_the_recipes(self, scripts, folders, in_a_folder):
+    def test_the_first_steps_are_those_of_the_recipes(
+        self, scripts, folders, in_a_folder, monkeypatch
+    ):
         module = scripts["canvases"]
+        # One of a kind, as each is a program of its own.
+        some = ("Simonyan et al.", "no augmentation", "sigmoid", "Fourier, decorrelated", "phases")
+        monkeypatch.setattr(module, "RECIPES", {name: module.RECIPES[name] for name in some})
         settings = module.Settings(
             classes=CLASSES[:1], model=folders, seeds=1, steps=1, output=in_a_folder / "run"
         )
@@ -291,7 +296,7 @@ class TestCanvases:
         stored = arrays(in_a_folder / "run" / "pictures-first.npz")
         variants = stored["variants"].tolist()
         # The spectrum of photographs is known at 64x64 alone.
-        assert variants == [name for name in module.RECIPES if name != "phases"]
+        assert variants == list(some[:-1])
         images = dict(zip(variants, stored["image"][:, 0, 0] / 255, strict=True))
         score = scores.logit(models.load(folders[0]), 4)
         noise, _ = start(4, 0)
@@ -302,7 +307,7 @@ class TestCanvases:
         expected = jnp.clip(mean + 0.5 * jax.grad(score)(mean), 0, 1)
         np.testing.assert_allclose(images["Simonyan et al."], expected, atol=TOLERANCE)
         # On every canvas the ascent starts at the same noise, and moves.
-        for name in ("sigmoid", "Fourier", "Fourier, decorrelated"):
+        for name in ("sigmoid", "Fourier, decorrelated"):
             change = np.abs(images[name] - noise).mean()
             assert 0.002 < change < 0.2, name
         np.testing.assert_array_less(0, stored["own"])

@@ -64,6 +64,7 @@ chelsea and coffee.
 
 import dataclasses
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -76,11 +77,14 @@ import skimage.data
 import torch
 import tyro
 from flax import nnx
+from jax.tree_util import Partial
 
 from saliency_jax import attribution, data, models, scores
 
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "astronaut")
 RULES = (attribution.gauss_legendre, attribution.midpoint)
+# How sharp are the roundings of the rectifiers that the completeness gap is measured with, too.
+SHARPNESS = (10, 5)
 # Of the images that the bundled models were trained for.
 SIDE = 64
 WINDOW, STRIDE = 12, 8
@@ -410,12 +414,23 @@ def measure_gaps(settings: Settings, loaded: list[models.ResNet]) -> None:
     images = [jnp.asarray(data.fit(photograph(name), SIDE)) for name in settings.gap_images]
     print(f"\n{'':40s}" + "".join(f"{rule.__name__:>20s}" for rule in RULES))
     for name, model in zip(settings.models, loaded, strict=True):
-        for steps in settings.gap_steps:
+        print(name)
+        networks = {"rectifiers": model} | {
+            f"softplus({sharpness} x) / {sharpness}": nnx.with_attributes(
+                model, relu=Partial(rounded_rectifier, sharpness)
+            )
+            for sharpness in SHARPNESS
+        }
+        for (rectifier, network), steps in itertools.product(networks.items(), settings.gap_steps):
             cells = []
             for rule in RULES:
-                gaps = [float(relative_gap(model, image, rule, steps)) for image in images]
+                gaps = [float(relative_gap(network, image, rule, steps)) for image in images]
                 cells.append(f"{statistics.median(gaps):12.1e}{max(gaps):8.0e}")
-            print(f"{name:28s}{steps:6d} steps" + "".join(cells), flush=True)
+            print(f"  {rectifier:26s}{steps:6d} steps" + "".join(cells), flush=True)
+
+
+def rounded_rectifier(sharpness: float, x: jax.Array) -> jax.Array:
+    return jax.nn.softplus(sharpness * x) / sharpness
 
 
 def main(settings: Settings) -> None:
