@@ -12,8 +12,8 @@ one, drawn at random. An explanation has to change.
 
 Two controls know nothing of the model: a map of random numbers, and the edges of the image (Sobel).
 A method fails if its map of the model that has learnt nothing is still like that of the trained one
-(more than random numbers are), and not clearly less so than the edges are: then it is no better
-than an edge detector, which would show the same of any model.
+(by a rank correlation of 0.1 or more above that of random numbers), and not clearly less so than
+the edges are: then it is no better than an edge detector, which would show the same of any model.
 
 100 validation images under the bundled standard and robust ResNet, of eleven layers (a residual
 block is one). A method is run 28 times for an image: 13 in the cascade, 12 independently, 3 for
@@ -21,6 +21,15 @@ labels and controls. The seven methods take 52 gradients together (SmoothGrad 16
 gradients 32), so that it is 290,000 gradients: 22 minutes on two processor cores at 225 a second,
 and more to compile and to rank pixels. All images see the same permuted weights, of `--seed`.
 Interrupted, the same command continues.
+
+Measured: when nothing learnt is left, saliency, gradient and SmoothGrad are no longer like the maps
+of the trained model (0.01 to 0.05, both models), nor are Grad-CAM (0.005 and -0.10, over the images
+for which it is not 0 everywhere) and LayerCAM, which turns round (-0.44 and -0.27). Input x
+gradient and integrated gradients fail, with 0.21 and 0.27 under the standard model and 0.23 and
+0.30 under the robust one, where edges have -0.05 to 0.17: that is the image they are multiplied by,
+for of the values with their sign nothing is left (-0.003 to 0.006). So their absolute values should
+not be shown. For another label all maps but Grad-CAM's keep much of their order (0.30 to 0.63):
+what is salient depends on the image more than on the label.
 
 The run's folder then holds `curves-MODEL.png` (the likeness, layer by layer), `examples-MODEL.png`
 (the maps), `measurements-MODEL.npz`, `config.json` and `index.html`, which shows it all.
@@ -50,6 +59,8 @@ from saliency_jax import metrics, plots, report, scores, sweep
 PATH_PARTS = 3
 ABSOLUTE, SIGNED = 0, 1
 RANDOM, EDGES = (list(judging.CONTROLS).index(name) for name in ("random", "edges"))
+# A likeness that is proved and smaller says nothing of a method.
+LEAST_LIKENESS = 0.1
 CELL_WIDTH = 96
 COLUMNS = ("nothing learnt", "with sign", "edges", "random", "other label", "images", "verdict")
 HOW_TO_READ = (
@@ -59,7 +70,7 @@ HOW_TO_READ = (
     "controls, which do not look at the model. Other label: the trained model's map for another "
     "class. Images: how many have a likeness when nothing is learnt: a map of zeros has "
     "none. A method fails if the map of the model that has learnt nothing is more like that of "
-    "the trained one than random numbers are, and not less than the edges are."
+    f"the trained one than random numbers are, by {LEAST_LIKENESS}, and not less than the edges are."
 )
 
 
@@ -242,7 +253,8 @@ def row(measured: Measurements) -> list[str]:
 def verdict(measured: Measurements) -> str:
     """Whether the map of the model that has learnt nothing is no better than the controls.
 
-    Both differences are paired by image, and count where their bootstrap intervals exclude 0.
+    Both differences are paired by image, and count where their bootstrap intervals lie above
+    `LEAST_LIKENESS`, and above 0.
     """
     kept = measured.cascading[:, -1, ABSOLUTE]
     edges, random = (measured.controls[:, control, ABSOLUTE] for control in (EDGES, RANDOM))
@@ -250,7 +262,7 @@ def verdict(measured: Measurements) -> str:
     defined = np.isfinite(above_random + below_edges)
     if not defined.any():
         return "undefined"
-    is_like = comparison.interval(above_random[defined]).low > 0
+    is_like = comparison.interval(above_random[defined]).low > LEAST_LIKENESS
     is_less_than_edges = comparison.interval(below_edges[defined]).low > 0
     return "fails" if is_like and not is_less_than_edges else "passes"
 

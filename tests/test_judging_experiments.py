@@ -263,6 +263,7 @@ class TestSanityChecks:
             (0.5, 0.3, "fails"),
             (0.3, 0.5, "passes"),
             (0.0, 0.0, "passes"),
+            (0.05, 0.0, "passes"),
             (np.nan, 0.3, "undefined"),
         ],
     )
