@@ -70,7 +70,7 @@ HOW_TO_READ = (
     "controls, which do not look at the model. Other label: the trained model's map for another "
     "class. Images: how many have a likeness when nothing is learnt: a map of zeros has "
     "none. A method fails if the map of the model that has learnt nothing is more like that of "
-    f"the trained one than random numbers are, by {LEAST_LIKENESS}, and not less than the edges are."
+    f"the trained one than random numbers are, by {LEAST_LIKENESS}, and not less than the edges."
 )
 
 
