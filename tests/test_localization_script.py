@@ -365,8 +365,8 @@ class TestRuns:
             rows, boxes, overlaps = (arrays[name] for name in ("rows", "boxes", "overlaps"))
             true = arrays["true_boxes"]
             labels, logits = arrays["labels"], arrays["logits"]
-        # Two fixed boxes, and three kinds of boxes from each of six maps.
-        assert boxes.shape == (20, 40, 4)
+        # Two fixed boxes, and three kinds of boxes from each of seven maps.
+        assert boxes.shape == (23, 40, 4)
         assert rows[0] == f" | whole image | 0, 0, {SIDE}, {SIDE}"
         area = (true[:, 0, 2] - true[:, 0, 0]) * (true[:, 0, 3] - true[:, 0, 1])
         assert_allclose(overlaps[0], area / SIDE**2, rtol=1e-5)
@@ -379,6 +379,9 @@ class TestRuns:
             rows == "ten crop | cut, the paper's settings | sigma 0, quantiles 0.95 and 0.3, cuts 1"
         )
         assert (boxes[papers] == [0, 0, SIDE, SIDE]).all()
+        # Of a map made from the true box a threshold finds that box again.
+        (oracle,) = (place for place, row in enumerate(rows) if "true box | threshold" in row)
+        assert overlaps[oracle].min() > 0.5
 
     def test_a_folder_of_ones_own_images(self, script, settings, capsys):
         folder = Path("photographs")
