@@ -3,7 +3,7 @@
   python experiments/benchmarks/localization_speed.py
 
 Saliency of a single pass by the bundled robust model, the graph cut of its maps by threads, and
-both one after the other.
+both one after the other. On two processor cores 200, 344 and 126 images a second (jax 0.10.2).
 """
 
 import concurrent.futures

@@ -16,6 +16,21 @@ excepted, how many times faster than one at a time that is, and by how much the 
 most; at the end those of the bare passes in batches, without any metric, so that what is left
 between is the metrics' own cost.
 
+Measured on two processor cores (jax 0.10.2; 2 minutes), milliseconds a pass, and how many times
+faster than one step at a time without and with a compiled model:
+
+  one step at a time, not compiled       22.78
+  one step at a time, compiled            5.37
+  1 images, 1 steps at once               4.12          5.5          1.3
+  1 images, 16 steps at once              2.06         11.1          2.6
+  4 images, 4 steps at once               1.57         14.5          3.4
+  20 images, 1 steps at once              1.48         15.4          3.6
+  100 images, 1 steps at once             1.48         15.4          3.6
+
+The areas differ by 1e-7 at most. Bare passes on one device take 6.33 ms one at a time and 2.13 ms
+at best in batches: the metrics' own cost is small, and both cores are busier when each has its own
+images.
+
 Where the time goes: a pass is 0.3 billion operations, in convolutions. Two cores whose matrix
 products reach 450 billion a second need 0.7 ms for it, however many images there are at once; what
 is gained beyond the compiled pass of one image over that is not arithmetic, but calls and
