@@ -1,7 +1,6 @@
 """The TFDS builder of the Free Spoken Digit Dataset, prepared without TensorFlow."""
 
 import io
-import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from .. import sound
+from ._archives import local_archive
 
 HOMEPAGE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 URL = f"{HOMEPAGE}/archive/refs/heads/master.zip"
@@ -62,7 +62,7 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        archive = _local_archive(dl_manager) or Path(dl_manager.download(URL))
+        archive = local_archive(dl_manager, ARCHIVE_NAMES) or Path(dl_manager.download(URL))
         return {
             "train": self._generate_examples(archive, is_test=False),
             "test": self._generate_examples(archive, is_test=True),
@@ -96,11 +96,3 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
                     )
         except zipfile.BadZipFile as error:
             raise ValueError(f"expected a zip, got {archive} ({error})") from error
-
-
-def _local_archive(dl_manager: tfds.download.DownloadManager) -> Path | None:
-    try:
-        folder = Path(os.fspath(dl_manager.manual_dir))
-    except AssertionError:  # TFDS's way to say that the folder is absent or empty.
-        return None
-    return next((folder / name for name in ARCHIVE_NAMES if (folder / name).is_file()), None)

@@ -1,7 +1,6 @@
 """The TFDS builder of Tiny-ImageNet, prepared without TensorFlow."""
 
 import io
-import os
 import posixpath
 import tarfile
 import zipfile
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image as PILImage
+
+from ._archives import local_archive
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 ARCHIVE_NAMES = ("tiny-imagenet-200.zip", "tiny-imagenet-200.tar.gz")
@@ -102,7 +103,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        archive = _local_archive(dl_manager) or Path(dl_manager.download(URL))
+        archive = local_archive(dl_manager, ARCHIVE_NAMES) or Path(dl_manager.download(URL))
         return {
             "train": self._generate_examples(archive, "train"),
             "validation": self._generate_examples(archive, "val"),
@@ -130,14 +131,6 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
             ) from error
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
             raise ValueError(f"expected a zip or a tar.gz, got {archive} ({error})") from error
-
-
-def _local_archive(dl_manager: tfds.download.DownloadManager) -> Path | None:
-    try:
-        folder = Path(os.fspath(dl_manager.manual_dir))
-    except AssertionError:  # TFDS's way to say that the folder is absent or empty.
-        return None
-    return next((folder / name for name in ARCHIVE_NAMES if (folder / name).is_file()), None)
 
 
 def _read_folder(archive: Path, split: str) -> dict[str, bytes]:
