@@ -11,7 +11,20 @@ through a sigmoid, Fourier coefficients scaled by 1 / f, such with the colours' 
 training set, and the phases of photographs' mean spectrum (MACO), for which Adam makes four times
 as many steps.
 
-COST
+All twenty classes from five seeds, 64 steps each and 256 of Adam's, under the bundled standard and
+robust ResNet: 294,000 gradient steps, 16 minutes at the 310 a second that two processor cores make
+with turns and zooms. Interrupted, the same command continues.
+
+Measured: the standard model's pictures become recognizable by what is changed before each step and
+by the canvas. The paper's recipe gives 0.30 [0.10, 0.50] that the robust model recognizes, longer
+normalized steps without augmentation 0.49, with shifts 0.65, and zooms and turns on top 0.82 [0.64,
+0.96]; mirrors add nothing (0.81). On Fourier coefficients it is 0.89 [0.77, 0.99], the best recipe
+found; their spectrum is nearer to that of photographs, with a slope of -1.95 against -1.60. A
+sigmoid changes nothing (0.79), decorrelated colours cost a third of them (0.57). The phases of a
+fixed spectrum (0.79) give the pictures with the most contrast and variety, a total variation of
+0.27 and a distance of 0.38 between seeds against 0.15 and 0.16: a cat's face, penguins and a pepper
+can be named. Of the robust model's pictures all are recognized by every recipe but the paper's
+(0.75), whose plain steps are too short for its smaller gradients.
 
 The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (images and what was
 measured of them), `config.json` and `index.html`, which shows it all.
@@ -63,7 +76,9 @@ def decorrelated(shape: tuple[int, int, int]) -> Canvas:
 
 def phases(shape: tuple[int, int, int]) -> Canvas:
     _, width, _ = shape
-    return ascent.phase_canvas(ascent.tiny_imagenet_magnitude(), width)
+    colors = ascent.color_canvas(ascent.TINY_IMAGENET_COLORS.covariance)
+    of_spectrum = ascent.phase_canvas(ascent.tiny_imagenet_magnitude(), width)
+    return ascent.chain_canvases(of_spectrum, colors, ascent.sigmoid_canvas())
 
 
 class Recipe(NamedTuple):
@@ -173,8 +188,7 @@ def visualize(models, *, label, seed, recipe, steps):
         augment=chosen.augment,
         prior=ascent.l2(chosen.l2, mean) if chosen.l2 else None,
     )
-    # Phases alone do not keep an image in its range.
-    return comparison.measure(models, score, made, jnp.clip(made.image, 0, 1))
+    return comparison.measure(models, score, made, made.image)
 
 
 if __name__ == "__main__":

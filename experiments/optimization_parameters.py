@@ -22,7 +22,7 @@ with an equal step length gains nothing, and 0.9 is slower (0.91). A prior trade
 smoothness: L2 at 0.01 and total variation at 0.001 halve the total variation and more, all pictures
 still being recognized; ten times that weight leaves nothing to see (0.61 and 0.06). Augmentations
 change little here: without shifts the total variation is 0.16 and not 0.14; zooms and turns of 10
-degrees cost a tenth more time and show no difference.
+degrees cost a tenth more time and show no difference. (With longer steps they do: `canvases.py`.)
 
 The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (images and what was
 measured of them), `config.json` and `index.html`, which shows it all.
