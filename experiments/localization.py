@@ -357,7 +357,7 @@ def explain_one(model, *, example):
 def pyramids(examples: Examples) -> np.ndarray:
     """(n, h, w), 1 in the middle of the true boxes and 0 from their edges on."""
     height, width = examples.images.shape[1:3]
-    pixels = np.stack(np.mgrid[:height, :width], axis=-1) + 0.5
+    pixels = np.moveaxis(np.mgrid[:height, :width], 0, -1) + 0.5
     corners = examples.boxes[:, :, None, None]
     middle, half = (
         (corners[..., 2:] + corners[..., :2]) / 2,
