@@ -17,10 +17,24 @@ the edges of the image (Sobel), which no model is needed for. Measured of every 
 
 500 validation images under the bundled standard and robust ResNet. An image under a model takes 51
 gradients (SmoothGrad 16, integrated gradients 32) and 227 passes forward (occlusion 225) for the
-maps, and each of its ten maps 73 passes and three imputations, which cost about as much as 6 more;
-the sensitivity takes the maps three times again. At 225 gradients and 700 passes a second on two
-processor cores that is 1.7 s, and 1.7 s more for those 100 images: 34 minutes. RISE, which is left
-out, would add 256 passes, 6 minutes. Interrupted, the same command continues.
+maps, and each of its ten maps 73 passes and three imputations; the sensitivity takes the maps three
+times again. That took 30 minutes on two processor cores. RISE, which is left out, would add 256
+passes. Interrupted, the same command continues.
+
+Measured: integrated gradients say best which pixels matter to the model. They have the highest
+insertion, 0.70 [0.68, 0.72] under the standard model and 0.62 under the robust one, and the lowest
+deletion (0.12, 0.12; random 0.30, 0.27) and ROAD (0.37, 0.33; random 0.75, 0.68), the rank of all
+being the same under both models but for small differences. Of mu-fidelity occlusion has more (0.54
+and 0.73 against 0.33 and 0.60), which hides squares as that measure does. Where the object is
+LayerCAM and Grad-CAM say best by rank accuracy (0.74 and 0.73 under the standard model, random
+0.53), integrated gradients by the pointing game and the share in the box (0.84 and 0.70 under the
+robust one). An edge detector, which knows no model, is no worse than saliency, gradient and input x
+gradient under the standard model: insertion 0.52 against 0.48, 0.38 and 0.46, share in the box 0.61
+against 0.59, 0.58 and 0.58. The gradient with its sign is by insertion and ROAD worse than random
+pixels there, and its absolute value, saliency, hardly better: what raises the logit fastest is not
+what it rests on. Under the robust model the gradients are more like edges (0.23 against -0.01),
+half as sensitive to noise or less, and better at the pointing game (0.79 against 0.70); the class
+activation maps are worse there (rank accuracy 0.68).
 
 The run's folder then holds `scores.png` (everything measured), `examples.png` (the first images'
 maps), `measurements-MODEL.npz` (a value for every method and image), `config.json` and
@@ -66,7 +80,7 @@ SETS = 32
 NOISY_COPIES = 2
 CELL_WIDTH = 96
 PANELS_IN_A_ROW = 5
-PANEL_WIDTH, LINE_HEIGHT, PANEL_MARGIN = 2.6, 0.26, 0.8
+PANEL_WIDTH, LINE_HEIGHT, PANEL_MARGIN = 2.6, 0.26, 1.0
 HOW_TO_READ = (
     f"{labelled_images.HOW_TO_READ} Higher is better of insertion, mu-fidelity, share in the box, "
     "rank accuracy and pointing game, lower of deletion, ROAD and sensitivity; Gini (0 for a map "
@@ -351,7 +365,7 @@ def draw_scores(
             place.errorbar(means.y, lines + offset, xerr=ends, fmt="o", ms=3, label=model_name)
         # Below the line are the controls.
         place.axhline(len(names) - len(judging.CONTROLS) - 0.5, color="#bbbbbb", linewidth=1)
-        title = f"{measure} ({better} is better)" if better else measure
+        title = f"{measure}\n{better} is better" if better else measure
         place.set_title(title, fontsize=8.5, weight="bold")
         place.tick_params(labelsize=8.5)
     for place in places[len(BETTER) :]:
