@@ -23,18 +23,17 @@ passes. Interrupted, the same command continues.
 
 Measured: integrated gradients say best which pixels matter to the model. They have the highest
 insertion, 0.70 [0.68, 0.72] under the standard model and 0.62 under the robust one, and the lowest
-deletion (0.12, 0.12; random 0.30, 0.27) and ROAD (0.37, 0.33; random 0.75, 0.68), the rank of all
-being the same under both models but for small differences. Of mu-fidelity occlusion has more (0.54
-and 0.73 against 0.33 and 0.60), which hides squares as that measure does. Where the object is
-LayerCAM and Grad-CAM say best by rank accuracy (0.74 and 0.73 under the standard model, random
-0.53), integrated gradients by the pointing game and the share in the box (0.84 and 0.70 under the
-robust one). An edge detector, which knows no model, is no worse than saliency, gradient and input x
-gradient under the standard model: insertion 0.52 against 0.48, 0.38 and 0.46, share in the box 0.61
-against 0.59, 0.58 and 0.58. The gradient with its sign is by insertion and ROAD worse than random
-pixels there, and its absolute value, saliency, hardly better: what raises the logit fastest is not
-what it rests on. Under the robust model the gradients are more like edges (0.23 against -0.01),
-half as sensitive to noise or less, and better at the pointing game (0.79 against 0.70); the class
-activation maps are worse there (rank accuracy 0.68).
+deletion (0.12, 0.12; random 0.30, 0.27) and ROAD (0.37, 0.33; random 0.75, 0.68). Of mu-fidelity
+occlusion has more (0.54 and 0.73 against 0.33 and 0.60), which hides squares as that measure does.
+Where the object is LayerCAM and Grad-CAM say best by rank accuracy (0.74 and 0.73 under the
+standard model, random 0.53), integrated gradients by the pointing game and the share in the box
+(0.84 and 0.70 under the robust one). An edge detector, which knows no model, is no worse than
+saliency, gradient and input x gradient under the standard model: insertion 0.52 against 0.48, 0.38
+and 0.46, share in the box 0.61 against 0.59, 0.58 and 0.58. The gradient with its sign is worse
+than random pixels there by insertion (0.46) and no better by ROAD, and saliency hardly better: what
+raises the logit fastest is not what it rests on. Under the robust model the gradients are more like
+edges (0.23 against -0.01), half as sensitive to noise or less, and better at the pointing game
+(0.79 against 0.70); the class activation maps are worse there (rank accuracy 0.68).
 
 The run's folder then holds `scores.png` (everything measured), `examples.png` (the first images'
 maps), `measurements-MODEL.npz` (a value for every method and image), `config.json` and
