@@ -36,7 +36,7 @@ from classifiers import Classifier
 from comparison import INITIAL, OPTIMIZERS, make_optimizer
 from matplotlib.figure import Figure
 
-from saliency_jax import ascent, models, plots, report
+from saliency_jax import ascent, plots, report
 
 MAX_SEGMENT = 10
 COLUMNS = 5
@@ -267,7 +267,7 @@ def _ascend(model, labels, state, augment, prior, *, score, optimizer, steps):
 
 
 def other_bundled(maker: Classifier) -> list[Classifier]:
-    names = [name for name in models.bundled() if name != maker.name]
+    names = [name for name in classifiers.BUNDLED_PAIR if name != maker.name]
     return classifiers.load(names) if names else []
 
 

@@ -82,7 +82,7 @@ def load(names: Sequence[str]) -> list[Classifier]:
 
     Raises:
       ValueError: a name is unknown or given twice, a folder is not a whole model, or
-        its images have other than 1 or 3 channels.
+        its inputs are no images of 1 or 3 channels.
     """
     if not names:
         raise ValueError("expected at least one --model, got none")
@@ -94,6 +94,11 @@ def load(names: Sequence[str]) -> list[Classifier]:
         short = list(names)
     loaded = [Classifier(name, _read(path)) for name, path in zip(short, names, strict=True)]
     for classifier in loaded:
+        if not isinstance(classifier.model, models.ResNet | models.PreActResNet):
+            raise ValueError(
+                f"expected a model of images, got {classifier.name}, a "
+                f"{type(classifier.model).__name__}: see spoken_digits.py and radio_signals.py"
+            )
         if classifier.model.channels not in (1, 3):
             raise ValueError(
                 f"expected a model of images with 1 or 3 channels, got {classifier.name} with "

@@ -308,6 +308,7 @@ class TestRoar:
         return script.Settings(
             method=("saliency",),
             share=(0.5,),
+            train_split="train",
             epochs=2,
             train_batch_size=16,
             data_dir=data_dir,

@@ -473,6 +473,7 @@ BAD_VISUALIZATIONS = {
         "--model {bad}/two-channels",
         "1 or 3 channels, got two-channels with 2",
     ),
+    "model of sounds": ("--model spoken-digits", "a SpectrogramResNet: see spoken_digits.py"),
     "no step": ("--steps 0", "expected --steps to be at least 1, got 0"),
     "steps no number": ("--steps many", "'many'"),
     "negative jitter": ("--jitter -1", "expected --jitter to be at least 0, got -1"),
