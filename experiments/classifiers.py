@@ -94,7 +94,7 @@ def load(names: Sequence[str]) -> list[Classifier]:
         short = list(names)
     loaded = [Classifier(name, _read(path)) for name, path in zip(short, names, strict=True)]
     for classifier in loaded:
-        if not isinstance(classifier.model, models.ResNet | models.PreActResNet):
+        if isinstance(classifier.model, models.SpectrogramResNet | models.SignalResNet):
             raise ValueError(
                 f"expected a model of images, got {classifier.name}, a "
                 f"{type(classifier.model).__name__}: see spoken_digits.py and radio_signals.py"
