@@ -13,10 +13,19 @@ not look at the explained model: a method that is no better than random pixels f
 What it costs: explaining 6,000 images by the three methods takes 18 gradients each, 5 minutes on
 two processor cores; then 11 networks are trained, two for each of the three methods and the two
 controls and one on whole images, on 5,000 images, half of the training set, for four epochs each,
-which takes COST. That is enough to compare, not for good accuracies, and with one training each
-(`--repeats`; the paper has five) differences of a few per cent are chance: the intervals are over
-the test images alone. The paper trains ResNet-50 on ImageNet, with 10, 30, 50, 70 and 90 % of the
-pixels replaced. Interrupted, the same command continues, at the last epoch.
+which took half an hour beside other work. That is enough to compare, not for good accuracies, and
+with one training each (`--repeats`; the paper has five) differences of a few per cent are chance:
+the intervals are over the test images alone. The paper trains ResNet-50 on ImageNet, with 10, 30,
+50, 70 and 90 % of the pixels replaced. Interrupted, the same command continues, at the last epoch.
+
+Measured: on whole images the short training reaches 39.3 %. With half of the pixels replaced at
+random it still reaches 37.5 %, without the half that Grad-CAM calls the most salient 26.8 %
+(10.7 points less [7.7, 13.9]), squared SmoothGrad 31.7 (5.8 less), saliency 32.9 (4.6 less). With
+90 % replaced, random pixels leave 24.2 %, saliency 13.6 and Grad-CAM 14.3 (10.6 and 9.9 less, not
+to be told apart), squared SmoothGrad 18.1. So all three find more than chance, unlike the paper's
+plain gradient, which did no better than random pixels. But the edges, which know no model, take 3.3
+and 7.8 points too: beyond them are only Grad-CAM at one half (7.4 points more [4.4, 10.3]) and, just,
+saliency at nine tenths (2.8 more [0.3, 5.3]).
 
 The run's folder then holds `accuracy.png` (over the share of pixels replaced), `examples.png` (what
 the networks saw), `correct.npz` (whether each test image was classified right), `config.json` and
