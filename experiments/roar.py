@@ -24,8 +24,8 @@ random it still reaches 37.5 %, without the half that Grad-CAM calls the most sa
 90 % replaced, random pixels leave 24.2 %, saliency 13.6 and Grad-CAM 14.3 (10.6 and 9.9 less, not
 to be told apart), squared SmoothGrad 18.1. So all three find more than chance, unlike the paper's
 plain gradient, which did no better than random pixels. But the edges, which know no model, take 3.3
-and 7.8 points too: beyond them are only Grad-CAM at one half (7.4 points more [4.4, 10.3]) and, just,
-saliency at nine tenths (2.8 more [0.3, 5.3]).
+and 7.8 points too: beyond them are only Grad-CAM at one half (7.4 points more [4.4, 10.3]) and,
+just, saliency at nine tenths (2.8 more [0.3, 5.3]).
 
 The run's folder then holds `accuracy.png` (over the share of pixels replaced), `examples.png` (what
 the networks saw), `correct.npz` (whether each test image was classified right), `config.json` and
