@@ -11,8 +11,9 @@ robust ResNet, which takes 15 seconds on two processor cores. The standard model
 noise; the robust one's follow the object. `--method` takes any other attribution method of the
 library. With `--size` images are explained at another size than the model was trained for. Memory
 is set by `--batch-size` alone: a photograph at 512x512 takes, as the peak of the whole process at
-the default 8, 0.7 GiB for saliency, 0.6 for Grad-CAM, 1.7 for integrated gradients and SmoothGrad,
-1.3 for Score-CAM and occlusion, and 2.5 for XRAI.
+the default 8, 0.7 GiB for a single gradient and the Grad-CAM family, 1.3 for all that evaluates
+the score alone, from Score-CAM and occlusion to RISE with its 4,000 masks, 1.8 for the averages of
+gradients (integrated gradients, SmoothGrad, 64 pairs of expected gradients), and 2.5 for XRAI.
 
 The run's folder then holds `saliency.png` (the photograph, each model's five likeliest classes, its
 map, and the map over the photograph), `saliency-MODEL.npz` (images, labels, probabilities, signed
