@@ -21,10 +21,11 @@ table, the cut of the product of ten-crop saliency and LayerCAM under the robust
 36.4 % [33.4, 39.4], 5.3 points [2.8, 7.8] better than the box in the middle; next are the same with
 single saliency (37.3 %), the product of ten crops with a threshold (37.6 %) and LayerCAM at the
 last stage but one with a threshold, under either model (37.8 %). It is the best of 56 rows, so that
-a little of it is luck. The paper's own method does not get there. Under the robust model saliency's cut is wrong
-of 41.2 % by the paper's quantiles and 40.3 % by chosen ones, averaged over ten crops of 44.1 and
-41.7 %: as good as the box in the middle, not better by more than chance. The standard model is 3
-points worse in each (44.8, 43.8, 47.3, 44.5 %), the intervals of the differences excluding 0.
+a little of it is luck. The paper's own method does not get there. Under the robust model saliency's
+cut is wrong of 41.2 % by the paper's quantiles and 40.3 % by chosen ones, averaged over ten crops
+of 44.1 and 41.7 %: as good as the box in the middle, not better by more than chance. The standard
+model is 3 points worse in each (44.8, 43.8, 47.3, 44.5 %), the intervals of the differences
+excluding 0.
 
 Which step loses it: both the cut and the map. From a map that is highest in the middle of the true
 box and falls to 0 at its edge, the paper's quantiles give 42.3 % wrong boxes, as many as the box in

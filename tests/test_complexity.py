@@ -24,6 +24,17 @@ def test_entropy_is_scipys():
     assert_allclose(metrics.entropy(ATTRIBUTION), expected, rtol=1e-5)
 
 
+def test_half_precision_adds_up():
+    # 4,096 values of up to 100 add up to more than float16 holds.
+    halves = jnp.full((64, 64), 50.0, jnp.float16).at[:32].set(100.0)
+    assert_allclose(metrics.gini_sparsity(halves), 1 / 6, rtol=1e-3)
+    share = np.array([2 / 3, 1 / 3])
+    expected = scipy.stats.entropy(share) + np.log(2048)
+    assert_allclose(metrics.entropy(halves), expected, rtol=1e-3)
+    mask = jnp.zeros((64, 64), bool).at[:32].set(True)
+    assert_allclose(metrics.relevance_mass_accuracy(halves, mask), 2 / 3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("scale", [1.0, -3.0])
 def test_the_ends(scale):
     equal = jnp.full((4, 3), scale)

@@ -27,6 +27,17 @@ def test_spearman_is_scipys_with_ties():
     assert len(np.unique(tied)) < tied.size
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_ranks_whole_pictures(dtype):
+    # More ranks than half precision tells apart, or has.
+    first, second = (small_models.image((300, 300), seed=seed).astype(dtype) for seed in (0, 1))
+    second = (first + second).astype(dtype)
+    expected = scipy.stats.spearmanr(
+        np.ravel(first).astype(np.float64), np.ravel(second).astype(np.float64)
+    )[0]
+    assert_allclose(metrics.spearman_correlation(first, second), expected, atol=1e-4)
+
+
 def test_a_rising_function_keeps_ranks_and_not_values():
     assert_allclose(metrics.spearman_correlation(FIRST, FIRST**9), 1, atol=1e-6)
     assert metrics.pearson_correlation(FIRST, FIRST**9) < 0.9

@@ -96,6 +96,16 @@ def test_of_a_constant_map_it_is_undefined():
     )
 
 
+@pytest.mark.parametrize("side", [64, 224])
+def test_of_a_constant_map_by_cells_too(side):
+    # The usual sides hold the default's cells whole, so that all sets hide as many pixels.
+    image = small_models.image((side, side, 1))
+    fidelity = metrics.mu_fidelity(
+        Partial(jnp.sum), image, jnp.ones((side, side)), num_samples=20, key=KEY
+    )
+    assert jnp.isnan(fidelity)
+
+
 @pytest.mark.usefixtures("entry_checks")
 def test_bad_settings():
     with pytest.raises(ValueError, match=r"sizes of subsets to be in 1 \.\. 11, got \[12\]"):
@@ -104,7 +114,7 @@ def test_bad_settings():
         metrics.sensitivity_n(LINEAR, IMAGE, SHARES, sizes=np.array([0, 3]), key=KEY)
     with pytest.raises(TypeError, match="sizes of subsets to be integers, got float32"):
         metrics.faithfulness_correlation(LINEAR, IMAGE, SHARES, size=2.5, key=KEY)
-    with pytest.raises(ValueError, match=r"sizes of subsets to be in 1 \.\. 3, got \[16\]"):
+    with pytest.raises(ValueError, match=r"sizes of subsets to be in 1 \.\. 3, got \[13\]"):
         metrics.mu_fidelity(LINEAR, IMAGE, SHARES, cells=(2, 2), key=KEY)
     with pytest.raises(ValueError, match="number of columns to be at most the image's 3, got 4"):
         metrics.mu_fidelity(LINEAR, IMAGE, SHARES, cells=(4, 4), key=KEY)

@@ -1,8 +1,12 @@
 """The metrics that Quantus defines alike give the same numbers on the same weights.
 
 Not compared are those that draw at random, and those of the same name and another definition, of
-which the docstrings tell: sensitivity-n and infidelity.
+which the docstrings tell: sensitivity-n and infidelity. ROAD is compared on one channel only, as
+Quantus's imputation indexes beyond the pixels of an image with three.
 """
+
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +15,17 @@ import pytest
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose
 
-from saliency_jax import attribution, metrics, scores
+from saliency_jax import attribution, data, metrics, models, scores
 
 quantus = pytest.importorskip("quantus")
 torch = pytest.importorskip("torch")
+pytest.importorskip("captum", reason="the network in PyTorch is its comparison's")
+
+BENCHMARKS = Path(__file__).parent.parent / "experiments" / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+import captum_parity  # noqa: E402
+
+sys.path.remove(str(BENCHMARKS))
 
 SIDE, CLASSES = 6, 3
 RNG = np.random.default_rng(0)
@@ -133,3 +144,61 @@ def test_random_logit_of_the_same_classes():
     # Of two other classes Quantus has drawn one, which is among ours.
     assert (asked[-1] != LABELS).all()
     assert_allclose(np.abs(similarities - np.array(theirs)[:, None]).min(1), 0, atol=1e-3)
+
+
+@pytest.fixture(scope="module", params=captum_parity.Settings().models)
+def bundled(request):
+    """A bundled network, the same in PyTorch, images, labels, saliency maps and boxes as masks."""
+    model = models.load(request.param)
+    names = ("coffee", "chelsea")
+    images = jnp.stack([data.fit(captum_parity.photograph(name), 32) for name in names])
+    labels = jax.vmap(model)(images).argmax(-1)
+    maps = jax.vmap(
+        lambda image, label: attribution.max_abs(
+            attribution.input_gradient(scores.logit(model, label), image)
+        )
+    )(images, labels)
+    masks = np.zeros(maps.shape, bool)
+    masks[:, 8:24, 8:24] = True
+    return model, captum_parity.carried(model, np.dtype(np.float32)), images, labels, maps, masks
+
+
+def of_quantus_bundled(bundled, metric, **settings):
+    _, network, images, labels, maps, masks = bundled
+    common = {"abs": False, "normalise": False, "disable_warnings": True}
+    return metric(**common | settings)(
+        model=network.eval(), x_batch=np.array(images.transpose(0, 3, 1, 2)),
+        y_batch=np.array(labels), a_batch=np.array(maps)[:, None], s_batch=masks[:, None],
+        channel_first=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("RelevanceMassAccuracy", metrics.relevance_mass_accuracy),
+        ("RelevanceRankAccuracy", metrics.relevance_rank_accuracy),
+        ("PointingGame", metrics.pointing_game),
+        ("Sparseness", lambda saliency_map, _: metrics.gini_sparsity(saliency_map)),
+        ("Complexity", lambda saliency_map, _: metrics.entropy(saliency_map)),
+    ],
+)
+def test_of_bundled_maps(bundled, name, metric):
+    result = [metric(saliency_map, mask) for saliency_map, mask in zip(*bundled[-2:], strict=True)]
+    theirs = of_quantus_bundled(bundled, getattr(quantus, name), abs=True)
+    assert_allclose(np.array(result, float), np.array(theirs, float), atol=1e-3)
+
+
+def test_deletion_of_the_bundled_models(bundled):
+    model, _, images, labels, maps, _ = bundled
+    curves = jax.vmap(
+        lambda image, label, saliency_map: metrics.deletion(
+            metrics.probability(model, label), image, saliency_map, steps=16,
+            baseline=attribution.baselines.zeros,
+        )
+    )(images, labels, maps)  # fmt: skip
+    # Quantus repeats the map for each channel, so that three features are a pixel.
+    theirs = of_quantus_bundled(
+        bundled, quantus.PixelFlipping, features_in_step=3 * 64, perturb_baseline=0.0
+    )
+    assert_allclose(curves.scores[:, 1:], theirs, atol=1e-3)

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Integer
+from jaxtyping import Array, Bool, Float, Integer
 
 from .._types import SaliencyMap
 from .._validation import check_array, check_finite
@@ -37,6 +37,11 @@ def check_fractions(fractions: tuple[float, ...]) -> None:
         raise ValueError(f"expected fractions to be numbers from 0 to 1, got {fractions}")
     if (np.diff(array) <= 0).any():
         raise ValueError(f"expected fractions in rising order, got {fractions}")
+
+
+def at_least_single(values: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """The same values in float32 if they are in half precision, where sums overflow or round."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def rank(saliency_map: SaliencyMap) -> Integer[Array, "h w"]:

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from .._types import Scalar
 from .._validation import check_finite, check_floats
+from ._maps import at_least_single
 
 
 def gini_sparsity(attribution: Float[Array, "*n"]) -> Scalar:
@@ -43,7 +44,7 @@ def gini_sparsity(attribution: Float[Array, "*n"]) -> Scalar:
       arXiv:0811.4706.
     """
     _check(attribution)
-    values = jnp.sort(jnp.abs(attribution).ravel())
+    values = jnp.sort(jnp.abs(at_least_single(attribution)).ravel())
     weights = 2 * jnp.arange(1, values.size + 1) - values.size - 1
     return jnp.sum(weights / values.size * values) / jnp.sum(values)
 
@@ -82,7 +83,7 @@ def entropy(attribution: Float[Array, "*n"]) -> Scalar:
       arXiv:2005.00631.
     """
     _check(attribution)
-    values = jnp.abs(attribution)
+    values = jnp.abs(at_least_single(attribution))
     return jax.scipy.special.entr(values / values.sum()).sum()
 
 

@@ -5,6 +5,7 @@ from jaxtyping import Array, Float
 
 from .._types import Scalar
 from .._validation import check_floats
+from ._maps import at_least_single
 
 
 def pearson_correlation(first: Float[Array, "*n"], second: Float[Array, "*n"]) -> Scalar:
@@ -72,6 +73,7 @@ def spearman_correlation(first: Float[Array, "*n"], second: Float[Array, "*n"]) 
 
 
 def _standardized(values: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    values = at_least_single(values)
     # First to [0, 1]: the squares of small values would vanish in float32, and a constant array's
     # deviations from its rounded mean would not. It becomes 0 / 0 here.
     relative = (values - values.min()) / (values.max() - values.min())
@@ -82,7 +84,7 @@ def _standardized(values: Float[Array, "*n"]) -> Float[Array, "*n"]:
 def _mean_ranks(values: Float[Array, "*n"]) -> Float[Array, "*n"]:
     ordered = jnp.sort(values.ravel())
     below, up_to = (
-        jnp.searchsorted(ordered, values, side=side).astype(values.dtype)
+        jnp.searchsorted(ordered, values, side=side).astype(at_least_single(values).dtype)
         for side in ("left", "right")
     )
     return jnp.where(jnp.isnan(values), jnp.nan, (below + up_to) / 2)

@@ -205,8 +205,8 @@ def mu_fidelity(
         num_samples, and the result changes by rounding alone.
 
     Returns:
-      The rank correlation, in [-1, 1]; nan where it is undefined, as for a constant map if all cells
-      have one size.
+      The rank correlation, in [-1, 1]; nan where it is undefined, as for a constant map if
+      all cells have one size.
 
     Raises:
       TypeError: an array does not hold floats, or a count is no integer.

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Real
 
 from .._types import Number, SaliencyMap, Scalar
 from .._validation import check_at_least, check_count, is_concrete
-from ._maps import Mask, check_map, check_mask
+from ._maps import Mask, at_least_single, check_map, check_mask
 
 Box = Real[Array, "4"] | Real[np.ndarray, "4"] | tuple[Number, Number, Number, Number]
 
@@ -174,7 +174,8 @@ def relevance_mass_accuracy(saliency_map: SaliencyMap, mask: Mask) -> Scalar:
     check_map(saliency_map)
     check_mask(mask, saliency_map.shape)
     check_at_least("saliency_map", saliency_map.min(), 0)
-    return jnp.sum(jnp.where(mask, saliency_map, 0)) / saliency_map.sum()
+    values = at_least_single(saliency_map)
+    return jnp.sum(jnp.where(mask, values, 0)) / values.sum()
 
 
 def relevance_rank_accuracy(saliency_map: SaliencyMap, mask: Mask) -> Scalar:
