@@ -340,7 +340,7 @@ def draw_examples(
                 ),
             ]
         )
-        row_titles.append("image")
+        row_titles.append("image and\ncontrols: no model")
         for method, maps in looks.items():
             grid.append([judging.draw(method, saliency_map) for saliency_map in maps[index]])
             row_titles.append(methods.title(method))

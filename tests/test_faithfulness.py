@@ -112,6 +112,11 @@ def test_bad_settings():
         metrics.faithfulness_correlation(LINEAR, IMAGE, SHARES, size=12, key=KEY)
     with pytest.raises(ValueError, match=r"sizes of subsets to be in 1 \.\. 11, got \[0 3\]"):
         metrics.sensitivity_n(LINEAR, IMAGE, SHARES, sizes=np.array([0, 3]), key=KEY)
+    with pytest.raises(TypeError, match="sizes of subsets to be integers, got list"):
+        metrics.sensitivity_n(LINEAR, IMAGE, SHARES, sizes=[1, 2], key=KEY)
+    for shape in ((), (0,)):
+        with pytest.raises(ValueError, match=r"sizes of subsets in one row, got the shape \("):
+            metrics.sensitivity_n(LINEAR, IMAGE, SHARES, sizes=np.ones(shape, int), key=KEY)
     with pytest.raises(TypeError, match="sizes of subsets to be integers, got float32"):
         metrics.faithfulness_correlation(LINEAR, IMAGE, SHARES, size=2.5, key=KEY)
     with pytest.raises(ValueError, match=r"sizes of subsets to be in 1 \.\. 3, got \[13\]"):

@@ -125,6 +125,8 @@ class TestBadSettings:
             metric(SALIENCY, MASK.T)
         with pytest.raises(TypeError, match="mask to hold booleans, got int64"):
             metric(SALIENCY, MASK.astype(int))
+        with pytest.raises(TypeError, match="mask to hold booleans, got list"):
+            metric(SALIENCY, MASK.tolist())
 
     def test_shares_of_negative_values(self):
         with pytest.raises(ValueError, match="saliency_map to be at least 0, got -"):

@@ -274,7 +274,14 @@ def _sums_and_falls(
 
 
 def _check_sizes(sizes: Sizes, largest: int) -> None:
-    if not jnp.issubdtype(sizes.dtype, jnp.integer):
-        raise TypeError(f"expected sizes of subsets to be integers, got {sizes.dtype}")
+    dtype = getattr(sizes, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.integer):
+        raise TypeError(
+            f"expected sizes of subsets to be integers, got {dtype or type(sizes).__name__}"
+        )
+    if sizes.ndim != 1 or not sizes.size:
+        raise ValueError(
+            f"expected one or more sizes of subsets in one row, got the shape {sizes.shape}"
+        )
     if is_concrete(sizes) and not (sizes.min() >= 1 and sizes.max() <= largest):
         raise ValueError(f"expected sizes of subsets to be in 1 .. {largest}, got {sizes}")
