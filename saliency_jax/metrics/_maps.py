@@ -24,9 +24,10 @@ def check_map(saliency_map: Any, sides: tuple[int, ...] | None = None) -> None:
 
 def check_mask(mask: Any, sides: tuple[int, ...]) -> None:
     """Raises unless `mask` is a map of booleans of the given sides."""
-    if getattr(mask, "dtype", None) != bool:
-        got = getattr(mask, "dtype", type(mask).__name__)
-        raise TypeError(f"expected mask to hold booleans, got {got}")
+    if not hasattr(mask, "dtype"):
+        raise TypeError(f"expected mask to hold booleans, got {type(mask).__name__}")
+    if mask.dtype != bool:
+        raise TypeError(f"expected mask to hold booleans, got {mask.dtype}")
     if mask.shape != sides:
         raise ValueError(f"expected mask to have the map's sides {sides}, got {mask.shape}")
 
