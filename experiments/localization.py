@@ -458,8 +458,8 @@ def tabulate(measured: Measured) -> report.Table:
             *row[:3],
             labelled_images.cell(of_row.astype(np.float32)),
             labelled_images.cell(of_row - centred),
-            f"{(of_row | (measured.rank >= 1)).mean():.3f}",
-            f"{(of_row | (measured.rank >= TOP)).mean():.3f}",
+            labelled_images.cell((of_row | (measured.rank >= 1)).astype(np.float32)),
+            labelled_images.cell((of_row | (measured.rank >= TOP)).astype(np.float32)),
             labelled_images.cell(overlap),
         )
         for row, of_row, overlap in zip(measured.rows, wrong, measured.overlaps, strict=True)
