@@ -13,10 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._numerics import at_least_single
+
 
 def is_concrete(value: Any) -> bool:
     """Whether the value can be read now, which a tracer's cannot."""
     return not isinstance(value, jax.core.Tracer)
+
+
+def check_callable(name: str, function: Any) -> None:
+    """Raises unless `function` can be called."""
+    if not callable(function):
+        hint = "; its `network` is callable" if hasattr(function, "network") else ""
+        raise TypeError(f"expected {name} to be callable, got {type(function).__name__}{hint}")
 
 
 def check_floats(name: str, array: Any) -> None:
@@ -61,6 +70,61 @@ def check_image(image: Any, name: str = "image") -> None:
     check_finite(name, image)
 
 
+def as_array(name: str, array: Any, axes: tuple[str, ...]) -> jax.Array:
+    """`array` as a JAX array, raising as `check_array` does and unless it is finite where known.
+
+    NumPy's arrays are welcome in any byte order, memory layout and precision: what JAX does not
+    have becomes the nearest that it has.
+    """
+    converted = as_unbounded(name, array, axes)
+    check_finite(name, array)
+    return converted
+
+
+def as_unbounded(name: str, array: Any, axes: tuple[str, ...]) -> jax.Array:
+    """`array` as a JAX array, raising as `check_array` does; nan and infinity are handed on."""
+    check_array(name, array, axes)
+    return to_jax(array)
+
+
+def as_image(image: Any, name: str = "image") -> jax.Array:
+    """`image` as a JAX array, raising as `check_image` does."""
+    check_image(image, name)
+    return to_jax(image)
+
+
+def as_signal(name: str, array: Any) -> jax.Array:
+    """One signal (t,), real or complex, as a JAX array of at least single precision.
+
+    Raises TypeError or ValueError unless it is one of finite values.
+    """
+    if not isinstance(array, jax.Array | np.ndarray):
+        raise TypeError(f"expected {name} to be an array, got {type(array).__name__}")
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        raise TypeError(f"expected {name} to hold real or complex floats, got {array.dtype}")
+    if array.ndim == 2 and array.shape[1] == 2:
+        raise ValueError(
+            f"expected {name} to have shape (t,), got {array.shape}; in-phase and quadrature "
+            "become one signal by complex_baseband"
+        )
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"expected {name} to have shape (t,), got {array.shape}")
+    check_finite(name, array)
+    signal = to_jax(array)
+    return signal if jnp.iscomplexobj(signal) else at_least_single(signal)
+
+
+def to_jax(array: Any) -> jax.Array:
+    """The array in JAX: native, and in the widest precision that JAX has for it, without a word."""
+    if not isinstance(array, np.ndarray | np.generic):
+        return jnp.asarray(array)
+    native = array.dtype.newbyteorder("=")
+    if native in (np.longdouble, np.clongdouble):
+        native = np.dtype(np.complex128 if native.kind == "c" else np.float64)
+    with np.errstate(over="ignore"):
+        return jnp.asarray(array.astype(jax.dtypes.canonicalize_dtype(native), copy=False))
+
+
 def check_image_shape(shape: Any) -> None:
     """Raises unless `shape` is three positive integers (h, w, c)."""
     if not isinstance(shape, tuple) or len(shape) != 3:
@@ -71,14 +135,30 @@ def check_image_shape(shape: Any) -> None:
 
 def check_color(name: str, color: Any, shape: tuple[int, ...], *, or_image: bool = False) -> None:
     """Raises unless `color` is one value or one for each channel of an image of that shape."""
+    if is_concrete(color) and not jnp.issubdtype(np.asarray(color).dtype, np.number):
+        raise TypeError(f"expected {name} to be a number or an array of them, got {color!r}")
     layouts = ((), shape[-1:], shape)[: 3 if or_image else 2]
     if np.shape(color) not in layouts:
         expected = " or ".join(str(layout) for layout in layouts)
         raise ValueError(f"expected {name} to have shape {expected}, got {np.shape(color)}")
 
 
-def check_count(name: str, value: Any, minimum: int) -> None:
-    """Raises unless `value` is an integer known at compile time and at least `minimum`."""
+def filled(
+    name: str, color: Any, shape: tuple[int, ...], dtype: Any, *, or_image: bool = False
+) -> jax.Array:
+    """An image of that shape and dtype filled with a colour, raising as `check_color` does."""
+    check_color(name, color, shape, or_image=or_image)
+    return jnp.broadcast_to(to_jax(color).astype(dtype), shape)
+
+
+def check_pair(name: str, value: Any, meaning: str) -> None:
+    """Raises unless `value` is two things, such as "(height, width)"."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"expected {name} to be {meaning}, got {value!r}")
+
+
+def check_count(name: str, value: Any, minimum: int) -> int:
+    """`value` as an `int`; raises unless it is an integer known at compile time, and so large."""
     if not is_concrete(value):
         raise TypeError(f"expected {name} to be a Python integer (static), got a traced array")
     try:
@@ -89,6 +169,72 @@ def check_count(name: str, value: Any, minimum: int) -> None:
         raise TypeError(f"expected {name} to be an integer, got {value!r}")
     if count < minimum:
         raise ValueError(f"expected {name} to be at least {minimum}, got {count}")
+    return count
+
+
+def check_key(key: Any, name: str = "key") -> None:
+    """Raises unless `key` is one JAX random key, of the new kind or of the old (2,) integers."""
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise TypeError(f"expected {name} to be a JAX random key, got {type(key).__name__}")
+    is_new = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not is_new and key.dtype != np.uint32:
+        raise TypeError(f"expected {name} to be a JAX random key, got an array of {key.dtype}")
+    if key.ndim != (0 if is_new else 1):
+        raise ValueError(
+            f"expected {name} to be one key, got shape {key.shape}; map over keys with jax.vmap"
+        )
+
+
+def as_number(name: str, value: Any, low: Any = None, high: Any = None) -> Any:
+    """One real number for arithmetic with arrays of any precision: Python's, or JAX's as it is.
+
+    Raises if it is anything else, or is known and below `low`, above `high` or not a number.
+    """
+    number = value
+    if not isinstance(value, jax.Array):
+        array = np.asarray(value)
+        if not (_is_real(array.dtype) and array.ndim == 0):
+            kind = f"shape {array.shape}" if _is_real(array.dtype) else repr(value)
+            error = ValueError if _is_real(array.dtype) else TypeError
+            raise error(f"expected {name} to be one number, got {kind}")
+        is_integer = np.issubdtype(array.dtype, np.integer)
+        number = int(array) if is_integer else float(array)
+    elif not _is_real(value.dtype):
+        raise TypeError(f"expected {name} to be one number, got {value.dtype}")
+    elif value.ndim:
+        raise ValueError(
+            f"expected {name} to be one number, got shape {value.shape}; "
+            "map over them with jax.vmap"
+        )
+    if low is not None:
+        check_at_least(name, number, low)
+    if high is not None and is_concrete(number) and not number <= high:
+        raise ValueError(f"expected {name} to be at most {high}, got {number}")
+    return number
+
+
+def as_integer(name: str, value: Any, low: Any = None) -> Any:
+    """One integer, Python's or JAX's as it is, raising as `as_number` does."""
+    number = as_number(name, value, low)
+    if not jnp.issubdtype(jnp.result_type(number), jnp.integer):
+        raise TypeError(f"expected {name} to be an integer, got {value!r}")
+    return number
+
+
+def as_color(name: str, color: Any) -> Any:
+    """One number, Python's or JAX's as it is, or an array of colours in JAX.
+
+    Raises if it holds no real numbers, or is known and not finite.
+    """
+    array = color if isinstance(color, jax.Array) else np.asarray(color)
+    if not _is_real(array.dtype):
+        raise TypeError(f"expected {name} to hold numbers, got {array.dtype}")
+    check_finite(name, array)
+    return as_number(name, color) if array.ndim == 0 else to_jax(array)
+
+
+def _is_real(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
 def check_at_least(name: str, value: Any, minimum: Any) -> None:

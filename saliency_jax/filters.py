@@ -2,14 +2,26 @@
 
 As matrix products and shifts they need no convolution, which XLA runs slowly inside loops on a CPU,
 and the blurs' standard deviation may be traced and differentiated.
+
+What means the same everywhere here:
+
+  image: (h, w, c) of floats, in any range.
+  sigma: the standard deviation, at least 0, in pixels. A traced one is welcome.
+
+Every function raises TypeError where the image does not hold floats, and ValueError where it is not
+of shape (h, w, c), it is known and not finite, or sigma is known and negative.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from ._numerics import at_least_single, norm_along
 from ._types import Image, Number, SaliencyMap
-from ._validation import check_at_least, check_image
+from ._validation import as_image, as_number
 
 # Below it the Gaussian's share in its own pixel is 1 in float32, and its derivative 0.
 _SMALLEST_SIGMA = 0.01
@@ -26,16 +38,10 @@ def gaussian_blur(image: Image, sigma: Number) -> Image:
     the zeros outside shine in: `blur` divides by the kernel's weight inside the image.
 
     Args:
-      image: (h, w, c), in any range.
-      sigma: the standard deviation, at least 0, in pixels. A traced one is welcome.
+      image, sigma: see the module.
 
     Returns:
       The blurred image (h, w, c). With sigma 0 it is the image.
-
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: the image is not of shape (h, w, c), it is known and not finite, or sigma is known
-        and negative.
 
     Example:
       >>> import jax.numpy as jnp
@@ -49,9 +55,8 @@ def gaussian_blur(image: Image, sigma: Number) -> Image:
     Reference:
       Xu, Venugopalan, Sundararajan, Attribution in Scale and Space, 2020, arXiv:2004.03383.
     """
-    check_image(image)
-    check_at_least("sigma", sigma, 0)
-    return _mixed(image, *(_kernel(length, sigma) for length in image.shape[:2]))
+    image = as_image(image)
+    return _mixed(image, *_kernels(image, sigma))
 
 
 def blur(image: Image, sigma: Number) -> Image:
@@ -60,17 +65,11 @@ def blur(image: Image, sigma: Number) -> Image:
     B = (G_sigma * I) / (G_sigma * 1), G_sigma * being `gaussian_blur`
 
     Args:
-      image: (h, w, c), in any range.
-      sigma: the standard deviation, at least 0, in pixels. A traced one is welcome.
+      image, sigma: see the module.
 
     Returns:
       The blurred image (h, w, c), in the image's range. With sigma 0 it is the image; as sigma
       grows it goes to the image's mean colour. Constant images stay as they are.
-
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: the image is not of shape (h, w, c), it is known and not finite, or sigma is known
-        and negative.
 
     Example:
       >>> import jax.numpy as jnp
@@ -82,9 +81,8 @@ def blur(image: Image, sigma: Number) -> Image:
       Fong, Vedaldi, Interpretable Explanations of Black Boxes by Meaningful Perturbation, 2017,
       arXiv:1704.03296.
     """
-    check_image(image)
-    check_at_least("sigma", sigma, 0)
-    kernels = (_kernel(length, sigma) for length in image.shape[:2])
+    image = as_image(image)
+    kernels = _kernels(image, sigma)
     return _mixed(image, *(kernel / kernel.sum(1, keepdims=True) for kernel in kernels))
 
 
@@ -97,15 +95,11 @@ def sobel(image: Image) -> SaliencyMap:
     A map that looks at no model: what an attribution has in common with it, an image filter can do.
 
     Args:
-      image: (h, w, c), in any range.
+      image: see the module.
 
     Returns:
       The strength (h, w), at least 0, in units of the image per pixel: of a ramp its slope, of a
       constant image 0.
-
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: the image is not of shape (h, w, c), or it is known and not finite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -117,11 +111,11 @@ def sobel(image: Image) -> SaliencyMap:
       Sobel, Feldman, An Isotropic 3x3 Image Gradient Operator, 1968 (not on arXiv); as a control of
       saliency maps Adebayo et al., Sanity Checks for Saliency Maps, 2018, arXiv:1810.03292.
     """
-    check_image(image)
-    padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    image = as_image(image)
+    padded = jnp.pad(at_least_single(image), ((1, 1), (1, 1), (0, 0)), mode="edge")
     down = _smoothed(_slope(padded, axis=0), axis=1)
     along = _slope(_smoothed(padded, axis=0), axis=1)
-    return jnp.sqrt(jnp.sum(down**2 + along**2, axis=-1))
+    return norm_along(jnp.concatenate([down, along], axis=-1), -1).astype(image.dtype)
 
 
 def _slope(values: Float[Array, "h w c"], axis: int) -> Float[Array, "h2 w2 c"]:
@@ -139,14 +133,23 @@ def _shifted(values: Float[Array, "h w c"], axis: int) -> list[Float[Array, "h2 
     return [jax.lax.slice_in_dim(values, start, start + inner, axis=axis) for start in range(3)]
 
 
-def _mixed(image: Image, rows: Float[Array, "h h"], columns: Float[Array, "w w"]) -> Image:
-    rows, columns = (kernel.astype(image.dtype) for kernel in (rows, columns))
-    return jnp.einsum("ia,jb,abc->ijc", rows, columns, image, precision="highest")
+def _mixed(
+    image: Float[Array, "h w c"], rows: Float[Array, "h h"], columns: Float[Array, "w w"]
+) -> Image:
+    pixels = at_least_single(image)
+    mixed = jnp.einsum("ia,jb,abc->ijc", rows, columns, pixels, precision="highest")
+    return mixed.astype(image.dtype)
 
 
-def _kernel(length: int, sigma: Number) -> Float[Array, "n n"]:
-    position = jnp.arange(length, dtype=float)
-    distance = position[:, None] - position[None, :]
-    scale = jnp.sqrt(2.0) * jnp.maximum(sigma, _SMALLEST_SIGMA)
+def _kernels(image: Float[Array, "h w c"], sigma: Number) -> list[Float[Array, "n n"]]:
+    """Of each side of the image, in at least single precision."""
+    sigma = jnp.asarray(as_number("sigma", sigma, 0), at_least_single(image).dtype)
+    return [_kernel(length, sigma) for length in image.shape[:2]]
+
+
+def _kernel(length: int, sigma: Float[Array, ""]) -> Float[Array, "n n"]:
+    position = np.arange(length)
+    distance = jnp.asarray(position[:, None] - position[None, :], sigma.dtype)
+    scale = math.sqrt(2.0) * jnp.maximum(sigma, _SMALLEST_SIGMA)
     erf = jax.scipy.special.erf
     return (erf((distance + 0.5) / scale) - erf((distance - 0.5) / scale)) / 2

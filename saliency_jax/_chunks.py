@@ -2,6 +2,9 @@
 
 The samples are cut into as few chunks as that allows, of equal size; the last is filled up with
 copies that are not counted. So the function is compiled once, whatever the remainder.
+
+Sums and means are taken in at least single precision, however many the samples, and rounded to the
+precision of the function's values at the end.
 """
 
 from collections.abc import Callable
@@ -12,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Key, PyTree, Shaped
 
-from .._types import Count
-from .._validation import check_count
+from ._numerics import at_least_single
+from ._types import Count
+from ._validation import check_count
 
 Samples = PyTree[Shaped[Array, "n ..."] | Key[Array, "n"]]
 
@@ -29,31 +33,40 @@ def map_chunked(function: Callable, samples: Samples, batch_size: Count) -> Any:
 
 def sum_chunked(function: Callable, samples: Samples, batch_size: Count) -> Any:
     """The sum of the function's values over the samples; holds one chunk's values at a time."""
-    _, chunks, counted = _cut(samples, batch_size)
-    # Without a loop where one chunk is all: XLA compiles loop bodies less well on CPU.
-    if chunks is None:
-        return jax.tree.map(lambda leaf: leaf.sum(0), jax.vmap(function)(samples))
-
-    def add(total, chunk):
-        of_chunk, is_counted = chunk
-        values = jax.vmap(function)(of_chunk)
-        return jax.tree.map(lambda t, v: t + _select(is_counted, v).sum(0), total, values), None
-
-    first = jax.tree.map(lambda leaf: leaf[0], samples)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros_like(leaf), jax.eval_shape(function, first))
-    return jax.lax.scan(add, zeros, (chunks, counted))[0]
+    return _summed(function, samples, batch_size, 1)
 
 
 def mean_chunked(function: Callable, samples: Samples, batch_size: Count) -> Any:
     """The mean of the function's values over the samples; holds one chunk's values at a time."""
-    count = jax.tree.leaves(samples)[0].shape[0]
-    return jax.tree.map(lambda leaf: leaf / count, sum_chunked(function, samples, batch_size))
+    return _summed(function, samples, batch_size, jax.tree.leaves(samples)[0].shape[0])
+
+
+def _summed(function: Callable, samples: Samples, batch_size: Count, divisor: int) -> Any:
+    """The sum over the samples, divided before it is rounded: it may be too large for a half."""
+    _, chunks, counted = _cut(samples, batch_size)
+    # Without a loop where one chunk is all: XLA compiles loop bodies less well on CPU.
+    if chunks is None:
+        values = jax.vmap(function)(samples)
+        total = jax.tree.map(lambda leaf: at_least_single(leaf).sum(0), values)
+    else:
+        values = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], samples))
+        zeros = jax.tree.map(lambda leaf: at_least_single(jnp.zeros_like(leaf)), values)
+
+        def add(total, chunk):
+            inputs, is_counted = chunk
+            added = jax.tree.map(
+                lambda leaf: _select(is_counted, at_least_single(leaf)).sum(0),
+                jax.vmap(function)(inputs),
+            )
+            return jax.tree.map(jnp.add, total, added), None
+
+        total, _ = jax.lax.scan(add, zeros, (chunks, counted))
+    return jax.tree.map(lambda leaf, value: (leaf / divisor).astype(value.dtype), total, values)
 
 
 def _cut(samples: Samples, batch_size: Count) -> tuple[int, Any, Any]:
-    check_count("batch_size", batch_size, 1)
     count = jax.tree.leaves(samples)[0].shape[0]
-    num_chunks = -(-count // int(batch_size))
+    num_chunks = -(-count // check_count("batch_size", batch_size, 1))
     if num_chunks == 1:
         return count, None, None
     size = -(-count // num_chunks)

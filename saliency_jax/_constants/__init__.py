@@ -8,9 +8,9 @@ class Statistics(NamedTuple):
     """The colours of a dataset's training images.
 
     Attributes:
-        mean: Per channel, over all pixels of all training images, in units of [0, 1].
-        std: Per channel, likewise.
-        source: Where they are published.
+      mean: per channel, over all pixels of all training images, in units of [0, 1].
+      std: per channel, likewise.
+      source: where they are published.
     """
 
     mean: tuple[float, ...]
@@ -70,7 +70,7 @@ def imagenet_classes() -> dict[str, str]:
     """The 1,000 classes of ImageNet as wnid -> first synonym, in the order of the wnids.
 
     Returns:
-        A dictionary of 1,000 entries; five names that two classes share are told apart.
+      A dictionary of 1,000 entries; five names that two classes share are told apart.
     """
     text = resources.files(__package__).joinpath("imagenet_classes.txt").read_text("utf-8")
     return dict(line.split("\t") for line in text.splitlines())
