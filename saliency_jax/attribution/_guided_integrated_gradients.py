@@ -4,14 +4,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._types import Attribution, Baseline, Count, Image, Number, Score
-from .._validation import check_at_least, check_count, check_image
-from .baselines import as_baseline, zeros
-from .gradient import input_gradient
+from .._numerics import at_least_single
+from .._types import Attribution, Baseline, Count, Image, Number, ScoreFunction
+from .._validation import as_image, as_number, check_count
+from ..baselines import as_baseline, zeros
+from ..scores import as_score
+from ._gradient import input_gradient
 
 
 def guided_integrated_gradients(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     baseline: Baseline = zeros,
@@ -33,26 +35,16 @@ def guided_integrated_gradients(
     its start and is exact for quadratic scores: completeness improves as 1 / n^2 and not as 1 / n.
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      baseline: an array (h, w, c) in the image's range, or a function of the image.
+      score, image, baseline: see the room.
       steps: the number of steps n, at least 1; each waits for the one before, and takes one
         gradient.
       fraction: the share of all values in a block, above 0 and at most 1. A Python number: it sets
         the shape of the blocks.
-      max_dist: the largest distance of progress from the straight path's, in [0, 1]. A traced one
-        is welcome.
+      max_dist: the largest distance of progress from the straight path's, in [0, 1].
 
     Returns:
       The attribution (h, w, c): signed, in units of the score. With max_dist 0 it is
       `integrated_gradients` by the trapezoid rule with n + 1 nodes.
-
-    Raises:
-      TypeError: the image or the baseline does not hold floats, a count is no integer, or the
-        fraction is traced.
-      ValueError: the image is not of shape (h, w, c), the baseline is not of the image's shape, one
-        of them is known and not finite, steps is below 1, the fraction is not in (0, 1], or
-        max_dist is known and negative.
 
     Example:
       The second value, where the score is less sensitive, moves first and gets less:
@@ -70,37 +62,40 @@ def guided_integrated_gradients(
       Kapishnikov, Venugopalan, Avci, Wedin, Terry, Bolukbasi, Guided Integrated Gradients: An
       Adaptive Path Method for Removing Noise, 2021, arXiv:2106.09788.
     """
-    check_image(image)
-    check_count("steps", steps, 1)
-    check_at_least("max_dist", max_dist, 0)
+    image, score = as_image(image), as_score(score)
+    steps = check_count("steps", steps, 1)
+    max_dist = as_number("max_dist", max_dist, 0)
     if not isinstance(fraction, int | float):
         raise TypeError(f"expected fraction to be a Python number (static), got {fraction!r}")
     if not 0 < fraction <= 1:
         raise ValueError(f"expected fraction to be in (0, 1], got {fraction}")
-    start = as_baseline(baseline, image)
-    difference = image - start
+    start = at_least_single(as_baseline(baseline, image))
+    difference = at_least_single(image) - start
+    reach = jnp.asarray(max_dist, start.dtype)
     length = jnp.abs(difference).ravel()
     block_size = max(1, int(fraction * image.size))
 
     def step(carry, share):
         progress, gradient, attribution = carry
-        lowest = jnp.clip(share - max_dist, 0, 1)
-        highest = jnp.clip(share + max_dist, 0, 1)
+        lowest = jnp.clip(share - reach, 0, 1)
+        highest = jnp.clip(share + reach, 0, 1)
         raised = jnp.maximum(progress, lowest)
         capacity = length * (highest - raised)
         needed = share * length.sum() - (length * raised).sum()
         part = _fill(capacity, needed, jnp.abs(gradient).ravel(), block_size)
         # In the form that is exact where part is 1, so that the path ends in the image.
         moved = part * highest + (1 - part) * raised
-        new_gradient = input_gradient(score, start + moved.reshape(image.shape) * difference)
+        point = (start + moved.reshape(image.shape) * difference).astype(image.dtype)
+        new_gradient = at_least_single(input_gradient(score, point))
         change = (moved - progress).reshape(image.shape) * difference
         new_attribution = attribution + change * (gradient + new_gradient) / 2
         return (moved, new_gradient, new_attribution), None
 
     # The first share, 0, moves nothing: it fetches the gradient at the baseline.
-    shares = jnp.linspace(0, 1, int(steps) + 1, dtype=image.dtype)
-    nothing = jnp.zeros_like(image)
-    return jax.lax.scan(step, (nothing.ravel(), nothing, nothing), shares)[0][2]
+    shares = jnp.linspace(0, 1, steps + 1, dtype=start.dtype)
+    nothing = jnp.zeros_like(start)
+    _, _, total = jax.lax.scan(step, (nothing.ravel(), nothing, nothing), shares)[0]
+    return total.astype(image.dtype)
 
 
 def _fill(
@@ -113,10 +108,8 @@ def _fill(
     count = capacity.size
     order = jnp.argsort(jnp.where(capacity > 0, order_by, jnp.inf))
     padded = jnp.pad(capacity[order], (0, -count % block_size))
-    of_block = padded.reshape(-1, block_size).sum(1)
-    filled_before = jnp.cumsum(of_block) - of_block
-    part = jnp.where(
-        of_block > 0, (needed - filled_before) / jnp.where(of_block > 0, of_block, 1), 0
-    )
+    block = padded.reshape(-1, block_size).sum(1)
+    filled_before = jnp.cumsum(block) - block
+    part = jnp.where(block > 0, (needed - filled_before) / jnp.where(block > 0, block, 1), 0)
     part = jnp.repeat(jnp.clip(part, 0, 1), block_size)[:count]
     return jnp.zeros_like(part).at[order].set(part)

@@ -1,4 +1,8 @@
-"""SmoothGrad and its kin: an attribution's mean, mean square and variance under noise."""
+"""SmoothGrad and its kin: an attribution's mean, mean square and variance under noise.
+
+The three take what `smoothgrad` explains: noise_scale is sigma in units of the range of the image's
+values, at least 0.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +11,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._types import Count, Image, Key, Method, Number, Score
-from .._validation import check_at_least, check_count, check_image
-from ._chunks import mean_chunked
-from .gradient import input_gradient
+from .._chunks import mean_chunked
+from .._numerics import at_least_single
+from .._types import Count, Image, Key, Method, Number, ScoreFunction
+from .._validation import (
+    as_image,
+    as_number,
+    check_callable,
+    check_count,
+    check_floats,
+    check_key,
+)
+from ..scores import as_score
+from ._gradient import input_gradient
 
 
 def smoothgrad(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     key: Key,
@@ -31,24 +44,12 @@ def smoothgrad(
     of this image's values, so that 0.15 means the same for images in [0, 1] and normalized ones.
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      key: a JAX random key; equal keys give equal noise.
-      method: the attribution M to be averaged, any `method(score, image)`.
-      num_samples: number of noisy copies, at least 1.
-      noise_scale: sigma, at least 0, in units of the image's range; the paper has 0.1 to 0.2. A
-        traced one is welcome.
-      batch_size: how many copies are evaluated at once, at least 1: it bounds the memory, and
-        changes the result by rounding alone.
+      score, image, key, method, num_samples, batch_size: see the room.
+      noise_scale: sigma, at least 0, in units of the image's range; the paper has 0.1 to 0.2.
 
     Returns:
       What the method returns, usually the attribution (h, w, c), in the method's units. With
       noise_scale 0 it is the method itself.
-
-    Raises:
-      TypeError: the image does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), it is known and not finite, a count is below
-        1, or noise_scale is known and negative.
 
     Example:
       >>> import jax
@@ -64,7 +65,8 @@ def smoothgrad(
     Reference:
       Smilkov, Thorat, Kim, Viegas, Wattenberg, SmoothGrad, 2017, arXiv:1706.03825.
     """
-    return _mean_under_noise(
+    image = as_image(image)
+    mean = _mean_under_noise(
         lambda attribution: attribution,
         score,
         image,
@@ -74,10 +76,11 @@ def smoothgrad(
         noise_scale=noise_scale,
         batch_size=batch_size,
     )
+    return mean.astype(image.dtype)
 
 
 def smoothgrad_squared(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     key: Key,
@@ -92,24 +95,11 @@ def smoothgrad_squared(
 
     It is the square of the mean plus the variance: `smoothgrad(...)**2 + vargrad(...)`.
 
-    Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      key: a JAX random key; equal keys give equal noise.
-      method: the attribution M to be squared, any `method(score, image)`.
-      num_samples: number of noisy copies, at least 1.
-      noise_scale: sigma, at least 0, in units of the image's range. A traced one is welcome.
-      batch_size: how many copies are evaluated at once, at least 1: it bounds the memory, and
-        changes the result by rounding alone.
+    Args: as of `smoothgrad`.
 
     Returns:
       An array of the shape that the method returns, usually (h, w, c): at least 0, in the method's
       units squared. With noise_scale 0 it is the method's square.
-
-    Raises:
-      TypeError: the image does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), it is known and not finite, a count is below
-        1, or noise_scale is known and negative.
 
     Example:
       >>> import jax
@@ -123,7 +113,8 @@ def smoothgrad_squared(
       Hooker, Erhan, Kindermans, Kim, A Benchmark for Interpretability Methods in Deep Neural
       Networks, 2018, arXiv:1806.10758.
     """
-    return _mean_under_noise(
+    image = as_image(image)
+    mean = _mean_under_noise(
         jnp.square,
         score,
         image,
@@ -133,10 +124,11 @@ def smoothgrad_squared(
         noise_scale=noise_scale,
         batch_size=batch_size,
     )
+    return mean.astype(image.dtype)
 
 
 def vargrad(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     key: Key,
@@ -152,24 +144,11 @@ def vargrad(
 
     The sum of squares is divided by the number of samples, not by one less.
 
-    Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      key: a JAX random key; equal keys give equal noise.
-      method: the attribution M whose variance is taken, any `method(score, image)`.
-      num_samples: number of noisy copies, at least 1.
-      noise_scale: sigma, at least 0, in units of the image's range. A traced one is welcome.
-      batch_size: how many copies are evaluated at once, at least 1: it bounds the memory, and
-        changes the result by rounding alone.
+    Args: as of `smoothgrad`.
 
     Returns:
       An array of the shape that the method returns, usually (h, w, c): at least 0, in the method's
       units squared. With noise_scale 0, or where the method does not depend on the image, it is 0.
-
-    Raises:
-      TypeError: the image does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), it is known and not finite, a count is below
-        1, or noise_scale is known and negative.
 
     Example:
       >>> import jax
@@ -183,7 +162,9 @@ def vargrad(
       Adebayo, Gilmer, Goodfellow, Kim, Local Explanation Methods for Deep Neural Networks Lack
       Sensitivity to Parameter Values, 2018, arXiv:1810.03307.
     """
-    center = method(score, image)
+    check_callable("method", method)
+    image, score = as_image(image), as_score(score)
+    center = at_least_single(method(score, image))
 
     def moments(attribution):
         # About the attribution without noise: about 0, a small variance would drown in rounding.
@@ -199,12 +180,12 @@ def vargrad(
         noise_scale=noise_scale,
         batch_size=batch_size,
     )
-    return jnp.maximum(mean_square - jnp.square(mean), 0)
+    return jnp.maximum(mean_square - jnp.square(mean), 0).astype(image.dtype)
 
 
 def _mean_under_noise(
     function: Callable,
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     key: Key,
@@ -213,13 +194,19 @@ def _mean_under_noise(
     noise_scale: Number,
     batch_size: Count,
 ) -> Any:
-    check_image(image)
-    check_count("num_samples", num_samples, 1)
-    check_at_least("noise_scale", noise_scale, 0)
-    sigma = jnp.asarray(noise_scale, image.dtype) * (image.max() - image.min())
+    """The mean, in at least single precision, of a function of the noisy copies' attributions."""
+    score = as_score(score)
+    check_key(key)
+    check_callable("method", method)
+    num_samples = check_count("num_samples", num_samples, 1)
+    scale = jnp.asarray(as_number("noise_scale", noise_scale, 0), image.dtype)
+    sigma = scale * (image.max() - image.min())
 
-    def of_sample(key):
-        noise = sigma * jax.random.normal(key, image.shape, image.dtype)
-        return function(method(score, image + noise))
+    def sample(key):
+        # Drawn in single precision whatever the image's: the same noise for every dtype.
+        noise = jax.random.normal(key, image.shape, jnp.float32).astype(image.dtype)
+        attribution = method(score, image + sigma * noise)
+        check_floats("the method's result", attribution)
+        return function(at_least_single(attribution))
 
-    return mean_chunked(of_sample, jax.random.split(key, int(num_samples)), batch_size)
+    return mean_chunked(sample, jax.random.split(key, num_samples), batch_size)

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from .._types import Attribution, Baseline, Count, Image, Scalar, Score
-from .._validation import check_count, check_image
-from ._chunks import sum_chunked
-from .baselines import as_baseline, zeros
-from .gradient import input_gradient
+from .._chunks import sum_chunked
+from .._numerics import at_least_single
+from .._types import AnyAttribution, Attribution, Baseline, Count, Image, Scalar, ScoreFunction
+from .._validation import as_image, check_callable, check_count
+from ..baselines import as_baseline, zeros
+from ..scores import as_score
+from ._gradient import input_gradient
 
 # Each doubles the number of correct digits: the asymptotic roots have at least two.
 _NEWTON_STEPS = 5
@@ -29,9 +33,6 @@ def midpoint(steps: Count) -> tuple[np.ndarray, np.ndarray]:
       The nodes (n,) in (0, 1) and their weights (n,), which add up to 1. The error falls as
       1 / n^2.
 
-    Raises:
-      TypeError, ValueError: steps is not an integer of at least 1.
-
     Example:
       >>> from saliency_jax.attribution import midpoint
       >>> print(*midpoint(2))
@@ -40,8 +41,8 @@ def midpoint(steps: Count) -> tuple[np.ndarray, np.ndarray]:
     Reference:
       Davis, Rabinowitz, Methods of Numerical Integration, 1984, section 2.1 (not on arXiv).
     """
-    check_count("steps", steps, 1)
-    return (np.arange(int(steps)) + 0.5) / steps, np.full(steps, 1 / steps)
+    count = check_count("steps", steps, 1)
+    return (np.arange(count) + 0.5) / count, np.full(count, 1 / count)
 
 
 def trapezoid(steps: Count) -> tuple[np.ndarray, np.ndarray]:
@@ -59,9 +60,6 @@ def trapezoid(steps: Count) -> tuple[np.ndarray, np.ndarray]:
       The nodes (n,) in [0, 1] and their weights (n,), which add up to 1. The error falls as
       1 / n^2.
 
-    Raises:
-      TypeError, ValueError: steps is not an integer of at least 2.
-
     Example:
       >>> from saliency_jax.attribution import trapezoid
       >>> print(*trapezoid(3))
@@ -70,10 +68,10 @@ def trapezoid(steps: Count) -> tuple[np.ndarray, np.ndarray]:
     Reference:
       Davis, Rabinowitz, Methods of Numerical Integration, 1984, section 2.1 (not on arXiv).
     """
-    check_count("steps", steps, 2)
-    weights = np.full(steps, 1 / (steps - 1))
+    count = check_count("steps", steps, 2)
+    weights = np.full(count, 1 / (count - 1))
     weights[[0, -1]] /= 2
-    return np.linspace(0, 1, steps), weights
+    return np.linspace(0, 1, count), weights
 
 
 def gauss_legendre(steps: Count) -> tuple[np.ndarray, np.ndarray]:
@@ -88,9 +86,6 @@ def gauss_legendre(steps: Count) -> tuple[np.ndarray, np.ndarray]:
     Returns:
       The nodes (n,) in (0, 1) and their weights (n,), which add up to 1.
 
-    Raises:
-      TypeError, ValueError: steps is not an integer of at least 1.
-
     Example:
       >>> from saliency_jax.attribution import gauss_legendre
       >>> nodes, weights = gauss_legendre(2)
@@ -100,10 +95,9 @@ def gauss_legendre(steps: Count) -> tuple[np.ndarray, np.ndarray]:
     Reference:
       Davis, Rabinowitz, Methods of Numerical Integration, 1984, section 2.7 (not on arXiv).
     """
-    check_count("steps", steps, 1)
+    count = check_count("steps", steps, 1)
     # Newton's method from the asymptotic roots takes n^2 operations; the eigenvalue problem of
     # `numpy.polynomial.legendre.leggauss` takes n^3, which is minutes for thousands of steps.
-    count = int(steps)
     roots = -np.cos(np.pi * (np.arange(count) + 0.75) / (count + 0.5))
     for _ in range(_NEWTON_STEPS):
         value, slope = _legendre(count, roots)
@@ -121,7 +115,7 @@ def _legendre(degree: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def integrated_gradients(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     baseline: Baseline = zeros,
@@ -144,24 +138,11 @@ def integrated_gradients(
     (`experiments/benchmarks/captum_parity.py`).
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      baseline: an array (h, w, c) in the image's range, or a function of the image: see
-        `attribution.baselines`. Zero is black for images in [0, 1].
-      steps: the number of gradients n, at least 1.
-      rule: the quadrature: n -> nodes (n,) in [0, 1] and weights (n,). `gauss_legendre`, `midpoint`
-        or `trapezoid`.
-      batch_size: how many gradients are evaluated at once, at least 1: memory does not grow with
-        steps, and the result changes by rounding alone.
+      score, image, baseline, steps, rule, batch_size: see the room.
 
     Returns:
       The attribution (h, w, c): signed, in units of the score. Of a linear score it is gradient
       times (image - baseline).
-
-    Raises:
-      TypeError: the image or the baseline does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), the baseline is not of the image's shape, one
-        of them is known and not finite, or a count is below its minimum.
 
     Example:
       >>> import jax.numpy as jnp
@@ -175,40 +156,50 @@ def integrated_gradients(
     Reference:
       Sundararajan, Taly, Yan, Axiomatic Attribution for Deep Networks, 2017, arXiv:1703.01365.
     """
-    check_image(image)
-    check_count("steps", steps, 1)
-    start = as_baseline(baseline, image)
-    difference = image - start
-    nodes, weights = (jnp.asarray(values, image.dtype) for values in rule(int(steps)))
+    image, score = as_image(image), as_score(score)
+    start = at_least_single(as_baseline(baseline, image))
+    difference = at_least_single(image) - start
 
     def weighted_gradient(sample):
         node, weight = sample
-        return weight * input_gradient(score, start + node * difference)
+        point = (start + node * difference).astype(image.dtype)
+        return weight * at_least_single(input_gradient(score, point))
 
-    return difference * sum_chunked(weighted_gradient, (nodes, weights), batch_size)
+    samples = nodes_and_weights(rule, steps, difference.dtype)
+    mean = sum_chunked(weighted_gradient, samples, batch_size)
+    return (difference * mean).astype(image.dtype)
+
+
+def nodes_and_weights(
+    rule: Rule, steps: Count, dtype: jax.typing.DTypeLike
+) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
+    """A rule's nodes and weights as JAX arrays of that dtype."""
+    count = check_count("steps", steps, 1)
+    check_callable("rule", rule)
+    arrays = rule(count)
+    is_pair = isinstance(arrays, tuple | list)
+    shapes = [np.shape(array) for array in arrays] if is_pair else type(arrays).__name__
+    if shapes != [(count,), (count,)]:
+        raise ValueError(
+            f"expected rule to return nodes and weights of shape ({count},), got {shapes}"
+        )
+    nodes, weights = (jnp.asarray(array, dtype) for array in arrays)
+    return nodes, weights
 
 
 def completeness_gap(
-    score: Score, image: Image, attribution: Attribution, *, baseline: Baseline = zeros
+    score: ScoreFunction, image: Image, attribution: AnyAttribution, *, baseline: Baseline = zeros
 ) -> Scalar:
     """By how much the attributions fail to add up to the score's change from the baseline.
 
     gap = sum_ijc A_ijc - (S(I) - S(B))
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      attribution: (h, w, c), in units of the score.
-      baseline: an array (h, w, c) in the image's range, or a function of the image, the one that
-        the attribution is measured from.
+      score, image, baseline: see the room.
+      attribution: (h, w, c), in units of the score, measured from the baseline.
 
     Returns:
       The gap, a signed scalar in units of the score: 0 where the attribution is complete.
-
-    Raises:
-      TypeError: the image or the baseline does not hold floats.
-      ValueError: the image is not of shape (h, w, c), the baseline is not of the image's shape, or
-        one of them is known and not finite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -222,5 +213,13 @@ def completeness_gap(
       Sundararajan, Taly, Yan, Axiomatic Attribution for Deep Networks, 2017, arXiv:1703.01365,
       proposition 1.
     """
-    check_image(image)
-    return attribution.sum() - (score(image) - score(as_baseline(baseline, image)))
+    image, score = as_image(image), as_score(score)
+    attribution = as_image(attribution, "attribution")
+    if attribution.shape != image.shape:
+        raise ValueError(
+            f"expected attribution to have the image's shape {image.shape}, got {attribution.shape}"
+        )
+    start = as_baseline(baseline, image)
+    change = at_least_single(score(image)) - at_least_single(score(start))
+    total = at_least_single(attribution).sum()
+    return (total - change.astype(total.dtype)).astype(image.dtype)

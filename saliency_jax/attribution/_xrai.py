@@ -6,12 +6,14 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool
 
-from .._types import Baseline, Count, Image, SaliencyMap, Score
-from .._validation import check_array, check_count, check_image
-from ._chunks import mean_chunked
-from .baselines import as_baseline, constant, zeros
-from .integrated_gradients import Rule, gauss_legendre, integrated_gradients
-from .reduce import sum_channels
+from .._chunks import mean_chunked
+from .._numerics import at_least_single
+from .._types import AnyMap, Baseline, Count, Image, SaliencyMap, ScoreFunction
+from .._validation import as_image, as_unbounded, check_count
+from ..baselines import as_baseline, constant, zeros
+from ..scores import as_score
+from ._integrated_gradients import Rule, gauss_legendre, integrated_gradients
+from ._reduce import sum_channels
 
 Regions = Bool[Array, "n h w"] | Bool[np.ndarray, "n h w"]
 
@@ -19,7 +21,7 @@ _BLACK_AND_WHITE = (zeros, Partial(constant, color=1.0))
 
 
 def xrai(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     regions: Regions,
@@ -35,28 +37,15 @@ def xrai(
     From black alone a black pixel has no attribution, whatever the score; from either it has one.
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      regions: (n, h, w) of booleans, such as `felzenszwalb_regions(image)`: they may overlap. A
-        traced one is welcome, and an empty region is passed over, so that several images' regions
-        can be filled up to one number.
-      baselines: at least one, each an array (h, w, c) in the image's range, or a function of the
-        image; by default the colours 0 and 1.
-      steps: the number of gradients for each baseline, at least 1.
-      rule: the quadrature: n -> nodes (n,) in [0, 1] and weights (n,). `gauss_legendre`, `midpoint`
-        or `trapezoid`.
-      batch_size: how many gradients are evaluated at once, at least 1: memory does not grow with
-        steps, and the result changes by rounding alone.
+      score, image, steps, rule, batch_size: see the room. The path from each baseline has its own
+        steps.
+      regions: (n, h, w) of booleans, such as `segments.felzenszwalb_regions(image)`: they may
+        overlap. Traced ones are welcome, and an empty region is passed over, so that several
+        images' regions can be filled up to one number.
+      baselines: at least one, each as the room's baseline; by default the colours 0 and 1.
 
     Returns:
       The signed map (h, w), in units of the score per pixel: high where a region matters.
-
-    Raises:
-      TypeError: the image or a baseline does not hold floats, the regions do not hold booleans, or
-        a count is no integer.
-      ValueError: the image is not of shape (h, w, c), the regions are not of shape (n, h, w), there
-        is no baseline or one is not of the image's shape, image or baseline is known and not
-        finite, or a count is below its minimum.
 
     Example:
       >>> import jax.numpy as jnp
@@ -70,8 +59,10 @@ def xrai(
       Kapishnikov, Bolukbasi, Viegas, Terry, XRAI: Better Attributions Through Regions, 2019,
       arXiv:1906.02825.
     """
-    check_image(image)
-    _check_regions(regions, image.shape[:2])
+    image, score = as_image(image), as_score(score)
+    regions = _as_regions(regions, image.shape[:2])
+    if not isinstance(baselines, tuple | list):
+        raise TypeError(f"expected baselines to be a tuple, got {type(baselines).__name__}")
     check_count("the number of baselines", len(baselines), 1)
     starts = jnp.stack([as_baseline(baseline, image) for baseline in baselines])
 
@@ -84,7 +75,7 @@ def xrai(
     return rank_regions(sum_channels(mean_chunked(from_baseline, starts, 1)), regions)
 
 
-def rank_regions(saliency_map: SaliencyMap, regions: Regions) -> SaliencyMap:
+def rank_regions(saliency_map: AnyMap, regions: Regions) -> SaliencyMap:
     """The regions taken one by one, each time the one whose new pixels have the highest mean.
 
     M_ij = g(r_k) for ij in r_k without r_1 ... r_k-1
@@ -101,11 +92,6 @@ def rank_regions(saliency_map: SaliencyMap, regions: Regions) -> SaliencyMap:
       The map (h, w), in the units of the saliency map, with the same total. A pixel that is
       not finite makes its region so, and others.
 
-    Raises:
-      TypeError: the map does not hold floats, or the regions do not hold booleans.
-      ValueError: the map is not of shape (h, w), or the regions are not of shape (n, h, w) with the
-        map's h and w.
-
     Example:
       >>> import jax.numpy as jnp
       >>> from saliency_jax.attribution import rank_regions
@@ -118,16 +104,16 @@ def rank_regions(saliency_map: SaliencyMap, regions: Regions) -> SaliencyMap:
       Kapishnikov, Bolukbasi, Viegas, Terry, XRAI: Better Attributions Through Regions, 2019,
       arXiv:1906.02825, algorithm 1.
     """
-    check_array("saliency_map", saliency_map, ("h", "w"))
-    _check_regions(regions, saliency_map.shape)
-    rest = ~jnp.asarray(regions).any(0, keepdims=True)
-    every = jnp.concatenate([regions, rest])
-    inside = every.reshape(len(every), -1).astype(saliency_map.dtype)
+    saliency_map = as_unbounded("saliency_map", saliency_map, ("h", "w"))
+    values = at_least_single(saliency_map)
+    regions = _as_regions(regions, values.shape)
+    every = jnp.concatenate([regions, ~regions.any(0, keepdims=True)])
+    inside = every.reshape(len(every), -1).astype(values.dtype)
 
-    def sums(values):
+    def sums(pixels):
         # Without the barrier XLA merges two products with one matrix into one that is slower.
-        of_pixel = jax.lax.optimization_barrier(values.astype(inside.dtype).ravel())
-        return jnp.matmul(inside, of_pixel, precision="highest")
+        column = jax.lax.optimization_barrier(pixels.astype(inside.dtype).ravel())
+        return jnp.matmul(inside, column, precision="highest")
 
     def is_left(state):
         _, left = state
@@ -136,20 +122,24 @@ def rank_regions(saliency_map: SaliencyMap, regions: Regions) -> SaliencyMap:
     def take(state):
         ranked, left = state
         area = sums(left)
-        gains = sums(jnp.where(left, saliency_map, 0)) / jnp.maximum(area, 1)
+        gains = sums(jnp.where(left, values, 0)) / jnp.maximum(area, 1)
         # A gain of -inf still beats an empty region, or the loop would not end.
         lowest = jnp.finfo(gains.dtype).min
         best = jnp.argmax(jnp.where(area > 0, jnp.maximum(gains, lowest), -jnp.inf))
         return jnp.where(left & every[best], gains[best], ranked), left & ~every[best]
 
-    start = jnp.zeros_like(saliency_map), jnp.ones(saliency_map.shape, bool)
-    return jax.lax.while_loop(is_left, take, start)[0]
+    start = jnp.zeros_like(values), jnp.ones(values.shape, bool)
+    ranked, _ = jax.lax.while_loop(is_left, take, start)
+    return ranked.astype(saliency_map.dtype)
 
 
-def _check_regions(regions: Regions, sides: tuple[int, ...]) -> None:
+def _as_regions(regions: Regions, sides: tuple[int, ...]) -> Bool[Array, "n h w"]:
+    if not isinstance(regions, jax.Array | np.ndarray):
+        raise TypeError(f"expected regions to be an array, got {type(regions).__name__}")
     if regions.dtype != bool:
         raise TypeError(f"expected regions to hold booleans, got {regions.dtype}")
     if regions.ndim != 3 or regions.shape[1:] != sides:
         raise ValueError(
             f"expected regions to have shape (n, {', '.join(map(str, sides))}), got {regions.shape}"
         )
+    return jnp.asarray(regions)

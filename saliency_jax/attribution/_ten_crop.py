@@ -6,20 +6,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._types import Count, Image, Method, Score
-from .._validation import check_count, check_image
-from ._chunks import sum_chunked
-from .gradient import saliency
+from .._chunks import sum_chunked
+from .._numerics import at_least_single
+from .._types import Count, Image, Method, ScoreFunction
+from .._validation import as_image, check_callable, check_count, check_floats, check_pair
+from ..scores import as_score
+from ._gradient import saliency
 
-Resize = Callable[[Image], Float[Array, "h2 w2 c"]]
+Resize = Callable[[Float[Array, "h w c"]], Float[Array, "h2 w2 c"]]
 
 
-def _unchanged(crop: Image) -> Image:
+def _unchanged(crop: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
     return crop
 
 
 def ten_crop(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     size: tuple[int, int],
@@ -36,24 +38,15 @@ def ten_crop(
     the crop's own pixels, and a gradient is carried back to them by the chain rule.
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
+      score, image, method, batch_size: see the room. At most ten crops are evaluated at once.
       size: (height, width) of the crops in pixels, each at least half of the image's, so that every
         pixel is in a crop, and at most the image's.
-      method: the M to be averaged, any `method(score, image)`.
       resize: makes a crop into what the score takes. By default a crop keeps its size, as suits a
         model that takes images of any.
-      batch_size: how many crops are evaluated at once, at least 1: it bounds the memory, and
-        changes the result by rounding alone.
 
     Returns:
       What the method returns for the image, usually the map (h, w), in the method's units. With
       crops of the image's size it is the mean of the map and of the mirror image's, mirrored.
-
-    Raises:
-      TypeError: the image does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), it is known and not finite, the size is out
-        of range, batch_size is below 1, or the method's result has not the sides of the crop.
 
     Example:
       The gradient of a sum of squares is twice the pixel in every crop:
@@ -71,7 +64,10 @@ def ten_crop(
       Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034,
       section 3.1.
     """
-    check_image(image)
+    image, score = as_image(image), as_score(score)
+    check_pair("size", size, "(height, width)")
+    check_callable("method", method)
+    check_callable("resize", resize)
     sides, channels = image.shape[:2], image.shape[2]
     for axis, side, length in zip(("height", "width"), sides, size, strict=True):
         check_count(f"the crop's {axis}", length, 1)
@@ -81,13 +77,15 @@ def ten_crop(
                 f"got {length}"
             )
 
-    def of_resized(crop):
+    def score_of_crop(crop):
         return score(resize(crop))
 
-    def of_crop(place):
-        top, left, mirrored = place
+    def attribution_of_crop(corner):
+        top, left, mirrored = corner
         crop = jax.lax.dynamic_slice(image, (top, left, 0), (*size, channels))
-        part = _mirror(method(of_resized, _mirror(crop, mirrored)), mirrored)
+        part = method(score_of_crop, _mirror(crop, mirrored))
+        check_floats("the method's result", part)
+        part = at_least_single(_mirror(part, mirrored))
         if part.shape[:2] != tuple(size):
             raise ValueError(
                 f"expected the method's result to have the crop's sides {tuple(size)}, "
@@ -104,8 +102,9 @@ def ten_crop(
     bottom, right = (side - length for side, length in zip(sides, size, strict=True))
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
     top, left = jnp.array(2 * corners).T
-    total, covered = sum_chunked(of_crop, (top, left, jnp.arange(10) >= 5), batch_size)
-    return total / covered
+    places = (top, left, jnp.arange(10) >= 5)
+    total, covered = sum_chunked(attribution_of_crop, places, batch_size)
+    return (total / covered).astype(image.dtype)
 
 
 def _mirror(values: Float[Array, "h w ..."], mirrored: Bool[Array, ""]) -> Float[Array, "h w ..."]:

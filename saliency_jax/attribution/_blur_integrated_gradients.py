@@ -5,16 +5,18 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from .._types import Attribution, Count, Image, Number, Score
-from .._validation import check_at_least, check_count, check_image
+from .._chunks import sum_chunked
+from .._numerics import at_least_single
+from .._types import Attribution, Count, Image, Number, ScoreFunction
+from .._validation import as_image, as_number, check_callable
 from ..filters import gaussian_blur
-from ._chunks import sum_chunked
-from .gradient import input_gradient
-from .integrated_gradients import Rule, gauss_legendre
+from ..scores import as_score
+from ._gradient import input_gradient
+from ._integrated_gradients import Rule, gauss_legendre, nodes_and_weights
 
 
 def blur_integrated_gradients(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     max_sigma: Number = 50.0,
@@ -32,25 +34,13 @@ def blur_integrated_gradients(
     The attributions add up to S(I) - S(blur(I, max_sigma)), up to the error of the quadrature.
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
+      score, image, steps, rule, batch_size: see the room.
       max_sigma: the Gaussian's standard deviation at the path's blurred end, at least 0, in pixels.
-        A traced one is welcome.
-      steps: the number of gradients, at least 1.
       blur: (image, sigma) -> blurred image, differentiable in sigma. The paper's, and the default,
-        goes to black, as outside the image all is zero; `baselines.blur` goes to the mean colour.
-      rule: the quadrature: n -> nodes (n,) in [0, 1] and weights (n,), as for
-        `integrated_gradients`.
-      batch_size: how many gradients are evaluated at once, at least 1: memory does not grow with
-        steps, and the result changes by rounding alone.
+        goes to black, as outside the image all is zero; `filters.blur` goes to the mean colour.
 
     Returns:
       The attribution (h, w, c): signed, in units of the score. With max_sigma 0 it is 0.
-
-    Raises:
-      TypeError: the image does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), it is known and not finite, a count is below
-        1, or max_sigma is known and negative.
 
     Example:
       >>> import jax.numpy as jnp
@@ -58,24 +48,26 @@ def blur_integrated_gradients(
       >>> image = jnp.zeros((5, 5, 1)).at[1, 1].set(0.7)
       >>> def score(image):
       ...     return jnp.sin(image).sum()
-      >>> of_blur = attribution.blur_integrated_gradients(score, image, max_sigma=10.0)
-      >>> print(of_blur[1, 1].round(3))
+      >>> shares = attribution.blur_integrated_gradients(score, image, max_sigma=10.0)
+      >>> print(shares[1, 1].round(3))
       [0.643]
 
     Reference:
       Xu, Venugopalan, Sundararajan, Attribution in Scale and Space, 2020, arXiv:2004.03383.
     """
-    check_image(image)
-    check_at_least("max_sigma", max_sigma, 0)
-    check_count("steps", steps, 1)
-    nodes, weights = (jnp.asarray(values, image.dtype) for values in rule(int(steps)))
+    image, score = as_image(image), as_score(score)
+    check_callable("blur", blur)
+    sharp = at_least_single(image)
+    largest = jnp.asarray(as_number("max_sigma", max_sigma, 0), sharp.dtype)
 
     def at_scale(position):
-        return blur(image, max_sigma * position**2)
+        return as_image(blur(sharp, largest * position**2), "blur's result")
 
     def weighted_gradient(sample):
         node, weight = sample
         blurred, velocity = jax.jvp(at_scale, (node,), (jnp.ones_like(node),))
-        return -weight * velocity * input_gradient(score, blurred)
+        gradient = at_least_single(input_gradient(score, blurred.astype(image.dtype)))
+        return -weight * velocity * gradient
 
-    return sum_chunked(weighted_gradient, (nodes, weights), batch_size)
+    samples = nodes_and_weights(rule, steps, sharp.dtype)
+    return sum_chunked(weighted_gradient, samples, batch_size).astype(image.dtype)

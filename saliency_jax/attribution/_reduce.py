@@ -1,25 +1,19 @@
-"""Reductions of an attribution, shaped like its image, to a saliency map of height by width."""
+"""Reductions of an attribution (h, w, c), of any range, to a saliency map (h, w) of its units."""
 
 import jax.numpy as jnp
 
-from .._types import Attribution, SaliencyMap
-from .._validation import check_array
+from .._numerics import norm_along
+from .._types import AnyAttribution, Attribution, SaliencyMap
+from .._validation import as_unbounded
 
 
-def max_abs(attribution: Attribution) -> SaliencyMap:
+def max_abs(attribution: AnyAttribution) -> SaliencyMap:
     """The largest absolute value over the channels, the reduction of Simonyan et al.
 
     M_ij = max_c |A_ijc|
 
-    Args:
-      attribution: (h, w, c), of any range.
-
     Returns:
-      The saliency map (h, w), at least 0, in the units of the attribution.
-
-    Raises:
-      TypeError: the attribution does not hold floats.
-      ValueError: the attribution is not of shape (h, w, c).
+      The saliency map (h, w), at least 0.
 
     Example:
       >>> import jax.numpy as jnp
@@ -30,24 +24,16 @@ def max_abs(attribution: Attribution) -> SaliencyMap:
     Reference:
       Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034.
     """
-    _check(attribution)
-    return jnp.abs(attribution).max(axis=-1)
+    return jnp.abs(_checked(attribution)).max(axis=-1)
 
 
-def sum_abs(attribution: Attribution) -> SaliencyMap:
+def sum_abs(attribution: AnyAttribution) -> SaliencyMap:
     """The sum of absolute values over the channels.
 
     M_ij = sum_c |A_ijc|
 
-    Args:
-      attribution: (h, w, c), of any range.
-
     Returns:
-      The saliency map (h, w), at least 0, in the units of the attribution.
-
-    Raises:
-      TypeError: the attribution does not hold floats.
-      ValueError: the attribution is not of shape (h, w, c).
+      The saliency map (h, w), at least 0.
 
     Example:
       >>> import jax.numpy as jnp
@@ -59,24 +45,16 @@ def sum_abs(attribution: Attribution) -> SaliencyMap:
       Smilkov, Thorat, Kim, Viegas, Wattenberg, SmoothGrad, 2017, arXiv:1706.03825, section 2.2, on
       taking absolute values of signed gradients.
     """
-    _check(attribution)
-    return jnp.abs(attribution).sum(axis=-1)
+    return jnp.abs(_checked(attribution)).sum(axis=-1)
 
 
-def sum_channels(attribution: Attribution) -> SaliencyMap:
+def sum_channels(attribution: AnyAttribution) -> SaliencyMap:
     """The signed sum over the channels, which keeps an attribution's total.
 
     M_ij = sum_c A_ijc
 
-    Args:
-      attribution: (h, w, c), of any range.
-
     Returns:
-      The signed map (h, w), in the units of the attribution.
-
-    Raises:
-      TypeError: the attribution does not hold floats.
-      ValueError: the attribution is not of shape (h, w, c).
+      The signed map (h, w).
 
     Example:
       >>> import jax.numpy as jnp
@@ -88,24 +66,16 @@ def sum_channels(attribution: Attribution) -> SaliencyMap:
       Sundararajan, Taly, Yan, Axiomatic Attribution for Deep Networks, 2017, arXiv:1703.01365, on
       completeness: the attributions add up to a difference of scores.
     """
-    _check(attribution)
-    return attribution.sum(axis=-1)
+    return _checked(attribution).sum(axis=-1)
 
 
-def l2_norm(attribution: Attribution) -> SaliencyMap:
+def l2_norm(attribution: AnyAttribution) -> SaliencyMap:
     """The Euclidean norm over the channels.
 
     M_ij = (sum_c A_ijc^2)^(1/2)
 
-    Args:
-      attribution: (h, w, c), of any range.
-
     Returns:
-      The saliency map (h, w), at least 0, in the units of the attribution.
-
-    Raises:
-      TypeError: the attribution does not hold floats.
-      ValueError: the attribution is not of shape (h, w, c).
+      The saliency map (h, w), at least 0.
 
     Example:
       >>> import jax.numpy as jnp
@@ -117,9 +87,9 @@ def l2_norm(attribution: Attribution) -> SaliencyMap:
       Atanasova, Simonsen, Lioma, Augenstein, A Diagnostic Study of Explainability Techniques for
       Text Classification, 2020, arXiv:2009.13295, which compares reductions over an input's parts.
     """
-    _check(attribution)
-    return jnp.linalg.norm(attribution, axis=-1)
+    return norm_along(_checked(attribution), -1)
 
 
-def _check(attribution: Attribution) -> None:
-    check_array("attribution", attribution, ("h", "w", "c"))
+def _checked(attribution: AnyAttribution) -> Attribution:
+    # A label out of range has made it nan, which is handed on.
+    return as_unbounded("attribution", attribution, ("h", "w", "c"))

@@ -4,13 +4,15 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .._types import Baseline, Count, Image, Key, SaliencyMap, Score
-from .._validation import check_count, check_image
-from ._chunks import map_chunked
-from .baselines import as_baseline, zeros
-from .occlusion import Segments, check_segments, paint
+from .._chunks import map_chunked
+from .._types import Baseline, Count, Image, Key, SaliencyMap, ScoreFunction
+from .._validation import as_image, check_count, check_key
+from ..baselines import zeros
+from ..segments import Segments, paint
+from ._parts import score_of_shown
 
 # The samples vary about alike in every direction but that of equal values, where they do not vary
 # at all: a singular value is near the largest, or it is rounding.
@@ -18,7 +20,7 @@ _RCOND = 1e-4
 
 
 def kernel_shap(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     segments: Segments,
@@ -42,30 +44,13 @@ def kernel_shap(
     nearest to equal values.
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      segments: (h, w) of integers in 0 .. num_segments - 1: any segmentation. A traced one is
-        welcome.
-      key: a JAX random key; equal keys give equal samples. Without effect where all z are taken.
-      num_segments: their number d, at least 1; by default the largest plus 1, if segments are
-        known.
+      score, image, segments, num_segments, key, baseline, batch_size: see the room. Where all
+        z are taken the key has no effect.
       num_samples: the number of images evaluated at most, at least 4: the image and the baseline
         are two of them. The 2,048 take all z of up to 11 segments.
-      baseline: what is shown in hidden segments: an array (h, w, c) in the image's range, or a
-        function of the image.
-      batch_size: how many images are evaluated at once, at least 1: beside them, only one score and
-        one z are held for each sample, and the result changes by rounding alone.
 
     Returns:
-      The signed map (h, w), in units of the score: each pixel has its whole segment's value. A
-      traced segment out of range gives nan.
-
-    Raises:
-      TypeError: the image or the baseline does not hold floats, a count is no integer, or segments
-        are traced and their number is not given.
-      ValueError: the image is not of shape (h, w, c), segments are not of shape (h, w) or known and
-        out of range, the baseline is not of the image's shape, image or baseline is known and not
-        finite, or a count is below its least.
+      The signed map (h, w), in units of the score: each segment's value.
 
     Example:
       >>> import jax
@@ -81,48 +66,50 @@ def kernel_shap(
       Lundberg, Lee, A Unified Approach to Interpreting Model Predictions, 2017, arXiv:1705.07874.
       Covert, Lee, Improving KernelSHAP, 2020, arXiv:2012.01536, on samples with their complements.
     """
-    check_image(image)
-    count = check_segments(segments, num_segments, image)
-    check_count("num_samples", num_samples, 4)
-    instead = as_baseline(baseline, image)
-
-    def of_shown(shown):
-        return score(jnp.where(shown[jnp.asarray(segments)][..., None], image, instead))
-
-    if 2**count <= int(num_samples):
-        shown, weights = _all(count)
+    image = as_image(image)
+    value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
+    check_key(key)
+    num_samples = check_count("num_samples", num_samples, 4)
+    if 2**count <= num_samples:
+        shown, weight_of_size = _all(count)
     else:
-        shown, weights = _drawn(key, count, int(num_samples))
-    values = map_chunked(of_shown, shown, batch_size)
+        shown, weight_of_size = _drawn(key, count, num_samples)
+    values = map_chunked(value, shown, batch_size)
     gains = values - values[0]
-    share = shown.mean(1, dtype=values.dtype)
+    inputs = shown.astype(values.dtype)
+    share = inputs.mean(1)
     # In phi = (S(I) - S(B)) / d + psi, psi adds up to 0, so that it sees of z what is left when its
     # mean is taken off. The smallest solution of these equations has no sum.
-    root = jnp.sqrt(weights)
-    centred = shown - share[:, None]
+    root = jnp.sqrt(jnp.asarray(weight_of_size, values.dtype))[shown.sum(1)]
+    centred = inputs - share[:, None]
     psi, *_ = jnp.linalg.lstsq(root[:, None] * centred, root * (gains - share * gains[-1]), _RCOND)
-    return paint(gains[-1] / count + psi, segments)
+    return paint((gains[-1] / count + psi).astype(image.dtype), numbered)
 
 
-def _all(count: int) -> tuple[Bool[Array, "n d"], Float[Array, "n"]]:
-    """Every z and its p, from none of the segments to all; p is 0 at these two, which are exact."""
+def _all(count: int) -> tuple[Bool[Array, "n d"], Float[np.ndarray, "sizes"]]:
+    """Every z, from none of the segments to all, and p by |z|; these two are exact without it."""
     between = range(1, count)
     kernel = [(count - 1) / (math.comb(count, z) * z * (count - z)) for z in between]
     shown = (jnp.arange(2**count)[:, None] >> jnp.arange(count)[None]) & 1 == 1
-    return shown, jnp.array([0.0, *kernel, 0.0])[shown.sum(1)]
+    return shown, np.array([0.0, *kernel, 0.0])
 
 
-def _drawn(key: Key, count: int, num_samples: int) -> tuple[Bool[Array, "n d"], Float[Array, "n"]]:
+def _drawn(
+    key: Key, count: int, num_samples: int
+) -> tuple[Bool[Array, "n d"], Float[np.ndarray, "sizes"]]:
     """As many z, drawn in pairs between the one of no segments and that of all; each counts 1."""
     size_key, order_key = jax.random.split(key)
-    between = jnp.arange(1, count)
+    between = np.arange(1, count)
     odds = 1 / between / (count - between)
     pairs = -(-(num_samples - 2) // 2)
-    sizes = jax.random.choice(size_key, between, (pairs, 1), p=odds / odds.sum())
+    # Drawn in single precision whatever the image's: the same samples for every dtype.
+    sizes = jax.random.choice(
+        size_key, jnp.asarray(between), (pairs, 1), p=jnp.float32(odds / odds.sum())
+    )
     orders = jax.vmap(jax.random.permutation, in_axes=(0, None))(
         jax.random.split(order_key, pairs), count
     )
     first = orders < sizes
     drawn = jnp.stack([first, ~first], axis=1).reshape(-1, count)[: num_samples - 2]
     shown = jnp.concatenate([jnp.zeros((1, count), bool), drawn, jnp.ones((1, count), bool)])
-    return shown, jnp.ones(num_samples)
+    return shown, np.ones(count + 1)

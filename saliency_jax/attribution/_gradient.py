@@ -2,26 +2,19 @@
 
 import jax
 
-from .._types import Attribution, Image, SaliencyMap, Score
-from .._validation import check_image
-from .reduce import max_abs
+from .._types import Attribution, Image, SaliencyMap, ScoreFunction
+from .._validation import as_image
+from ..scores import as_score
+from ._reduce import max_abs
 
 
-def input_gradient(score: Score, image: Image) -> Attribution:
+def input_gradient(score: ScoreFunction, image: Image) -> Attribution:
     """The gradient of the score with respect to the image.
 
     A = dS/dI
 
-    Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-
     Returns:
       The attribution (h, w, c): signed, in units of the score per unit of the image.
-
-    Raises:
-      TypeError: the image does not hold floats, or the score is not one floating-point number.
-      ValueError: the image is not of shape (h, w, c), or it is known and not finite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -34,26 +27,18 @@ def input_gradient(score: Score, image: Image) -> Attribution:
     Reference:
       Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034.
     """
-    check_image(image)
-    return jax.grad(score)(image)
+    return jax.grad(as_score(score))(as_image(image))
 
 
-def input_x_gradient(score: Score, image: Image) -> Attribution:
+def input_x_gradient(score: ScoreFunction, image: Image) -> Attribution:
     """The image times the gradient: each pixel's share of the score, were the score linear.
 
     A = I dS/dI
 
-    Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1]. The attribution
-        depends on where that range has its zero.
+    It depends on where the image's range has its zero.
 
     Returns:
       The attribution (h, w, c): signed, in units of the score.
-
-    Raises:
-      TypeError: the image does not hold floats, or the score is not one floating-point number.
-      ValueError: the image is not of shape (h, w, c), or it is known and not finite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -67,41 +52,34 @@ def input_x_gradient(score: Score, image: Image) -> Attribution:
       Shrikumar, Greenside, Shcherbina, Kundaje, Not Just a Black Box: Learning Important Features
       Through Propagating Activation Differences, 2016, arXiv:1605.01713.
     """
+    image = as_image(image)
     return image * input_gradient(score, image)
 
 
-def saliency(score: Score, image: Image) -> SaliencyMap:
+def saliency(score: ScoreFunction, image: Image) -> SaliencyMap:
     """The image-specific class saliency map: which pixels the score is most sensitive to.
 
     M_ij = max_c |dS/dI_ijc|
 
-    Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-
     Returns:
       The saliency map (h, w): at least 0, in units of the score per unit of the image.
-
-    Raises:
-      TypeError: the image does not hold floats, or the score is not one floating-point number.
-      ValueError: the image is not of shape (h, w, c), or it is known and not finite.
 
     Example:
       One image, then the maps of three labels that share one forward pass:
 
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> import saliency_jax as sj
+      >>> from saliency_jax import attribution, scores
       >>> weights = jnp.arange(12.0).reshape(3, 2, 2, 1)
       >>> def model(image):
       ...     return jnp.einsum("khwc,hwc->k", weights, image)
       >>> image = jnp.ones((2, 2, 1))
-      >>> print(sj.saliency(sj.scores.logit(model, 1), image))
+      >>> print(attribution.saliency(scores.logit(model, 1), image))
       [[4. 5.]
        [6. 7.]]
-      >>> def of_label(label):
-      ...     return sj.saliency(sj.scores.logit(model, label), image)
-      >>> jax.vmap(of_label)(jnp.arange(3)).shape
+      >>> def explained(label):
+      ...     return attribution.saliency(scores.logit(model, label), image)
+      >>> jax.vmap(explained)(jnp.arange(3)).shape
       (3, 2, 2)
 
     Reference:
