@@ -4,31 +4,27 @@ Priors are added and scaled with plain arithmetic, as scores are: `l2(1e-3) + to
 """
 
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array
 
+from .._numerics import at_least_single, in_dtype
 from .._types import Color, Image, Number, Scalar
-from .._validation import check_at_least, check_color
-from ..scores import Objective
+from .._validation import as_color, as_image, as_number, filled
+from ..layers import identity
+from ..scores import Score
 
 
-def l2(weight: Number, center: Color | Image = 0.0) -> Objective:
+def l2(weight: Number, center: Color | Image = 0.0) -> Score:
     """The squared distance from a centre, the regularizer of Simonyan et al.
 
     R(I) = weight * |I - center|_2^2
 
     Args:
-      weight: lambda of the paper, at least 0, in units of the score per squared unit of the image.
-        A traced one is welcome, so weights can be mapped over with `jax.vmap`.
-      center: where the penalty is 0: one value, one for each channel (c,), or an image (h, w, c).
-        The paper's images are zero-centred, so its centre is 0; for images in [0, 1] it is the mean
-        colour of the training images.
+      weight, center: see the room. The weight is lambda of the paper, whose images are
+        zero-centred.
 
     Returns:
-      A callable PyTree from one image (h, w, c) to a scalar, at least 0.
-
-    Raises:
-      ValueError: the weight is known and negative; when the prior is called, the centre does not
-        fit the image.
+      The prior, a score at least 0, in at least single precision.
 
     Example:
       >>> import jax.numpy as jnp
@@ -41,11 +37,10 @@ def l2(weight: Number, center: Color | Image = 0.0) -> Objective:
       Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034,
       equation 1.
     """
-    check_at_least("weight", weight, 0)
-    return Objective(_l2, weight, center)
+    return Score(Partial(_l2, as_number("weight", weight, 0), as_color("center", center)), identity)
 
 
-def alpha_norm(weight: Number, alpha: Number = 6.0, center: Color | Image = 0.0) -> Objective:
+def alpha_norm(weight: Number, alpha: Number = 6.0, center: Color | Image = 0.0) -> Score:
     """The sum of a power of the distances from a centre, which for a high power bounds the image.
 
     R(I) = weight * |I - center|_alpha^alpha = weight * sum_ijc |I_ijc - center|^alpha
@@ -53,17 +48,11 @@ def alpha_norm(weight: Number, alpha: Number = 6.0, center: Color | Image = 0.0)
     With alpha 2 it is `l2`, with alpha 1 the L1 norm.
 
     Args:
-      weight: at least 0, in units of the score per power of the image's unit. A traced one is
-        welcome.
+      weight, center: see the room.
       alpha: the power, at least 1; 6 is that of Mahendran and Vedaldi.
-      center: where the penalty is 0: one value, one for each channel (c,), or an image (h, w, c).
 
     Returns:
-      A callable PyTree from one image (h, w, c) to a scalar, at least 0.
-
-    Raises:
-      ValueError: the weight is known and negative, or alpha is known and below 1; when the prior is
-        called, the centre does not fit the image.
+      The prior, a score at least 0, in at least single precision.
 
     Example:
       >>> import jax.numpy as jnp
@@ -75,24 +64,20 @@ def alpha_norm(weight: Number, alpha: Number = 6.0, center: Color | Image = 0.0)
       Mahendran, Vedaldi, Understanding Deep Image Representations by Inverting Them, 2014,
       arXiv:1412.0035, section 3.1.
     """
-    check_at_least("weight", weight, 0)
-    check_at_least("alpha", alpha, 1)
-    return Objective(_alpha_norm, weight, alpha, center)
+    numbers = as_number("weight", weight, 0), as_number("alpha", alpha, 1)
+    return Score(Partial(_alpha_norm, *numbers, as_color("center", center)), identity)
 
 
-def total_variation(weight: Number) -> Objective:
+def total_variation(weight: Number) -> Score:
     """The sum of the differences between neighbouring pixels, which smooth images have small.
 
     R(I) = weight * (sum |I_{i+1,j,c} - I_ijc| + sum |I_{i,j+1,c} - I_ijc|)
 
     Args:
-      weight: at least 0, in units of the score per unit of the image. A traced one is welcome.
+      weight: see the room.
 
     Returns:
-      A callable PyTree from one image (h, w, c) to a scalar, at least 0.
-
-    Raises:
-      ValueError: the weight is known and negative.
+      The prior, a score at least 0, in at least single precision.
 
     Example:
       >>> import jax.numpy as jnp
@@ -104,23 +89,29 @@ def total_variation(weight: Number) -> Objective:
       Rudin, Osher, Fatemi, Nonlinear total variation based noise removal algorithms, Physica D,
       1992; this, the anisotropic form, is that of lucid.
     """
-    check_at_least("weight", weight, 0)
-    return Objective(_total_variation, weight)
+    return Score(Partial(_total_variation, as_number("weight", weight, 0)), identity)
 
 
 def _l2(weight: Number, center: Color | Image, image: Image) -> Scalar:
-    check_color("center", center, image.shape, or_image=True)
-    return jnp.sum((image - jnp.broadcast_to(center, image.shape)) ** 2) * weight
+    offset = _offset(image, center)
+    return jnp.sum(offset**2) * in_dtype(weight, offset.dtype)
 
 
 def _alpha_norm(weight: Number, alpha: Number, center: Color | Image, image: Image) -> Scalar:
-    check_color("center", center, image.shape, or_image=True)
-    return jnp.sum(_absolute(image - jnp.broadcast_to(center, image.shape)) ** alpha) * weight
+    offset = _offset(image, center)
+    weight, alpha = in_dtype(weight, offset.dtype), in_dtype(alpha, offset.dtype)
+    return jnp.sum(_absolute(offset) ** alpha) * weight
 
 
 def _total_variation(weight: Number, image: Image) -> Scalar:
+    image = at_least_single(as_image(image))
     down, right = (jnp.sum(_absolute(jnp.diff(image, axis=axis))) for axis in (0, 1))
-    return (down + right) * weight
+    return (down + right) * in_dtype(weight, image.dtype)
+
+
+def _offset(image: Image, center: Color | Image) -> Array:
+    image = at_least_single(as_image(image))
+    return image - filled("center", center, image.shape, image.dtype, or_image=True)
 
 
 def _absolute(values: Array) -> Array:

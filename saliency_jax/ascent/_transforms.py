@@ -2,7 +2,7 @@
 
 Each is a link for `optax.chain`, which sees descent directions: ascent hands the optimizer the
 gradient of minus its objective. Links that change the image, and not the direction of the step, go
-after the learning rate.
+after the learning rate; they raise ValueError when they are used without the parameters.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Integer
 
-from .._types import Color, Count, Image, Number, Params
-from .._validation import check_at_least, check_color, is_concrete
+from .._numerics import at_least_single, direction, in_dtype
+from .._types import Color, Count, Image, Number, Params, Pixels
+from .._validation import as_color, as_image, as_integer, as_number, filled
 from ..attacks import Ball
 from ..filters import blur
 
@@ -55,14 +56,7 @@ def normalize_by_l2() -> optax.GradientTransformation:
       Learned Representations, 2019, arXiv:1906.00945.
     """
 
-    def normalized(gradient: Params, params: Params | None = None) -> Params:
-        # Scaled by its largest value first: the squares of 1e-25 are 0 in float32.
-        largest = optax.tree.max(jax.tree.map(lambda g: jnp.abs(g).max(), gradient))
-        scaled = jax.tree.map(lambda g: g / jnp.where(largest == 0, 1, largest), gradient)
-        norm = optax.tree.norm(scaled)
-        return jax.tree.map(lambda g: g / jnp.where(norm == 0, 1, norm), scaled)
-
-    return optax.stateless(normalized)
+    return optax.stateless(lambda gradient, params: direction(gradient))
 
 
 def keep_in_range(low: Number, high: Number) -> optax.GradientTransformation:
@@ -78,10 +72,6 @@ def keep_in_range(low: Number, high: Number) -> optax.GradientTransformation:
       An `optax.GradientTransformation` without state. Parameters after the update are in
       [low, high]: exactly for [0, 1], to a rounding error for other ranges.
 
-    Raises:
-      ValueError: high is below low, both being known; when the transformation is used, it was not
-        given the parameters.
-
     Example:
       >>> import jax.numpy as jnp
       >>> import optax
@@ -96,9 +86,13 @@ def keep_in_range(low: Number, high: Number) -> optax.GradientTransformation:
       Madry, Makelov, Schmidt, Tsipras, Vladu, Towards Deep Learning Models Resistant to Adversarial
       Attacks, 2017, arXiv:1706.06083, on projected gradient steps.
     """
-    check_at_least("high", high, low)
+    low = as_number("low", low)
+    high = as_number("high", high, low)
 
-    return _after_the_step(lambda moved: jnp.clip(moved, low, high))
+    def clipped(moved: Array) -> Array:
+        return jnp.clip(moved, in_dtype(low, moved.dtype), in_dtype(high, moved.dtype))
+
+    return _after_the_step(clipped)
 
 
 def keep_in_ball(ball: Ball, center: Image, radius: Number) -> optax.GradientTransformation:
@@ -116,8 +110,8 @@ def keep_in_ball(ball: Ball, center: Image, radius: Number) -> optax.GradientTra
       parameters are in the ball, to a rounding error; where they were already, u' = u but for it.
 
     Raises:
-      ValueError: the radius is known and negative; when the transformation is used, it was not
-        given the parameters, or the centre has another shape.
+      TypeError: the ball is none.
+      ValueError: when the link is used, the centre has another shape than the parameters.
 
     Example:
       >>> import jax.numpy as jnp
@@ -136,14 +130,18 @@ def keep_in_ball(ball: Ball, center: Image, radius: Number) -> optax.GradientTra
       Santurkar, Tsipras, Tran, Ilyas, Engstrom, Madry, Image Synthesis with a Single (Robust)
       Classifier, 2019, arXiv:1906.09453, on gradient ascent inside a ball.
     """
-    check_at_least("radius", radius, 0)
+    if not isinstance(ball, Ball):
+        raise TypeError(f"expected ball to be an attacks.Ball, got {type(ball).__name__}")
+    middle = as_image(center, "center")
+    radius = as_number("radius", radius, 0)
 
-    def projected(moved: Image) -> Image:
-        if moved.shape != center.shape:
+    def projected(moved: Pixels) -> Pixels:
+        if moved.shape != middle.shape:
             raise ValueError(
-                f"expected params of the centre's shape {center.shape}, got {moved.shape}"
+                f"expected params of the centre's shape {middle.shape}, got {moved.shape}"
             )
-        return center + ball.project(moved - center, radius)
+        target = middle.astype(moved.dtype)
+        return target + ball.project(moved - target, in_dtype(radius, moved.dtype))
 
     return _after_the_step(projected)
 
@@ -157,15 +155,10 @@ def decay_to(rate: Number, center: Color | Image = 0.0) -> optax.GradientTransfo
 
     Args:
       rate: the share of the distance that is lost at each step, from 0, nothing, to 1, all.
-      center: c, one value, one for each channel (c,), or an image (h, w, c): 0 for zero-centred
-        images, the mean colour of the training images for those in [0, 1].
+      center: c, see the room.
 
     Returns:
       An `optax.GradientTransformation` without state, over one image.
-
-    Raises:
-      ValueError: the rate is known and not in [0, 1]; when the transformation is used, it was not
-        given the parameters, or the centre does not fit.
 
     Example:
       >>> import jax.numpy as jnp
@@ -181,11 +174,11 @@ def decay_to(rate: Number, center: Color | Image = 0.0) -> optax.GradientTransfo
       Yosinski, Clune, Nguyen, Fuchs, Lipson, Understanding Neural Networks Through Deep
       Visualization, 2015, arXiv:1506.06579, section 3.
     """
-    _check_share("rate", rate)
+    rate, center = as_number("rate", rate, 0, 1), as_color("center", center)
 
-    def decayed(moved: Image) -> Image:
+    def decayed(moved: Pixels) -> Pixels:
         target = _centered_at(center, moved)
-        return target + (1 - rate) * (moved - target)
+        return target + in_dtype(1 - rate, moved.dtype) * (moved - target)
 
     return _after_the_step(decayed)
 
@@ -196,15 +189,11 @@ def blur_every(steps: Count, std: Number) -> optax.GradientTransformation:
     x + u' = B(x + u) at steps n, 2 n, 3 n, ... and x + u at others, B being `filters.blur`
 
     Args:
-      steps: n, at least 1. A traced one is welcome.
+      steps: n, at least 1.
       std: the standard deviation of the blur in pixels, at least 0.
 
     Returns:
       An `optax.GradientTransformation` over one image, whose state is a `StepCount`.
-
-    Raises:
-      ValueError: the number of steps or std are known and too small; when the transformation is
-        used, it was not given the parameters.
 
     Example:
       >>> import jax.numpy as jnp
@@ -223,16 +212,16 @@ def blur_every(steps: Count, std: Number) -> optax.GradientTransformation:
       Yosinski, Clune, Nguyen, Fuchs, Lipson, Understanding Neural Networks Through Deep
       Visualization, 2015, arXiv:1506.06579, section 3.
     """
-    check_at_least("steps", steps, 1)
-    check_at_least("std", std, 0)
+    interval, std = as_integer("steps", steps, 1), as_number("std", std, 0)
 
     def init(params: Params) -> StepCount:
         return StepCount(jnp.zeros((), jnp.int32))
 
-    def update(updates: Image, state: StepCount, params: Image | None = None):
+    def update(updates: Pixels, state: StepCount, params: Pixels | None = None):
         step = state.step + 1
         moved = _moved(params, updates)
-        blurred = jnp.where(step % steps == 0, blur(moved, std), moved)
+        is_due = step % in_dtype(interval, step.dtype) == 0
+        blurred = jnp.where(is_due, blur(moved, std), moved)
         return optax.tree.sub(blurred, params), StepCount(step)
 
     return optax.GradientTransformation(init, update)
@@ -246,16 +235,11 @@ def clip_small_norms(fraction: Number, center: Color | Image = 0.0) -> optax.Gra
     What the score hardly uses vanishes, and the main object is left.
 
     Args:
-      fraction: the share of the pixels to clip, from 0, none, to below 1. A traced one is welcome.
-      center: c, one value, one for each channel (c,), or an image (h, w, c): 0 for zero-centred
-        images, the mean colour of the training images for those in [0, 1].
+      fraction: the share of the pixels to clip, from 0, none, to 1.
+      center: c, see the room.
 
     Returns:
       An `optax.GradientTransformation` without state, over one image.
-
-    Raises:
-      ValueError: the fraction is known and not in [0, 1]; when the transformation is used, it was
-        not given the parameters, or the centre does not fit.
 
     Example:
       >>> import jax.numpy as jnp
@@ -271,11 +255,11 @@ def clip_small_norms(fraction: Number, center: Color | Image = 0.0) -> optax.Gra
       Yosinski, Clune, Nguyen, Fuchs, Lipson, Understanding Neural Networks Through Deep
       Visualization, 2015, arXiv:1506.06579, section 3.
     """
-    _check_share("fraction", fraction)
+    fraction, center = as_number("fraction", fraction, 0, 1), as_color("center", center)
 
-    def clipped(moved: Image) -> Image:
+    def clipped(moved: Pixels) -> Pixels:
         target = _centered_at(center, moved)
-        norms = jnp.linalg.norm(moved - target, axis=-1)
+        norms = jnp.linalg.norm(at_least_single(moved - target), axis=-1)
         return _replaced_below_quantile(norms, fraction, moved, target)
 
     return _after_the_step(clipped)
@@ -292,18 +276,13 @@ def clip_small_contributions(
     pixel to the centre would cost.
 
     Args:
-      fraction: the share of the pixels to clip, from 0, none, to below 1. A traced one is welcome.
-      center: c, one value, one for each channel (c,), or an image (h, w, c): 0 for zero-centred
-        images, the mean colour of the training images for those in [0, 1].
+      fraction: the share of the pixels to clip, from 0, none, to 1.
+      center: c, see the room.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` without state, over one image. It is handed the
       gradient by the keyword `grad`, as `ascent_step` does, since the links before it have changed
       theirs.
-
-    Raises:
-      ValueError: the fraction is known and not in [0, 1]; when the transformation is used, it was
-        not given the parameters, or the centre does not fit.
 
     Example:
       >>> import jax.numpy as jnp
@@ -319,19 +298,20 @@ def clip_small_contributions(
       Yosinski, Clune, Nguyen, Fuchs, Lipson, Understanding Neural Networks Through Deep
       Visualization, 2015, arXiv:1506.06579, section 3.
     """
-    _check_share("fraction", fraction)
+    fraction, center = as_number("fraction", fraction, 0, 1), as_color("center", center)
 
     def update(
-        updates: Image,
+        updates: Pixels,
         state: optax.EmptyState,
-        params: Image | None = None,
+        params: Pixels | None = None,
         *,
-        grad: Image,
+        grad: Pixels,
         **_: object,
     ):
         moved = _moved(params, updates)
         target = _centered_at(center, moved)
-        contributions = jnp.abs(jnp.sum((moved - target) * grad, axis=-1))
+        products = at_least_single(moved - target) * at_least_single(grad)
+        contributions = jnp.abs(jnp.sum(products, axis=-1))
         clipped = _replaced_below_quantile(contributions, fraction, moved, target)
         return optax.tree.sub(clipped, params), state
 
@@ -353,19 +333,12 @@ def _moved(params: Params | None, updates: Params) -> Params:
     return jax.tree.map(jnp.add, params, updates)
 
 
-def _centered_at(center: Color | Image, image: Image) -> Image:
-    check_color("center", center, image.shape, or_image=True)
-    return jnp.broadcast_to(center, image.shape)
-
-
-def _check_share(name: str, share: Number) -> None:
-    check_at_least(name, share, 0)
-    if is_concrete(share) and share > 1:
-        raise ValueError(f"expected {name} to be at most 1, got {share}")
+def _centered_at(center: Color | Image, image: Pixels) -> Pixels:
+    return filled("center", center, image.shape, image.dtype, or_image=True)
 
 
 def _replaced_below_quantile(
-    sizes: Float[Array, "h w"], fraction: Number, image: Image, replacement: Image
-) -> Image:
-    small = sizes < jnp.quantile(sizes, fraction)
+    sizes: Float[Array, "h w"], fraction: Number, image: Pixels, replacement: Pixels
+) -> Pixels:
+    small = sizes < jnp.quantile(sizes, in_dtype(fraction, sizes.dtype))
     return jnp.where(small[:, :, None], replacement, image)

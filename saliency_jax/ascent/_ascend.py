@@ -1,8 +1,7 @@
 """Gradient ascent on an image: class model visualization."""
 
-import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,21 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Integer, PyTree
 
-from .._types import Augment, Count, Decode, Image, Key, Params, Prior, Scalar, Score
-from .._validation import check_count, check_finite, check_floats, check_image, is_concrete
-from .canvases import pixels
+from .._numerics import OPTAX_PROMOTION, at_least_single
+from .._types import Augment, Count, Decode, Image, Key, Params, Prior, Scalar, ScoreFunction
+from .._validation import (
+    as_image,
+    as_number,
+    check_callable,
+    check_count,
+    check_finite,
+    check_floats,
+    check_key,
+    is_concrete,
+    to_jax,
+)
+from ..scores import as_score
+from ._canvases import pixels
 
 Failures = Integer[Array, "..."] | Integer[np.ndarray, "..."]
 Snapshots = Integer[Array, "n"] | Integer[np.ndarray, "n"] | Sequence[Count]
@@ -27,7 +38,8 @@ class AscentState(NamedTuple):
       key: the random key of the steps to come.
       step: the number of steps made so far.
       failed_at: the number, from 1, of the first step that met or made infinity or nan; 0 if there
-        was none. That step is not made and none is after it: the rest stays as it was before.
+        was none. That step is not made and none is after it: the rest stays as it was before, but
+        for the keys, which are used up.
     """
 
     params: Params
@@ -43,7 +55,8 @@ class Ascent(NamedTuple):
     Attributes:
       state: the state after the last step, from which another `ascend` goes on.
       image: the decoded image (h, w, c) after the last step, or the last finite one.
-      values: the objective (steps,) that each step saw before it moved; nan after a failed step.
+      values: the objective (steps,) that each step saw before it moved, in at least single
+        precision; nan after a failed step.
       snapshots: the decoded images (n, h, w, c) at the steps that were asked for. Scores and
         probabilities of them are `jax.vmap(score)(snapshots)` and
         `jax.nn.softmax(jax.vmap(model)(snapshots))`.
@@ -61,15 +74,14 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation, key: 
     Args:
       params: where to start: for the canvas of plain pixels, an image (h, w, c), such as a
         photograph or another ascent's result; for other canvases, `canvas.encode(image)`.
-      optimizer: any `optax.GradientTransformation`.
-      key: a JAX random key, from which the key of every step is split.
+      optimizer, key: see the room. The keys of all steps are split from this one.
 
     Returns:
       The state at step 0.
 
     Raises:
-      TypeError: a parameter does not hold floats.
-      ValueError: a parameter is known and not finite.
+      TypeError: a parameter does not hold floats, or there is no optimizer or key.
+      ValueError: there is no parameter, or one is known and not finite.
 
     Example:
       >>> import jax
@@ -83,15 +95,22 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation, key: 
     Reference:
       Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034.
     """
+    _check_optimizer(optimizer)
+    check_key(key)
+    if not jax.tree.leaves(params):
+        raise ValueError(f"expected params to hold at least one array, got {params!r}")
     for leaf in jax.tree.leaves(params):
         check_floats("params", leaf)
         check_finite("params", leaf)
+    params = jax.tree.map(to_jax, params)
+    with jax.numpy_dtype_promotion(OPTAX_PROMOTION):
+        opt_state = optimizer.init(jax.tree.map(at_least_single, params))
     zero = jnp.zeros((), jnp.int32)
-    return AscentState(params, optimizer.init(params), key, step=zero, failed_at=zero)
+    return AscentState(params, opt_state, key, step=zero, failed_at=zero)
 
 
 def ascent_step(
-    score: Score,
+    score: ScoreFunction,
     state: AscentState,
     optimizer: optax.GradientTransformation,
     *,
@@ -105,25 +124,16 @@ def ascent_step(
     x <- x + update(d/dx [mean_n S(augment(I, key_n)) - R(I)]) with I = decode(x), R the prior
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      state: where the ascent is.
-      optimizer: any `optax.GradientTransformation`, line searches included; it is handed the
-        gradient of minus the objective, so that it descends as usual.
-      decode: from the parameters to an image (h, w, c).
-      augment: callable PyTree from an image and a key to an image, such as `jitter(4)`.
-      prior: callable PyTree from an image to a penalty, such as `l2(1e-3)`.
-      num_samples: how many draws of the augmentation each step averages the score over, at least 1.
-        They are made at once, so memory grows with them.
+      score, state, optimizer, decode, augment, prior, num_samples: see the room.
 
     Returns:
-      The next state, and the objective S(augment(I, key)) - R(I) at the state before it. Where the
-      objective, the next parameters or their image are not finite, the state stays and tells the
-      step by `failed_at`; where it had failed before, the objective is nan.
+      The next state, and the objective mean_n S(augment(I, key_n)) - R(I) at the state before it,
+      in at least single precision. Where the objective, the next parameters or their image are not
+      finite, the state stays, but for its keys, and tells the step by `failed_at`; where it had
+      failed before, the objective is nan.
 
     Raises:
-      TypeError: num_samples is not an integer, the decoded image does not hold floats, or the score
-        is not one floating-point number.
-      ValueError: num_samples < 1, or the decoded image is not of shape (h, w, c).
+      TypeError, ValueError: see the room; what is decoded is no image (h, w, c).
 
     Example:
       >>> import jax
@@ -141,41 +151,45 @@ def ascent_step(
     Reference:
       Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034.
     """
-    check_count("num_samples", num_samples, 1)
+    score = as_score(score)
+    _check_setting(state, optimizer, decode, augment, prior, num_samples)
     key, augment_key = jax.random.split(state.key)
 
-    def energy(params: Params) -> Scalar:
-        image = decode(params)
-        check_image(image, "the decoded image")
-        if augment is None:
-            value = score(image)
-        elif num_samples == 1:
-            value = score(augment(image, augment_key))
+    def scored(image: Image, key: Key) -> Scalar:
+        seen = image if augment is None else as_image(augment(image, key), "the augmented image")
+        return at_least_single(score(seen))
+
+    def energy(precise: Params) -> Scalar:
+        image = as_image(decode(_in_dtypes_of(state.params, precise)), "the decoded image")
+        if augment is None or num_samples == 1:
+            value = scored(image, augment_key)
         else:
             keys = jax.random.split(augment_key, num_samples)
-            value = jax.vmap(lambda key: score(augment(image, key)))(keys).mean()
-        return -value if prior is None else prior(image) - value
+            value = jax.vmap(scored, in_axes=(None, 0))(image, keys).mean()
+        if prior is None:
+            return -value
+        penalty = as_number("what prior returns", prior(image))
+        return jnp.asarray(penalty, value.dtype) - value
 
-    value, gradient = jax.value_and_grad(energy)(state.params)
-    # Line searches need the energy itself; transformations that do not are not given it.
-    updates, opt_state = optax.with_extra_args_support(optimizer).update(
-        gradient, state.opt_state, state.params, value=value, grad=gradient, value_fn=energy
-    )
-    params = optax.apply_updates(state.params, updates)
+    # Squares of gradients, and so Adam's moments, vanish in half precision.
+    precise = jax.tree.map(at_least_single, state.params)
+    value, gradient = jax.value_and_grad(energy)(precise)
+    with jax.numpy_dtype_promotion(OPTAX_PROMOTION):
+        # Line searches need the energy itself; transformations that do not are not given it.
+        updates, opt_state = optax.with_extra_args_support(optimizer).update(
+            gradient, state.opt_state, precise, value=value, grad=gradient, value_fn=energy
+        )
+        params = _in_dtypes_of(state.params, optax.apply_updates(precise, updates))
     going = state.failed_at == 0
     moved = AscentState(params, opt_state, key, state.step + 1, state.failed_at)
     stopped = state._replace(failed_at=jnp.where(going, state.step + 1, state.failed_at))
     succeeds = going & _is_finite((value, params, decode(params)))
-    state = jax.tree.map(functools.partial(jnp.where, succeeds), moved, stopped)
+    state = jax.tree.map(lambda new, old: _new_or_old(succeeds, new, old), moved, stopped)
     return state, jnp.where(going, -value, jnp.nan)
 
 
-def _is_finite(tree: PyTree[Float[Array, "..."]]) -> Bool[Array, ""]:
-    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
-
-
 def ascend(
-    score: Score,
+    score: ScoreFunction,
     state: AscentState,
     optimizer: optax.GradientTransformation,
     steps: int,
@@ -196,16 +210,8 @@ def ascend(
     is not finite it stays where it is: see `check_finite_steps`.
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      state: from `initial_state`, or the state of an earlier `Ascent`.
-      optimizer: any `optax.GradientTransformation`. For numbers that are mapped over or changed
-        without compiling again, `optax.inject_hyperparams` keeps them in the state.
+      score, state, optimizer, decode, augment, prior, num_samples: see the room.
       steps: how many steps to make, at least 1.
-      decode: from the parameters to an image (h, w, c).
-      augment: callable PyTree from an image and a key to an image, such as `jitter(4)`.
-      prior: callable PyTree from an image to a penalty, such as `l2(1e-3)`.
-      num_samples: how many draws of the augmentation each step averages the score over, at least 1.
-        They are made at once, so memory grows with them.
       snapshots: at which numbers of steps within this call, 0 .. steps, to keep the image; 0 is the
         image before the first step. Other numbers of the same count do not compile again. A traced
         one cannot be checked: out of range, its image is nan.
@@ -214,10 +220,8 @@ def ascend(
       The `Ascent`: last state, its image, the objective at each step, and the snapshots.
 
     Raises:
-      TypeError: steps, num_samples or snapshots are not integers, the decoded image does not hold
-        floats, or the score is not one floating-point number.
-      ValueError: steps < 1, num_samples < 1, a known snapshot is not in 0 .. steps, or the decoded
-        image is not of shape (h, w, c).
+      TypeError, ValueError: see the room; what is decoded is no image (h, w, c), steps is not an
+        integer or below 1, or the snapshots are not integers or known and not in 0 .. steps.
 
     Example:
       The score -|I - 1|^2 is largest at 1. Under plain gradient steps of 0.25, the distance to it
@@ -226,25 +230,24 @@ def ascend(
       >>> import jax
       >>> import jax.numpy as jnp
       >>> import optax
-      >>> import saliency_jax as sj
+      >>> from saliency_jax import ascent
       >>> optimizer = optax.sgd(0.25)
-      >>> state = sj.ascent.initial_state(jnp.zeros((1, 1, 1)), optimizer, jax.random.key(0))
+      >>> state = ascent.initial_state(jnp.zeros((1, 1, 1)), optimizer, jax.random.key(0))
       >>> def score(image):
       ...     return -((image - 1.0) ** 2).sum()
-      >>> ascent = sj.ascend(score, state, optimizer, steps=3, snapshots=[0, 2])
-      >>> print(ascent.image.item(), ascent.values, ascent.snapshots.ravel())
+      >>> made = ascent.ascend(score, state, optimizer, steps=3, snapshots=[0, 2])
+      >>> print(made.image.item(), made.values, made.snapshots.ravel())
       0.875 [-1.     -0.25   -0.0625] [0.   0.75]
 
     Reference:
       Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034.
     """
+    score = as_score(score)
+    _check_setting(state, optimizer, decode, augment, prior, num_samples)
     check_count("steps", steps, 1)
-    kept_steps = _kept_steps(snapshots, steps)
+    kept_steps, are_known = _kept_steps(snapshots, steps)
 
-    def keep(kept: Float[Array, "n h w c"], params: Params, count: Integer[Array, ""]):
-        return jnp.where((kept_steps == count)[:, None, None, None], decode(params)[None], kept)
-
-    def step(carry, count: Integer[Array, ""]):
+    def step(carry: tuple, count: Integer[Array, ""]):
         state, kept = carry
         state, value = ascent_step(
             score,
@@ -255,13 +258,17 @@ def ascend(
             prior=prior,
             num_samples=num_samples,
         )
-        return (state, keep(kept, state.params, count)), value
+        is_now = (kept_steps == count)[:, None, None, None]
+        return (state, jnp.where(is_now, decode(state.params)[None], kept)), value
 
-    image = decode(state.params)
-    check_image(image, "the decoded image")
-    kept = jnp.full((kept_steps.size, *image.shape), jnp.nan, image.dtype)
-    kept = keep(kept, state.params, jnp.asarray(0))
-    (state, kept), values = jax.lax.scan(step, (state, kept), jnp.arange(1, steps + 1))
+    # Until its step has come, a snapshot shows the start.
+    image = as_image(decode(state.params), "the decoded image")
+    kept = jnp.broadcast_to(image, (kept_steps.size, *image.shape))
+    counts = jnp.arange(1, steps + 1, dtype=kept_steps.dtype)
+    (state, kept), values = jax.lax.scan(step, (state, kept), counts)
+    if not are_known:
+        is_in_range = (kept_steps >= 0) & (kept_steps <= steps)
+        kept = jnp.where(is_in_range[:, None, None, None], kept, jnp.nan)
     return Ascent(state, decode(state.params), values, kept)
 
 
@@ -312,7 +319,53 @@ def check_finite_steps(failed_at: Failures, **settings: object) -> None:
     )
 
 
-def _kept_steps(snapshots: Snapshots | None, steps: int) -> Integer[Array, "n"]:
+def _check_setting(
+    state: AscentState,
+    optimizer: optax.GradientTransformation,
+    decode: Decode,
+    augment: Augment | None,
+    prior: Prior | None,
+    num_samples: int,
+) -> None:
+    if not isinstance(state, AscentState):
+        raise TypeError(
+            f"expected state to be an AscentState, got {type(state).__name__}; "
+            "one is made by initial_state(params, optimizer, key)"
+        )
+    _check_optimizer(optimizer)
+    check_callable("decode", decode)
+    for name, function in (("augment", augment), ("prior", prior)):
+        if function is not None:
+            check_callable(name, function)
+    check_count("num_samples", num_samples, 1)
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        raise TypeError(
+            "expected optimizer to be an optax.GradientTransformation, "
+            f"got {type(optimizer).__name__}"
+        )
+
+
+def _in_dtypes_of(params: Params, precise: Params) -> Params:
+    return jax.tree.map(lambda leaf, value: value.astype(leaf.dtype), params, precise)
+
+
+def _is_finite(tree: PyTree[Float[Array, "..."]]) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
+def _new_or_old(is_new: Bool[Array, ""], new: Any, old: Any) -> Array:
+    """One leaf of a state, which keeps its type whatever the optimizer makes of it."""
+    if isinstance(new, jax.Array) and jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
+        # Of a step that is not made either: no key is used twice.
+        return new
+    return jnp.where(is_new, jnp.asarray(new, jnp.result_type(old)), old)
+
+
+def _kept_steps(snapshots: Snapshots | None, steps: int) -> tuple[Integer[Array, "n"], bool]:
+    """The steps whose images are kept, and whether they are known and so have been checked."""
     known = all(is_concrete(leaf) for leaf in jax.tree.leaves(snapshots))
     asked = () if snapshots is None else snapshots
     kept_steps = np.asarray(asked) if known else jnp.asarray(asked)
@@ -322,4 +375,4 @@ def _kept_steps(snapshots: Snapshots | None, steps: int) -> Integer[Array, "n"]:
         raise TypeError(f"expected snapshots to be integers, got {kept_steps.dtype}")
     if known and not ((kept_steps >= 0) & (kept_steps <= steps)).all():
         raise ValueError(f"expected snapshots to be in 0 .. {steps}, got {snapshots}")
-    return jnp.asarray(kept_steps, jnp.int32)
+    return jnp.asarray(kept_steps, jnp.int32), known

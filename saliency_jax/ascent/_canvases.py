@@ -1,14 +1,15 @@
 """Canvases: what gradient ascent moves, and how it is decoded into an image.
 
 A canvas other than plain pixels is a pair of functions, which `chain_canvases` joins. All the
-numbers in it are leaves of the functions, which are PyTrees.
+numbers in it are leaves of the functions, which are PyTrees. What a function returns has the dtype
+of what it was given.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,21 +17,29 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from .._types import Color, Decode, Image, Key, Number, Params
+from .._numerics import at_least_single, common_dtype, in_dtype
+from .._types import Color, Decode, Image, Key, Number, Params, Pixels
 from .._validation import (
+    as_array,
+    as_color,
+    as_number,
     check_array,
     check_at_least,
     check_color,
     check_count,
     check_finite,
+    check_floats,
     check_image_shape,
+    filled,
     is_concrete,
+    to_jax,
 )
+from ._initial import normal_noise
 
 Matrix = Float[Array, "c c"] | Float[np.ndarray, "c c"]
 Images = Float[Array, "n h w c"] | Float[np.ndarray, "n h w c"]
 Coefficients = Float[Array, "2 h w2 c"]
-Magnitude = Float[Array, "h w2 c"]
+Magnitude = Float[Array, "h w2 c"] | Float[np.ndarray, "h w2 c"]
 Phase = Float[Array, "h w2 c"]
 
 # The factor that lucid divides its Fourier images by, so that its settings serve here: standard
@@ -116,9 +125,6 @@ def sigmoid_canvas(low: Number = 0.0, high: Number = 1.0) -> Canvas:
       0.001 (high - low) of an end, or beyond it, are encoded as if they were that far inside, since
       the sigmoid is too flat there for them to move.
 
-    Raises:
-      ValueError: high is below low, both being known.
-
     Example:
       >>> import jax.numpy as jnp
       >>> from saliency_jax.ascent import sigmoid_canvas
@@ -130,7 +136,8 @@ def sigmoid_canvas(low: Number = 0.0, high: Number = 1.0) -> Canvas:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
       doi:10.23915/distill.00007, and its code, lucid.
     """
-    check_at_least("high", high, low)
+    low = as_number("low", low)
+    high = as_number("high", high, low)
     return Canvas(Partial(_sigmoid, low, high), Partial(_logit, low, high))
 
 
@@ -144,15 +151,12 @@ def fourier_canvas(shape: tuple[int, int, int], decay: Number = 1.0) -> Canvas:
     The image has no bounds: follow it by a `sigmoid_canvas`.
 
     Args:
-      shape: (h, w, c) of the image.
-      decay: the power of the frequency; 0 scales all coefficients alike. A traced one is welcome.
+      shape: see the room.
+      decay: the power of the frequency; 0 scales all coefficients alike.
 
     Returns:
       The `Canvas`, whose parameters are (2, h, w // 2 + 1, c): the real and the imaginary parts,
       without units. Encoding is exact but for rounding.
-
-    Raises:
-      TypeError, ValueError: the shape is not three positive integers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -168,25 +172,27 @@ def fourier_canvas(shape: tuple[int, int, int], decay: Number = 1.0) -> Canvas:
     """
     check_image_shape(shape)
     height, width, _ = shape
-    scale = _amplitudes(height, width, decay) * (np.sqrt(height * width) / _LUCID_SCALE)
+    amplitudes = _amplitudes(height, width, as_number("decay", decay))
+    scale = amplitudes * (float(np.sqrt(height * width)) / _LUCID_SCALE)
     return Canvas(Partial(_ToPixels(height, width), scale), Partial(_to_coefficients, scale))
 
 
-def fourier_noise(key: Key, shape: tuple[int, int, int], std: Number = 0.01) -> Coefficients:
+def fourier_noise(
+    key: Key,
+    shape: tuple[int, int, int],
+    std: Number = 0.01,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> Coefficients:
     """Random parameters to start a `fourier_canvas` from: noise of independent coefficients.
 
     z = std * e with e ~ N(0, 1)
 
     Args:
-      key: a JAX random key.
-      shape: (h, w, c) of the image.
+      key, shape, dtype: see the room.
       std: the standard deviation of each coefficient, at least 0; 0.01 is lucid's.
 
     Returns:
       The parameters (2, h, w // 2 + 1, c).
-
-    Raises:
-      TypeError, ValueError: the shape is not three positive integers, or std is known and negative.
 
     Example:
       >>> import jax
@@ -199,12 +205,13 @@ def fourier_noise(key: Key, shape: tuple[int, int, int], std: Number = 0.01) -> 
       doi:10.23915/distill.00007, and its code, lucid.
     """
     check_image_shape(shape)
-    check_at_least("std", std, 0)
     height, width, channels = shape
-    return jax.random.normal(key, (2, height, width // 2 + 1, channels)) * std
+    of_image = (2 * height, width // 2 + 1, channels)
+    noise = normal_noise(key, of_image, 0.0, std, dtype)
+    return jnp.reshape(noise, (2, height, width // 2 + 1, channels))
 
 
-def phase_canvas(magnitude: Magnitude | Float[np.ndarray, "h w2 c"], width: int) -> Canvas:
+def phase_canvas(magnitude: Magnitude, width: int) -> Canvas:
     """The phases of a spectrum whose magnitudes are fixed (MACO).
 
     decode(p) = F^-1[m exp(i p)]
@@ -224,7 +231,6 @@ def phase_canvas(magnitude: Magnitude | Float[np.ndarray, "h w2 c"], width: int)
       -p; of phases that are not so, the real image takes the half that is, which is smaller than m.
 
     Raises:
-      TypeError: the magnitude does not hold floats, or the width is not an integer.
       ValueError: the magnitude is not of shape (h, w // 2 + 1, c), or is known and negative.
 
     Example:
@@ -241,16 +247,15 @@ def phase_canvas(magnitude: Magnitude | Float[np.ndarray, "h w2 c"], width: int)
       2023, arXiv:2306.06805.
     """
     check_count("width", width, 1)
-    check_array("magnitude", magnitude, ("h", "w // 2 + 1", "c"))
-    check_finite("magnitude", magnitude)
-    check_at_least("magnitude", magnitude, 0)
-    height, columns, _ = magnitude.shape
+    spectrum = as_array("magnitude", magnitude, ("h", "w // 2 + 1", "c"))
+    check_at_least("magnitude", spectrum, 0)
+    height, columns, _ = spectrum.shape
     if columns != width // 2 + 1:
         raise ValueError(
             f"expected magnitude to have {width // 2 + 1} columns for a width of {width}, "
             f"got {columns}"
         )
-    return Canvas(Partial(_FromPhases(height, width), jnp.asarray(magnitude)), Partial(_to_phases))
+    return Canvas(Partial(_FromPhases(height, width), spectrum), Partial(_to_phases))
 
 
 def color_canvas(covariance: Matrix, mean: Color = 0.0) -> Canvas:
@@ -270,7 +275,6 @@ def color_canvas(covariance: Matrix, mean: Color = 0.0) -> Canvas:
       The `Canvas`, whose parameters have the image's shape (h, w, c), in standard deviations.
 
     Raises:
-      TypeError: the covariance does not hold floats.
       ValueError: the covariance is not of shape (c, c), or is known and not symmetric or not
         positive definite; when the canvas is used, the image has another number of channels.
 
@@ -290,6 +294,7 @@ def color_canvas(covariance: Matrix, mean: Color = 0.0) -> Canvas:
     if covariance.shape[0] != covariance.shape[1]:
         raise ValueError(f"expected covariance to have shape (c, c), got {covariance.shape}")
     check_color("mean", mean, (1, 1, covariance.shape[0]))
+    mean = as_color("mean", mean)
     root, inverse_root = _square_roots(covariance)
     return Canvas(Partial(_recolored, root, mean), Partial(_decolored, inverse_root, mean))
 
@@ -306,6 +311,9 @@ def chain_canvases(*canvases: Canvas) -> Canvas:
     Returns:
       The `Canvas`.
 
+    Raises:
+      TypeError: one of them is no `Canvas`.
+
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
@@ -321,6 +329,9 @@ def chain_canvases(*canvases: Canvas) -> Canvas:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
       doi:10.23915/distill.00007, and its code, lucid.
     """
+    for canvas in canvases:
+        if not isinstance(canvas, Canvas):
+            raise TypeError(f"expected canvases to be of type Canvas, got {type(canvas).__name__}")
     return Canvas(
         Partial(_in_turn, tuple(canvas.decode for canvas in canvases)),
         Partial(_in_turn, tuple(canvas.encode for canvas in reversed(canvases))),
@@ -334,14 +345,15 @@ def color_statistics(images: Images | Iterable[Images]) -> ColorStatistics:
 
     Args:
       images: (n, h, w, c), of any range, or any number of such batches, of which one at a time is
-        held. The images of one batch may differ in number and size from those of another.
+        held. The images of one batch may differ in number and size from those of another. They are
+        added up in double precision, on the host.
 
     Returns:
-      The `ColorStatistics`: mean (c,) and covariance (c, c).
+      The `ColorStatistics`: mean (c,) and covariance (c, c), in at least single precision.
 
     Raises:
-      TypeError: the images do not hold floats.
-      ValueError: the images are not of shape (n, h, w, c), or there is no batch.
+      TypeError: the images do not hold floats, or are traced.
+      ValueError: the images are not of shape (n, h, w, c), there is no batch, or one is not finite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -355,19 +367,16 @@ def color_statistics(images: Images | Iterable[Images]) -> ColorStatistics:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
       doi:10.23915/distill.00007, on preconditioning.
     """
-    pixels_and_statistics = [
-        (batch[..., 0].size, _statistics_of_batch(batch)) for batch in _batches(images)
-    ]
-    counts = np.array([count for count, _ in pixels_and_statistics])
-    shares = jnp.asarray(counts / counts.sum(), float)
-    means = jnp.stack([statistics.mean for _, statistics in pixels_and_statistics])
-    within = jnp.stack([statistics.covariance for _, statistics in pixels_and_statistics])
-    weighted = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-    mean = weighted("b,bc->c", shares, means)
+    moments = [(batch[..., 0].size, *_moments(batch), batch.dtype) for batch in _batches(images)]
+    counts, means, within, dtypes = zip(*moments, strict=True)
+    shares = np.array(counts) / sum(counts)
+    mean = np.einsum("b,bc->c", shares, means)
     # The law of total covariance: that within batches, and that of their means.
-    apart = means - mean[None]
-    between = weighted("b,bc,bd->cd", shares, apart, apart)
-    return ColorStatistics(mean, weighted("b,bcd->cd", shares, within) + between)
+    apart = np.stack(means) - mean
+    covariance = np.einsum("b,bcd->cd", shares, within)
+    covariance += np.einsum("b,bc,bd->cd", shares, apart, apart)
+    dtype = common_dtype(np.dtype(np.float32), *dtypes)
+    return ColorStatistics(mean.astype(dtype), covariance.astype(dtype))
 
 
 def mean_magnitude(images: Images | Iterable[Images]) -> Magnitude:
@@ -378,14 +387,16 @@ def mean_magnitude(images: Images | Iterable[Images]) -> Magnitude:
     Args:
       images: (n, h, w, c), of any range, or any number of such batches, of images of one size, of
         which one batch at a time is held. For a `phase_canvas` that others follow, images that they
-        have encoded.
+        have encoded. They are added up in double precision, on the host.
 
     Returns:
-      The magnitude (h, w // 2 + 1, c), at least 0, in the images' units.
+      The magnitude (h, w // 2 + 1, c), at least 0, in the images' units, in at least single
+      precision.
 
     Raises:
-      TypeError: the images do not hold floats.
-      ValueError: the images are not of shape (n, h, w, c) and of one size, or there is no batch.
+      TypeError: the images do not hold floats, or are traced.
+      ValueError: the images are not of shape (n, h, w, c) and of one size, there is no batch, or
+        one is not finite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -398,13 +409,14 @@ def mean_magnitude(images: Images | Iterable[Images]) -> Magnitude:
       Fel et al., Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained
       Optimization, 2023, arXiv:2306.06805.
     """
-    total, count = jnp.zeros(()), 0
+    total, count, dtype = np.zeros(()), 0, np.dtype(np.float32)
     for batch in _batches(images):
-        magnitudes = jnp.abs(jnp.fft.rfft2(batch, axes=(1, 2))).sum(0)
+        magnitudes = np.abs(np.fft.rfft2(np.asarray(batch, np.float64), axes=(1, 2))).sum(0)
         if count and magnitudes.shape != total.shape:
             raise ValueError(f"expected images of one size, got another of {batch.shape[1:]}")
         total, count = total + magnitudes, count + len(batch)
-    return total / count
+        dtype = common_dtype(dtype, batch.dtype)
+    return (total / count).astype(dtype)
 
 
 def tiny_imagenet_magnitude() -> Float[np.ndarray, "64 33 3"]:
@@ -425,7 +437,7 @@ def tiny_imagenet_magnitude() -> Float[np.ndarray, "64 33 3"]:
       ...     ascent.color_canvas(colors.covariance),
       ...     ascent.sigmoid_canvas(),
       ... )
-      >>> noise = ascent.uniform(jax.random.key(0), (64, 33, 3), -3.14, 3.14)
+      >>> noise = ascent.uniform_noise(jax.random.key(0), (64, 33, 3), -3.14, 3.14)
       >>> print(canvas.decode(noise).shape)
       (64, 64, 3)
 
@@ -437,28 +449,55 @@ def tiny_imagenet_magnitude() -> Float[np.ndarray, "64 33 3"]:
 
 
 def _batches(images: Images | Iterable[Images]) -> Iterator[Images]:
+    if not isinstance(images, jax.Array | np.ndarray | Iterable):
+        raise TypeError(
+            f"expected images to be an array or batches of them, got {type(images).__name__}"
+        )
     empty = True
     for batch in [images] if isinstance(images, jax.Array | np.ndarray) else images:
         check_array("images", batch, ("n", "h", "w", "c"))
+        if not is_concrete(batch):
+            raise TypeError("expected images to be known, got a traced array")
+        check_finite("images", batch)
         empty = False
         yield batch
     if empty:
         raise ValueError("expected at least one batch of images, got none")
 
 
-def _statistics_of_batch(images: Images) -> ColorStatistics:
-    colors = jnp.asarray(images).reshape(-1, images.shape[-1])
+def _moments(images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the covariance of the colours of one batch, in double precision."""
+    colors = np.asarray(images, np.float64).reshape(-1, images.shape[-1])
     mean = colors.mean(0)
-    centered = colors - mean[None]
-    products = jnp.matmul(centered.T, centered, precision=jax.lax.Precision.HIGHEST)
-    return ColorStatistics(mean, products / colors.shape[0])
+    centered = colors - mean
+    return mean, centered.T @ centered / len(colors)
 
 
-def _sigmoid(low: Number, high: Number, params: Image) -> Image:
+def _in_own_dtype(function: Callable) -> Callable:
+    """The function of arrays (..., values), computed in at least single precision.
+
+    Fourier transforms have no half precision, and it has too few digits for what they add up.
+    """
+
+    @functools.wraps(function)
+    def computed(*arguments: Any) -> Any:
+        *numbers, values = arguments
+        check_floats("params or image", values)
+        values = to_jax(values)
+        return function(*numbers, at_least_single(values)).astype(values.dtype)
+
+    return computed
+
+
+@_in_own_dtype
+def _sigmoid(low: Number, high: Number, params: Pixels) -> Pixels:
+    low, high = in_dtype(low, params.dtype), in_dtype(high, params.dtype)
     return jax.nn.sigmoid(params) * (high - low) + low
 
 
-def _logit(low: Number, high: Number, image: Image) -> Image:
+@_in_own_dtype
+def _logit(low: Number, high: Number, image: Pixels) -> Pixels:
+    low, high = in_dtype(low, image.dtype), in_dtype(high, image.dtype)
     share = (image - low) / (high - low)
     return jax.scipy.special.logit(jnp.clip(share, _SIGMOID_MARGIN, 1 - _SIGMOID_MARGIN))
 
@@ -467,8 +506,8 @@ def _amplitudes(height: int, width: int, decay: Number) -> Float[Array, "h w2 1"
     vertical, horizontal = np.fft.fftfreq(height), np.fft.rfftfreq(width)
     frequency = np.hypot(vertical[:, None], horizontal[None, :])
     # The mean, of frequency 0, is treated as the longest wave that fits.
-    nearest = np.maximum(frequency, 1 / max(height, width))[:, :, None]
-    return 1 / jnp.asarray(nearest, float) ** decay
+    nearest = to_jax(np.maximum(frequency, 1 / max(height, width))[:, :, None])
+    return 1 / nearest ** in_dtype(decay, nearest.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -478,13 +517,18 @@ class _ToPixels:
     height: int
     width: int
 
-    def __call__(self, scale: Float[Array, "h w2 1"], params: Coefficients) -> Image:
-        spectrum = scale * jax.lax.complex(params[0], params[1])
+    @_in_own_dtype
+    def __call__(self, scale: Float[Array, "h w2 1"], params: Coefficients) -> Pixels:
+        _check_spectrum(params, (2, *scale.shape[:2]))
+        spectrum = jax.lax.complex(params[0], params[1])
+        spectrum *= scale.astype(spectrum.dtype)
         return jnp.fft.irfft2(spectrum, (self.height, self.width), axes=(0, 1))
 
 
-def _to_coefficients(scale: Float[Array, "h w2 1"], image: Image) -> Coefficients:
-    spectrum = jnp.fft.rfft2(image, axes=(0, 1)) / scale
+@_in_own_dtype
+def _to_coefficients(scale: Float[Array, "h w2 1"], image: Pixels) -> Coefficients:
+    spectrum = jnp.fft.rfft2(image, axes=(0, 1))
+    spectrum /= scale.astype(spectrum.dtype)
     return jnp.stack([spectrum.real, spectrum.imag])
 
 
@@ -495,18 +539,27 @@ class _FromPhases:
     height: int
     width: int
 
-    def __call__(self, magnitude: Magnitude, phase: Phase) -> Image:
-        spectrum = jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))
+    @_in_own_dtype
+    def __call__(self, magnitude: Magnitude, phase: Phase) -> Pixels:
+        _check_spectrum(phase, magnitude.shape)
+        known = magnitude.astype(phase.dtype)
+        spectrum = jax.lax.complex(known * jnp.cos(phase), known * jnp.sin(phase))
         return jnp.fft.irfft2(spectrum, (self.height, self.width), axes=(0, 1))
 
 
-def _to_phases(image: Image) -> Phase:
+@_in_own_dtype
+def _to_phases(image: Pixels) -> Phase:
     return jnp.angle(jnp.fft.rfft2(image, axes=(0, 1)))
+
+
+def _check_spectrum(params: Array, shape: tuple[int, ...]) -> None:
+    if params.shape[: len(shape)] != shape:
+        raise ValueError(f"expected params to have shape {shape}, got {params.shape}")
 
 
 def _square_roots(covariance: Matrix) -> tuple[Float[Array, "c c"], Float[Array, "c c"]]:
     if not is_concrete(covariance):
-        values, vectors = jnp.linalg.eigh(covariance)
+        values, vectors = jnp.linalg.eigh(at_least_single(to_jax(covariance)))
         scaled = (vectors * jnp.sqrt(values)[None], vectors / jnp.sqrt(values)[None])
         return scaled[0] @ vectors.T, scaled[1] @ vectors.T
     known = np.asarray(covariance, np.float64)
@@ -519,23 +572,25 @@ def _square_roots(covariance: Matrix) -> tuple[Float[Array, "c c"], Float[Array,
             f"{', '.join(f'{value:.3g}' for value in values)}"
         )
     root, inverse_root = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
-    return jnp.asarray(root, float), jnp.asarray(inverse_root, float)
+    return to_jax(root), to_jax(inverse_root)
 
 
-def _recolored(root: Matrix, mean: Color, params: Image) -> Image:
-    return _mixed(root, params) + jnp.broadcast_to(mean, params.shape)
+@_in_own_dtype
+def _recolored(root: Matrix, mean: Color, params: Pixels) -> Pixels:
+    return _mixed(root, params) + filled("mean", mean, params.shape, params.dtype)
 
 
-def _decolored(inverse_root: Matrix, mean: Color, image: Image) -> Image:
-    return _mixed(inverse_root, image - jnp.broadcast_to(mean, image.shape))
+@_in_own_dtype
+def _decolored(inverse_root: Matrix, mean: Color, image: Pixels) -> Pixels:
+    return _mixed(inverse_root, image - filled("mean", mean, image.shape, image.dtype))
 
 
-def _mixed(matrix: Matrix, image: Image) -> Image:
+def _mixed(matrix: Matrix, image: Pixels) -> Pixels:
     if matrix.shape[0] != image.shape[-1]:
         raise ValueError(
             f"expected an image of {matrix.shape[0]} channels, got one of {image.shape[-1]}"
         )
-    return jnp.matmul(image, matrix, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(image, matrix.astype(image.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
 def _in_turn(functions: tuple[Callable, ...], params: Params) -> Params:

@@ -1,10 +1,9 @@
-"""Augmentations: random changes of the image that gradient ascent averages the score over.
-
-Each is a callable PyTree from an image and a key to an image, differentiable, and its numbers are
-leaves: they may be traced. Only sizes are not: those of `pad` and `crop`.
-"""
+"""Augmentations: random changes of the image that gradient ascent averages the score over."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,19 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from .. import filters
-from .._types import Augment, Color, Count, Image, Key, Number
-from .._validation import check_at_least, check_color, check_count, is_concrete
+from .._numerics import at_least_single, in_dtype
+from .._pytrees import as_pytree
+from .._types import Augment, Color, Count, Image, Key, Number, Pixels
+from .._validation import (
+    as_color,
+    as_image,
+    as_integer,
+    as_number,
+    check_count,
+    check_key,
+    filled,
+    is_concrete,
+)
 
 Resized = Float[Array, "h2 w2 c"]
 
@@ -24,13 +34,10 @@ def compose(*augmentations: Augment) -> Augment:
     T(I, key) = T_n(... T_1(I, key_1) ..., key_n)
 
     Args:
-      *augmentations: callables from an image and a key to an image, the first to come first.
+      *augmentations: see `augment` in the room; the first comes first.
 
     Returns:
-      A callable PyTree from an image (h, w, c) and a key to an image. Of none, it changes nothing.
-
-    Raises:
-      TypeError: an augmentation is not callable.
+      The augmentation. Of none, it changes nothing.
 
     Example:
       The augmentations of lucid:
@@ -49,12 +56,7 @@ def compose(*augmentations: Augment) -> Augment:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
       doi:10.23915/distill.00007, on transformation robustness.
     """
-    for augmentation in augmentations:
-        if not callable(augmentation):
-            raise TypeError(
-                f"expected augmentations to be callable, got {type(augmentation).__name__}"
-            )
-    return Partial(_composed, tuple(augmentations))
+    return Partial(_composed, tuple(as_pytree(each, "augmentations") for each in augmentations))
 
 
 def jitter(pixels: Count) -> Augment:
@@ -63,14 +65,10 @@ def jitter(pixels: Count) -> Augment:
     T(I)_ij = I_{(i - u) mod h, (j - v) mod w} with u, v ~ uniform {-pixels, ..., pixels}
 
     Args:
-      pixels: the largest shift along either axis, at least 0. A traced one is welcome.
+      pixels: the largest shift along either axis, at least 0.
 
     Returns:
-      A callable PyTree from an image (h, w, c) and a key to an image of the same shape. With 0 it
-      changes nothing.
-
-    Raises:
-      ValueError: the number of pixels is known and negative.
+      The augmentation, which keeps the shape. With 0 it changes nothing.
 
     Example:
       >>> import jax
@@ -85,8 +83,7 @@ def jitter(pixels: Count) -> Augment:
       Mordvintsev, Olah, Tyka, Inceptionism: Going Deeper into Neural Networks, Google Research
       blog, 2015 (the published code; not on arXiv).
     """
-    check_at_least("pixels", pixels, 0)
-    return Partial(_jitter, pixels)
+    return Partial(_jitter, as_integer("pixels", pixels, 0))
 
 
 def rotate(degrees: Number) -> Augment:
@@ -98,11 +95,8 @@ def rotate(degrees: Number) -> Augment:
       degrees: the largest angle, at least 0.
 
     Returns:
-      A callable PyTree from an image (h, w, c) and a key to an image of the same shape. Places that
-      come from outside take the nearest value at the edge. With 0 it changes nothing.
-
-    Raises:
-      ValueError: the angle is known and negative.
+      The augmentation, which keeps the shape. Places that come from outside take the nearest value
+      at the edge. With 0 it changes nothing.
 
     Example:
       >>> import jax
@@ -116,8 +110,7 @@ def rotate(degrees: Number) -> Augment:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
       doi:10.23915/distill.00007, on transformation robustness.
     """
-    check_at_least("degrees", degrees, 0)
-    return Partial(_rotate, degrees)
+    return Partial(_rotate, as_number("degrees", degrees, 0))
 
 
 def scale(low: Number, high: Number) -> Augment:
@@ -130,11 +123,8 @@ def scale(low: Number, high: Number) -> Augment:
       high: the largest factor, at least low.
 
     Returns:
-      A callable PyTree from an image (h, w, c) and a key to an image of the same shape. Places that
-      come from outside take the nearest value at the edge. With 1 and 1 it changes nothing.
-
-    Raises:
-      ValueError: the factors are known, and low is not above 0 or high is below low.
+      The augmentation, which keeps the shape. Places that come from outside take the nearest value
+      at the edge. With 1 and 1 it changes nothing.
 
     Example:
       >>> import jax
@@ -148,7 +138,7 @@ def scale(low: Number, high: Number) -> Augment:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
       doi:10.23915/distill.00007, on transformation robustness.
     """
-    _check_interval(low, high)
+    low, high = _as_interval(low, high)
     if is_concrete(low) and low == 0:
         raise ValueError("expected low to be above 0, got 0")
     return Partial(_scale, low, high)
@@ -160,16 +150,12 @@ def pad(pixels: int, color: Color = 0.5) -> Augment:
     T(I) has I in its middle and the colour in the `pixels` rows and columns before and after.
 
     Args:
-      pixels: the width of the frame on each side, at least 0, a Python integer.
+      pixels: the width of the frame on each side, at least 0.
       color: one value for every channel or one for each (c,), in the range of the image.
 
     Returns:
-      A callable PyTree from an image (h, w, c) and a key, which it does not use, to an image of
-      h + 2 pixels by w + 2 pixels. With 0 it changes nothing.
-
-    Raises:
-      TypeError: the number of pixels is not an integer.
-      ValueError: it is negative; when the augmentation is used, the colour does not fit.
+      The augmentation, which makes an image of h + 2 pixels by w + 2 pixels and does not use its
+      key. With 0 it changes nothing.
 
     Example:
       >>> import jax
@@ -185,7 +171,7 @@ def pad(pixels: int, color: Color = 0.5) -> Augment:
       doi:10.23915/distill.00007, and its code, lucid.
     """
     check_count("pixels", pixels, 0)
-    return Partial(_Pad(int(pixels)), color)
+    return Partial(_Pad(int(pixels)), as_color("color", color))
 
 
 def crop(height: int, width: int) -> Augment:
@@ -195,16 +181,15 @@ def crop(height: int, width: int) -> Augment:
     width}
 
     Args:
-      height: of the window, at least 1, a Python integer.
-      width: of the window, at least 1, a Python integer.
+      height: of the window, at least 1.
+      width: of the window, at least 1.
 
     Returns:
-      A callable PyTree from an image (h, w, c) and a key to an image (height, width, c). With the
-      image's own height and width it changes nothing.
+      The augmentation, which makes an image (height, width, c). With the image's own height and
+      width it changes nothing.
 
     Raises:
-      TypeError: a side is not an integer.
-      ValueError: a side is below 1; when the augmentation is used, above the image's.
+      ValueError: when the augmentation is used, a side is above the image's.
 
     Example:
       >>> import jax
@@ -233,11 +218,7 @@ def resized_crop(low: Number, high: Number) -> Augment:
       high: the largest, at least low and at most 1.
 
     Returns:
-      A callable PyTree from an image (h, w, c) and a key to an image of the same shape. With 1 and
-      1 it changes nothing.
-
-    Raises:
-      ValueError: the shares are known, and not 0 < low <= high <= 1.
+      The augmentation, which keeps the shape. With 1 and 1 it changes nothing.
 
     Example:
       >>> import jax
@@ -252,7 +233,7 @@ def resized_crop(low: Number, high: Number) -> Augment:
       Fel et al., Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained
       Optimization, 2023, arXiv:2306.06805.
     """
-    _check_interval(low, high)
+    low, high = _as_interval(low, high)
     if (is_concrete(low) and low == 0) or (is_concrete(high) and high > 1):
         raise ValueError(f"expected 0 < low <= high <= 1, got {low} and {high}")
     return Partial(_resized_crop, low, high)
@@ -267,10 +248,7 @@ def flip(probability: Number = 0.5) -> Augment:
       probability: of the mirror image, from 0, never, to 1, always.
 
     Returns:
-      A callable PyTree from an image (h, w, c) and a key to an image of the same shape.
-
-    Raises:
-      ValueError: the probability is known and not in [0, 1].
+      The augmentation, which keeps the shape.
 
     Example:
       >>> import jax
@@ -283,13 +261,10 @@ def flip(probability: Number = 0.5) -> Augment:
       Krizhevsky, Sutskever, Hinton, ImageNet Classification with Deep Convolutional Neural
       Networks, 2012, NeurIPS, section 4.1.
     """
-    check_at_least("probability", probability, 0)
-    if is_concrete(probability) and probability > 1:
-        raise ValueError(f"expected probability to be at most 1, got {probability}")
-    return Partial(_flip, probability)
+    return Partial(_flip, as_number("probability", probability, 0, 1))
 
 
-def blur(low: Number, high: Number) -> Augment:
+def random_blur(low: Number, high: Number) -> Augment:
     """A Gaussian blur of random width.
 
     T(I) = filters.blur(I, s) with s ~ uniform [low, high]
@@ -299,25 +274,20 @@ def blur(low: Number, high: Number) -> Augment:
       high: the largest, at least low.
 
     Returns:
-      A callable PyTree from an image (h, w, c) and a key to an image of the same shape. With 0 and
-      0 it changes nothing.
-
-    Raises:
-      ValueError: the widths are known, and low is negative or high is below low.
+      The augmentation, which keeps the shape. With 0 and 0 it changes nothing.
 
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> from saliency_jax.ascent import blur
-      >>> print(blur(0.5, 1.5)(jnp.ones((2, 3, 1)), jax.random.key(0)).shape)
+      >>> from saliency_jax.ascent import random_blur
+      >>> print(random_blur(0.5, 1.5)(jnp.ones((2, 3, 1)), jax.random.key(0)).shape)
       (2, 3, 1)
 
     Reference:
       Yosinski, Clune, Nguyen, Fuchs, Lipson, Understanding Neural Networks Through Deep
       Visualization, 2015, arXiv:1506.06579, on blur against high frequencies.
     """
-    _check_interval(low, high)
-    return Partial(_blur, low, high)
+    return Partial(_blur, *_as_interval(low, high))
 
 
 def noise(std: Number) -> Augment:
@@ -329,11 +299,8 @@ def noise(std: Number) -> Augment:
       std: the standard deviation in the image's units, at least 0.
 
     Returns:
-      A callable PyTree from an image (h, w, c) and a key to an image of the same shape, which may
-      leave the range of the model's images. With 0 it changes nothing.
-
-    Raises:
-      ValueError: the standard deviation is known and negative.
+      The augmentation, which keeps the shape and may leave the range of the model's images. With 0
+      it changes nothing.
 
     Example:
       >>> import jax
@@ -345,8 +312,7 @@ def noise(std: Number) -> Augment:
     Reference:
       Smilkov, Thorat, Kim, Viegas, Wattenberg, SmoothGrad, 2017, arXiv:1706.03825.
     """
-    check_at_least("std", std, 0)
-    return Partial(_noise, std)
+    return Partial(_noise, as_number("std", std, 0))
 
 
 def brightness(amount: Number) -> Augment:
@@ -358,11 +324,8 @@ def brightness(amount: Number) -> Augment:
       amount: the largest relative change, at least 0.
 
     Returns:
-      A callable PyTree from an image (h, w, c), 0 being black, and a key to an image of the same
-      shape, which may leave the range of the model's images. With 0 it changes nothing.
-
-    Raises:
-      ValueError: the amount is known and negative.
+      The augmentation, which keeps the shape, takes 0 for black, and may leave the range of the
+      model's images. With 0 it changes nothing.
 
     Example:
       >>> import jax
@@ -376,27 +339,45 @@ def brightness(amount: Number) -> Augment:
       Krizhevsky, Sutskever, Hinton, ImageNet Classification with Deep Convolutional Neural
       Networks, 2012, NeurIPS, section 4.1, on changes of the intensity.
     """
-    check_at_least("amount", amount, 0)
-    return Partial(_brightness, amount)
+    return Partial(_brightness, as_number("amount", amount, 0))
 
 
-def _composed(augmentations: tuple[Augment, ...], image: Image, key: Key) -> Resized:
+def _composed(augmentations: tuple[Augment, ...], image: Any, key: Key) -> Resized:
     keys = jax.random.split(key, len(augmentations))
-    for augmentation, own_key in zip(augmentations, keys, strict=True):
-        image = augmentation(image, own_key)
+    for augmentation, each_key in zip(augmentations, keys, strict=True):
+        image = augmentation(image, each_key)
     return image
 
 
-def _jitter(pixels: Count, image: Image, key: Key) -> Image:
-    shift = jax.random.randint(key, (2,), -pixels, pixels + 1)
+def _on_image(change: Callable) -> Callable:
+    """The change of an image (..., image, key) with checks, computed in at least single precision.
+
+    Half precision has too few digits for angles, factors and places between pixels.
+    """
+
+    @functools.wraps(change)
+    def changed(*arguments: Any) -> Any:
+        *numbers, image, key = arguments
+        check_key(key)
+        image = as_image(image)
+        return change(*numbers, at_least_single(image), key).astype(image.dtype)
+
+    return changed
+
+
+@_on_image
+def _jitter(pixels: Count, image: Pixels, key: Key) -> Pixels:
+    shift = jax.random.randint(key, (2,), -pixels, pixels + 1, jnp.int32)
     return jnp.roll(image, shift, axis=(0, 1))
 
 
-def _rotate(degrees: Number, image: Image, key: Key) -> Image:
-    angle = jnp.deg2rad(_uniform(key, -degrees, degrees))
+@_on_image
+def _rotate(degrees: Number, image: Pixels, key: Key) -> Pixels:
+    degrees = in_dtype(degrees, image.dtype)
+    angle = jnp.deg2rad(_uniform(key, -degrees, degrees, image.dtype))
     height, width, _ = image.shape
-    rows = (jnp.arange(height, dtype=float) - (height - 1) / 2)[:, None]
-    columns = (jnp.arange(width, dtype=float) - (width - 1) / 2)[None, :]
+    rows = (jnp.arange(height, dtype=image.dtype) - (height - 1) / 2)[:, None]
+    columns = (jnp.arange(width, dtype=image.dtype) - (width - 1) / 2)[None, :]
     return _sampled(
         image,
         jnp.cos(angle) * rows + jnp.sin(angle) * columns + (height - 1) / 2,
@@ -404,12 +385,13 @@ def _rotate(degrees: Number, image: Image, key: Key) -> Image:
     )
 
 
-def _sampled(image: Image, rows: Float[Array, "h w"], columns: Float[Array, "h w"]) -> Image:
+def _sampled(image: Pixels, rows: Float[Array, "h w"], columns: Float[Array, "h w"]) -> Pixels:
     """The image at places between its pixels, bilinearly, or at its edge if they are outside."""
     height, width, channels = image.shape
     rows, columns = jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1)
-    top, left = (jnp.floor(places).astype(int) for places in (rows, columns))
-    down, right = rows - top, columns - left
+    above, before = jnp.floor(rows), jnp.floor(columns)
+    down, right = rows - above, columns - before
+    top, left = above.astype(jnp.int32), before.astype(jnp.int32)
     # Whole pixels are taken out of one list: four times fewer indices than by value.
     pixels = image.reshape(height * width, channels)
     result = jnp.zeros_like(image)
@@ -419,27 +401,29 @@ def _sampled(image: Image, rows: Float[Array, "h w"], columns: Float[Array, "h w
     return result
 
 
-def _scale(low: Number, high: Number, image: Image, key: Key) -> Image:
-    factor = _uniform(key, low, high)
+@_on_image
+def _scale(low: Number, high: Number, image: Pixels, key: Key) -> Pixels:
+    factor = _uniform(key, low, high, image.dtype)
     places = [
-        (jnp.arange(length, dtype=float) - (length - 1) / 2) / factor + (length - 1) / 2
+        (jnp.arange(length, dtype=image.dtype) - (length - 1) / 2) / factor + (length - 1) / 2
         for length in image.shape[:2]
     ]
     return _sampled_on_grid(image, *places)
 
 
-def _resized_crop(low: Number, high: Number, image: Image, key: Key) -> Image:
+@_on_image
+def _resized_crop(low: Number, high: Number, image: Pixels, key: Key) -> Pixels:
     side_key, place_key = jax.random.split(key)
-    side = _uniform(side_key, low, high)
-    starts = jax.random.uniform(place_key, (2,)) * (1 - side)
+    side = _uniform(side_key, low, high, image.dtype)
+    starts = jax.random.uniform(place_key, (2,), image.dtype) * (1 - side)
     places = [
-        start * (length - 1) + side * jnp.arange(length, dtype=float)
+        start * (length - 1) + side * jnp.arange(length, dtype=image.dtype)
         for start, length in zip(starts, image.shape[:2], strict=True)
     ]
     return _sampled_on_grid(image, *places)
 
 
-def _sampled_on_grid(image: Image, rows: Float[Array, "h"], columns: Float[Array, "w"]) -> Image:
+def _sampled_on_grid(image: Pixels, rows: Float[Array, "h"], columns: Float[Array, "w"]) -> Pixels:
     # Bilinear sampling is a product of two matrices, whose gradient needs no scatter.
     by_row, by_column = (
         _hats(places, length)
@@ -452,7 +436,9 @@ def _sampled_on_grid(image: Image, rows: Float[Array, "h"], columns: Float[Array
 def _hats(places: Float[Array, "m"], length: int) -> Float[Array, "m n"]:
     """The weights of linear interpolation: of pixel j at place x, 1 - |x - j| where positive."""
     inside = jnp.clip(places, 0, length - 1)
-    return jnp.maximum(1 - jnp.abs(inside[:, None] - jnp.arange(length, dtype=float)[None]), 0)
+    return jnp.maximum(
+        1 - jnp.abs(inside[:, None] - jnp.arange(length, dtype=places.dtype)[None]), 0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -461,11 +447,11 @@ class _Pad:
 
     pixels: int
 
-    def __call__(self, color: Color, image: Image, key: Key) -> Resized:
-        check_color("color", color, image.shape)
+    @_on_image
+    def __call__(self, color: Color, image: Pixels, key: Key) -> Resized:
         height, width, channels = image.shape
         shape = (height + 2 * self.pixels, width + 2 * self.pixels, channels)
-        frame = jnp.broadcast_to(jnp.asarray(color, image.dtype), shape)
+        frame = filled("color", color, shape, image.dtype)
         return jax.lax.dynamic_update_slice(frame, image, (self.pixels, self.pixels, 0))
 
 
@@ -476,7 +462,8 @@ class _Crop:
     height: int
     width: int
 
-    def __call__(self, image: Image, key: Key) -> Resized:
+    @_on_image
+    def __call__(self, image: Pixels, key: Key) -> Resized:
         height, width, channels = image.shape
         if self.height > height or self.width > width:
             raise ValueError(
@@ -484,31 +471,37 @@ class _Crop:
                 f"got {height} x {width}"
             )
         slack = jnp.array([height - self.height + 1, width - self.width + 1])
-        row, column = jax.random.randint(key, (2,), 0, slack)
-        window = (self.height, self.width, channels)
-        return jax.lax.dynamic_slice(image, (row, column, 0), window)
+        start = jnp.append(jax.random.randint(key, (2,), 0, slack, jnp.int32), 0)
+        return jax.lax.dynamic_slice(image, start, (self.height, self.width, channels))
 
 
-def _flip(probability: Number, image: Image, key: Key) -> Image:
-    return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
+@_on_image
+def _flip(probability: Number, image: Pixels, key: Key) -> Pixels:
+    is_mirrored = jax.random.bernoulli(key, jnp.asarray(probability, image.dtype))
+    return jnp.where(is_mirrored, image[:, ::-1], image)
 
 
-def _blur(low: Number, high: Number, image: Image, key: Key) -> Image:
-    return filters.blur(image, _uniform(key, low, high))
+@_on_image
+def _blur(low: Number, high: Number, image: Pixels, key: Key) -> Image:
+    return filters.blur(image, _uniform(key, low, high, image.dtype))
 
 
-def _noise(std: Number, image: Image, key: Key) -> Image:
-    return image + jax.random.normal(key, image.shape, image.dtype) * std
+@_on_image
+def _noise(std: Number, image: Pixels, key: Key) -> Pixels:
+    return image + jax.random.normal(key, image.shape, image.dtype) * in_dtype(std, image.dtype)
 
 
-def _brightness(amount: Number, image: Image, key: Key) -> Image:
-    return image * (1 + _uniform(key, -amount, amount))
+@_on_image
+def _brightness(amount: Number, image: Pixels, key: Key) -> Pixels:
+    amount = in_dtype(amount, image.dtype)
+    return image * (1 + _uniform(key, -amount, amount, image.dtype))
 
 
-def _uniform(key: Key, low: Number, high: Number) -> Float[Array, ""]:
-    return jax.random.uniform(key) * (high - low) + low
+def _uniform(key: Key, low: Number, high: Number, dtype: Any) -> Float[Array, ""]:
+    low, high = in_dtype(low, dtype), in_dtype(high, dtype)
+    return jax.random.uniform(key, (), dtype) * (high - low) + low
 
 
-def _check_interval(low: Number, high: Number) -> None:
-    check_at_least("low", low, 0)
-    check_at_least("high", high, low)
+def _as_interval(low: Number, high: Number) -> tuple[Number, Number]:
+    low = as_number("low", low, 0)
+    return low, as_number("high", high, low)

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from .._types import Augment, Count, Image, Key, Number, Prior, Score
-from .._validation import check_at_least, check_count, check_image, is_concrete
-from .ascend import Ascent, ascend, initial_state
-from .canvases import Canvas, chain_canvases
+from .._numerics import at_least_single
+from .._types import Augment, Count, Image, Key, Number, Prior, ScoreFunction
+from .._validation import as_image, as_number, check_callable, check_count, is_concrete
+from ._ascend import Ascent, ascend, initial_state
+from ._canvases import Canvas, chain_canvases
 
 Shape = tuple[int, int, int]
 
@@ -20,7 +21,7 @@ def _plain(shape: Shape) -> Canvas:
 
 
 def ascend_octaves(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     optimizer: optax.GradientTransformation,
     steps: int,
@@ -28,7 +29,7 @@ def ascend_octaves(
     key: Key,
     octaves: Count = 4,
     scale: Number = 1.4,
-    canvas: Callable[[Shape], Canvas] = _plain,
+    make_canvas: Callable[[Shape], Canvas] = _plain,
     augment: Augment | None = None,
     prior: Prior | None = None,
     num_samples: int = 1,
@@ -43,29 +44,25 @@ def ascend_octaves(
     the one before by the scale.
 
     Args:
-      score: callable PyTree from one image of any size to a scalar; networks that average their
-        last layer take images of other sizes than they were trained on.
-      image: B (h, w, c), in the range that the score's model takes: noise, one colour, or, for deep
-        dreams, a photograph.
-      optimizer: any `optax.GradientTransformation` that holds no image of one size. Its state
-        begins anew at each size.
+      score: see the room; of images of any size, which networks that average their last layer take.
+      image: B, noise, one colour, or, for deep dreams, a photograph.
+      optimizer: see the room; without an image of one size in it. Its state begins anew at each
+        size.
       steps: how many steps to make at each size, at least 1.
-      key: a JAX random key, for the augmentations.
+      key, augment, prior, num_samples: see the room.
       octaves: the number of sizes, at least 1; of one, this is `ascend`.
       scale: the ratio of neighbouring sizes, at least 1, a Python number.
-      canvas: from a shape (h, w, c) to the `Canvas` of such images, plain pixels by default;
+      make_canvas: from a shape (h, w, c) to the `Canvas` of such images, plain pixels by default;
         `fourier_canvas` is such a function.
-      augment, prior, num_samples: as for `ascend`.
 
     Returns:
       The `Ascent` at the last size, with the objective (octaves * steps,) at each step of all, and
       no snapshots. After a step that was not finite it makes no other, at any size.
 
     Raises:
-      TypeError: octaves, steps or num_samples are no integers, scale is traced, or the image does
-        not hold floats.
-      ValueError: octaves, steps or num_samples are below 1, scale is below 1, or the image is not
-        of shape (h, w, c) or is known and not finite.
+      TypeError: see the room; octaves or steps are no integers, scale is traced, or what
+        make_canvas makes is no `Canvas`.
+      ValueError: see the room; octaves, steps or scale are below 1.
 
     Example:
       >>> import jax
@@ -85,29 +82,33 @@ def ascend_octaves(
       Mordvintsev, Olah, Tyka, Inceptionism: Going Deeper into Neural Networks, Google Research
       blog, 2015 (the published code; not on arXiv), whose scale and number of octaves these are.
     """
-    check_image(image)
+    start = as_image(image)
     check_count("octaves", octaves, 1)
     if not is_concrete(scale):
         raise TypeError("expected scale to be a Python number (static), got a traced array")
-    check_at_least("scale", scale, 1)
-    height, width, channels = image.shape
+    scale = as_number("scale", scale, 1)
+    check_callable("make_canvas", make_canvas)
+    height, width, channels = start.shape
     ratios = [float(scale) ** k for k in reversed(range(int(octaves)))]
     shapes = [
         (max(1, round(height / ratio)), max(1, round(width / ratio)), channels) for ratio in ratios
     ]
-    change, values = jnp.zeros(shapes[0], image.dtype), []
+    change: Image = jnp.zeros(shapes[0], start.dtype)
+    values = []
     carried: dict[str, Array] = {}
     for shape in shapes:
-        base = jax.image.resize(image, shape, "linear")
-        of_size = canvas(shape)
-        params = of_size.encode(base + jax.image.resize(change, shape, "linear"))
+        base = _resized(start, shape)
+        canvas = make_canvas(shape)
+        if not isinstance(canvas, Canvas):
+            raise TypeError(f"expected make_canvas to return a Canvas, got {type(canvas).__name__}")
+        params = canvas.encode(base + _resized(change, shape))
         state = initial_state(params, optimizer, key)._replace(**carried)
         result = ascend(
             score,
             state,
             optimizer,
             steps,
-            decode=of_size.decode,
+            decode=canvas.decode,
             augment=augment,
             prior=prior,
             num_samples=num_samples,
@@ -116,3 +117,8 @@ def ascend_octaves(
         carried = {name: getattr(result.state, name) for name in ("key", "step", "failed_at")}
         values.append(result.values)
     return result._replace(values=jnp.concatenate(values))
+
+
+def _resized(image: Image, shape: Shape) -> Array:
+    precise = at_least_single(jnp.asarray(image))
+    return jax.image.resize(precise, shape, "linear").astype(image.dtype)
