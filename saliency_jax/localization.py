@@ -5,17 +5,19 @@ where its colours do is for the cut to find. The cut is OpenCV's and runs on the
 arrays. OpenCV lets go of Python's lock, so several images are cut at once by threads:
 `concurrent.futures.ThreadPoolExecutor().map(localize, saliency_maps, images)`.
 
-A box is (y0, x0, y1, x1) in pixels, half open: its last row is y1 - 1.
+A box is (y0, x0, y1, x1) in pixels, half open: its last row is y1 - 1. A mask is (h, w) of
+booleans. Every function raises TypeError where an array holds something else, and ValueError where
+its shape or its values do not fit.
 """
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from ._types import Count, Number
-from ._validation import check_array, check_count, check_finite, check_image
+from ._numerics import common_dtype
+from ._types import AnyMap, Count, Image, Number
+from ._validation import check_array, check_at_least, check_count, check_finite, check_image
 
 # Numbers of a mixture in OpenCV: five weights, five means and five covariances of three channels.
 _MIXTURE_SHAPE = (1, 65)
@@ -24,8 +26,6 @@ _NO_RECTANGLE = (0, 0, 0, 0)
 _SEED = 0
 _ROUNDING = 1e-5
 
-Map = Float[Array | np.ndarray, "h w"]
-Image = Float[Array | np.ndarray, "h w c"]
 Mask = Bool[Array | np.ndarray, "h w"]
 Box = tuple[int, int, int, int]
 
@@ -43,7 +43,7 @@ class Localization(NamedTuple):
 
 
 def localize(
-    saliency_map: Map,
+    saliency_map: AnyMap,
     image: Image,
     foreground: Number = 0.95,
     background: Number = 0.30,
@@ -86,11 +86,6 @@ def localize(
     Returns:
       The `Localization`. Equal arguments give equal results, whatever the number of threads.
 
-    Raises:
-      TypeError: map or image do not hold floats, or iterations is not an integer.
-      ValueError: their shapes do not fit, a value is not finite, the image is not in [0, 1], the
-        quantiles are not 0 <= background <= foreground <= 1, or iterations < 1.
-
     Example:
       A yellow disc on blue, of which the map shows a corner:
 
@@ -118,7 +113,7 @@ def localize(
             "expected quantiles 0 <= background <= foreground <= 1, got background "
             f"{background} and foreground {foreground}"
         )
-    values, pixels = np.asarray(saliency_map), _pixels(image)
+    values, pixels = _on_host(saliency_map), _pixels(image)
     if values.shape != pixels.shape[:2]:
         raise ValueError(
             f"expected saliency_map to have the image's height and width {pixels.shape[:2]}, "
@@ -136,21 +131,55 @@ def localize(
     return Localization(mask, bounding_box(mask))
 
 
+def localize_by_threshold(saliency_map: AnyMap, fraction: Number) -> Localization:
+    """The object where a saliency map is high: what every graph cut has to be better than.
+
+    mask = the largest connected component of {i: M_i >= fraction max M}
+
+    Colours say nothing here, so a coarse map does, which knows where and not what is cut out.
+
+    Args:
+      saliency_map: (h, w), at least 0, in any unit.
+      fraction: of the map's maximum, in [0, 1].
+
+    Returns:
+      The `Localization`; of a map that is 0 everywhere the whole image.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax import localization
+      >>> saliency_map = np.array([[0.0, 0.5, 1.0], [0.6, 0.1, 0.8]])
+      >>> localization.localize_by_threshold(saliency_map, 0.5).box
+      (0, 0, 2, 3)
+      >>> localization.localize_by_threshold(saliency_map, 0.7).box
+      (0, 2, 2, 3)
+
+    Reference:
+      Zhou, Khosla, Lapedriza, Oliva, Torralba, Learning Deep Features for Discriminative
+      Localization, 2015, arXiv:1512.04150, section 3.2.
+    """
+    check_array("saliency_map", saliency_map, ("h", "w"))
+    check_finite("saliency_map", saliency_map)
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"expected fraction to be in [0, 1], got {fraction}")
+    values = np.asarray(saliency_map)
+    values = values.astype(common_dtype(values.dtype, np.dtype(np.float32)))
+    check_at_least("saliency_map", values.min(), 0)
+    mask = largest_component(values >= fraction * values.max())
+    return Localization(mask, bounding_box(mask))
+
+
 def largest_component(mask: Mask) -> Bool[np.ndarray, "h w"]:
     """The largest connected component of a mask, pixels being connected to the eight around them.
 
     C = the component of {i: mask_i} with the most pixels
 
     Args:
-      mask: (h, w) of booleans.
+      mask: see the module.
 
     Returns:
       The component (h, w): of several largest the one that comes first in reading order; of an
       empty mask none.
-
-    Raises:
-      TypeError: the mask does not hold booleans.
-      ValueError: it is not of shape (h, w).
 
     Example:
       >>> import numpy as np
@@ -165,6 +194,9 @@ def largest_component(mask: Mask) -> Bool[np.ndarray, "h w"]:
       Rosenfeld, Pfaltz, Sequential Operations in Digital Picture Processing, Journal of the ACM 13,
       1966 (not on arXiv).
     """
+    # OpenCV takes long to import, and the other rooms do without it.
+    import cv2
+
     mask = _checked_mask(mask)
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     sizes = np.bincount(labels[mask], minlength=1)
@@ -177,14 +209,10 @@ def bounding_box(mask: Mask) -> Box:
     (y0, x0, y1, x1) = (min i, min j, 1 + max i, 1 + max j) over the pixels ij of the mask
 
     Args:
-      mask: (h, w) of booleans.
+      mask: see the module.
 
     Returns:
       The box in pixels, half open; (0, 0, 0, 0) of an empty mask.
-
-    Raises:
-      TypeError: the mask does not hold booleans.
-      ValueError: it is not of shape (h, w).
 
     Example:
       >>> import numpy as np
@@ -209,6 +237,8 @@ def _cut(
     is_background: Bool[np.ndarray, "h w"],
     iterations: int,
 ) -> Bool[np.ndarray, "h w"]:
+    import cv2
+
     models = np.zeros(_MIXTURE_SHAPE), np.zeros(_MIXTURE_SHAPE)
     # OpenCV's mask has no label for a pixel that neither model is to be learnt from. So they are
     # learnt from an image of the others only, without a cut, which says nothing about neighbours.
@@ -231,7 +261,7 @@ def _cut(
 
 def _pixels(image: Image) -> UInt8[np.ndarray, "h w 3"]:
     check_image(image)
-    values = np.asarray(image)
+    values = _on_host(image)
     if values.shape[-1] not in (1, 3):
         raise ValueError(f"expected image to have 1 or 3 channels, got {values.shape[-1]}")
     low, high = values.min(), values.max()
@@ -241,8 +271,14 @@ def _pixels(image: Image) -> UInt8[np.ndarray, "h w 3"]:
     return np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:2], 3)))
 
 
+def _on_host(array: AnyMap | Image) -> Float[np.ndarray, "..."]:
+    """The array in NumPy: native, row by row as OpenCV takes it, in at least single precision."""
+    dtype = common_dtype(array.dtype, np.dtype(np.float32))
+    return np.asarray(array, dtype.newbyteorder("="), order="C")
+
+
 def _checked_mask(mask: Mask) -> Bool[np.ndarray, "h w"]:
-    array = np.asarray(mask)
+    array = np.asarray(mask, order="C")
     if array.dtype != bool:
         raise TypeError(f"expected mask to hold booleans, got {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:

@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._types import Count, Image, Key, Number, SaliencyMap, Score
-from .._validation import check_at_least, check_image
-from ..attribution._chunks import map_chunked
-from ._maps import Mask, check_fractions, check_map, check_mask, rank
-from .perturbation_curves import Curve
+from .._chunks import map_chunked
+from .._numerics import at_least_single
+from .._types import AnyMap, Count, Image, Key, Number, ScoreFunction
+from .._validation import as_image, as_number, check_key
+from ..scores import as_score
+from ._maps import Mask, as_map, as_mask, check_fractions, rank
+from ._perturbation_curves import Curve
 
 # Of the conjugate gradients' residual, relative to the right-hand side.
 _TOLERANCE = 1e-6
@@ -25,20 +27,14 @@ def noisy_linear_imputation(image: Image, missing: Mask, key: Key, noise_scale: 
     it.
 
     Args:
-      image: (h, w, c), in any range.
+      image, key: see the room; the image in any range.
       missing: (h, w) of booleans, true where a pixel is to be filled in, in all its channels.
-      key: a JAX random key.
       noise_scale: the standard deviation s, at least 0, in the image's units. A traced one is
         welcome.
 
     Returns:
       The image (h, w, c). Without noise its new values lie between the least and the largest that
       are left; if none is left, they are 0.
-
-    Raises:
-      TypeError: the image does not hold floats, or missing does not hold booleans.
-      ValueError: the image is not of shape (h, w, c) or known and not finite, missing does not have
-        its sides, or the scale is known and negative.
 
     Example:
       >>> import jax
@@ -52,11 +48,13 @@ def noisy_linear_imputation(image: Image, missing: Mask, key: Key, noise_scale: 
       Rong, Leemann, Borisov, Kasneci, Kasneci, A Consistent and Efficient Evaluation Strategy for
       Attribution Methods, 2022, arXiv:2202.00449.
     """
-    check_image(image)
-    check_mask(missing, image.shape[:2])
-    check_at_least("noise_scale", noise_scale, 0)
-    is_missing = jnp.asarray(missing)[..., None]
-    total = _of_neighbours(jnp.ones((*image.shape[:2], 1), image.dtype))
+    image = as_image(image)
+    is_missing = as_mask(missing, image.shape[:2])[..., None]
+    check_key(key)
+    noise_scale = as_number("noise_scale", noise_scale, 0)
+    # Conjugate gradients come to nothing in half precision.
+    pixels = at_least_single(image)
+    total = _of_neighbours(jnp.ones((*image.shape[:2], 1), pixels.dtype))
 
     # A graph's Laplacian on the missing pixels, so symmetric and positive, and the identity on the
     # others: what conjugate gradients solve without ever writing down the matrix.
@@ -64,19 +62,20 @@ def noisy_linear_imputation(image: Image, missing: Mask, key: Key, noise_scale: 
         inner = total * values - _of_neighbours(jnp.where(is_missing, values, 0))
         return jnp.where(is_missing, inner, values)
 
-    known = jnp.where(is_missing, 0, image)
+    known = jnp.where(is_missing, 0, pixels)
     right_side = jnp.where(is_missing, _of_neighbours(known), 0)
-    mean = known.sum((0, 1), keepdims=True) / jnp.maximum(jnp.sum(~is_missing), 1)
-    start = jnp.where(is_missing, mean, 0)
+    count = jnp.maximum(jnp.sum(~is_missing), 1).astype(pixels.dtype)
+    start = jnp.where(is_missing, known.sum((0, 1), keepdims=True) / count, 0)
     filled, _ = jax.scipy.sparse.linalg.cg(equations, right_side, start, tol=_TOLERANCE)
-    noise = noise_scale * jax.random.normal(key, image.shape, image.dtype)
-    return jnp.where(is_missing, filled + noise, image)
+    noise = jax.random.normal(key, image.shape, pixels.dtype)
+    filled = filled + jnp.asarray(noise_scale, pixels.dtype) * noise
+    return jnp.where(is_missing, filled.astype(image.dtype), image)
 
 
 def road(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    saliency_map: SaliencyMap,
+    saliency_map: AnyMap,
     *,
     key: Key,
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
@@ -88,7 +87,7 @@ def road(
     R_f = S(I with noisy linear imputation in the round(f n) most salient of n pixels)
 
     With the most salient pixels first (MoRF) lower is better; with `-saliency_map`, the least
-    salient first (LeRF), higher is better. Over images the mean of `metrics.accuracy` at each
+    salient first (LeRF), higher is better. Over images the mean of `scores.accuracy` at each
     fraction is the published metric, and the difference of both orders sums it up.
 
     Traps: imputation from neighbours restores what a scattered map removes, so that speckled maps
@@ -96,24 +95,16 @@ def road(
     noise is in the image's units. Equally salient pixels go in reading order.
 
     Args:
-      score: callable PyTree from one image to a scalar: `metrics.accuracy(model, label)` in the
-        paper, with the model's own answer or the true one.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      saliency_map: (h, w), of any range: only its order matters.
-      key: a JAX random key for the noise, drawn anew for every fraction.
+      score, image, saliency_map: see the room; the paper's score is
+        `scores.accuracy(model, label)`, with the model's own answer or the true one.
+      key: see the room; the noise is drawn anew for every fraction.
       fractions: of pixels removed, rising, in [0, 1].
       noise_scale: the standard deviation of the noise, at least 0, in the image's units; 0.01 in
         the authors' code.
-      batch_size: how many images are imputed and evaluated at once, at least 1.
+      batch_size: see the room; as many are imputed at once.
 
     Returns:
       The `Curve` of the score over the fraction of pixels removed.
-
-    Raises:
-      TypeError: an array does not hold floats, or batch_size is no integer.
-      ValueError: the image is not of shape (h, w, c), the map does not have its sides, one of them
-        is known and not finite, fractions are out of range, the scale is known and negative, or
-        batch_size is below 1.
 
     Example:
       >>> import jax
@@ -131,19 +122,20 @@ def road(
       Rong, Leemann, Borisov, Kasneci, Kasneci, A Consistent and Efficient Evaluation Strategy for
       Attribution Methods, 2022, arXiv:2202.00449.
     """
-    check_image(image)
-    check_map(saliency_map, image.shape[:2])
+    score, image = as_score(score), as_image(image)
+    saliency_map = as_map(saliency_map, image.shape[:2])
     check_fractions(fractions)
+    check_key(key)
     place = rank(saliency_map)
-    counts = jnp.asarray(np.rint(saliency_map.size * np.array(fractions)).astype(int))
+    counts = jnp.asarray(np.rint(saliency_map.size * np.array(fractions)), place.dtype)
 
     def of_count(sample):
         count, key = sample
-        return score(noisy_linear_imputation(image, place < count, key, noise_scale))
+        imputed = noisy_linear_imputation(image, place < count, key, noise_scale)
+        return at_least_single(score(imputed))
 
-    keys = jax.random.split(key, len(fractions))
-    scores = map_chunked(of_count, (counts, keys), batch_size)
-    return Curve(jnp.asarray(fractions, image.dtype), scores)
+    values = map_chunked(of_count, (counts, jax.random.split(key, len(fractions))), batch_size)
+    return Curve(jnp.asarray(fractions, values.dtype), values)
 
 
 def _of_neighbours(values: jax.Array) -> jax.Array:

@@ -9,15 +9,15 @@ from jax.tree_util import FlattenedIndexKey, SequenceKey
 from jaxtyping import Array, Bool, Float
 
 from .. import scores
-from .._types import Image, Key, Label, Method, Model, Score
-from .._validation import check_image, check_label, nearest
-from .correlation import spearman_correlation
+from .._types import Image, Key, Label, Method, Model, ScoreFunction
+from .._validation import as_image, check_callable, check_floats, check_key, nearest, to_jax
+from ._correlation import spearman_correlation
 
 Similarity = Callable[[Float[Array, "..."], Float[Array, "..."]], Array]
 Redraw = Callable[[Array, Key], Array]
 
 
-def permuted(parameter: Float[Array, "*n"], key: Key) -> Float[Array, "*n"]:
+def permuted(parameter: Float[Array | np.ndarray, "*n"], key: Key) -> Float[Array, "*n"]:
     """The values of a parameter in random order.
 
     W'_i = W_pi(i), pi a random permutation
@@ -27,13 +27,10 @@ def permuted(parameter: Float[Array, "*n"], key: Key) -> Float[Array, "*n"]:
 
     Args:
       parameter: W, of any shape.
-      key: a JAX random key.
+      key: see the room.
 
     Returns:
       An array of the same shape and the same values.
-
-    Raises:
-      TypeError: the parameter is no array.
 
     Example:
       >>> import jax
@@ -47,30 +44,28 @@ def permuted(parameter: Float[Array, "*n"], key: Key) -> Float[Array, "*n"]:
       arXiv:1810.03292, which draws weights anew from their initializers: a PyTree does not know
       them.
     """
-    return jax.random.permutation(key, parameter.ravel()).reshape(parameter.shape)
+    check_floats("parameter", parameter)
+    check_key(key)
+    values = to_jax(parameter)
+    return jax.random.permutation(key, values.ravel()).reshape(values.shape)
 
 
-def layer_names(score: Score, image: Image) -> tuple[str, ...]:
+def layer_names(score: ScoreFunction, image: Image) -> tuple[str, ...]:
     """The layers of a score's model, from the top, the output, to the image.
 
-    Parameters are the score's leaves that are floating-point arrays with at least one axis. Those
-    in one dictionary or module are a layer, named by its path, such as `stages.0.1.conv2`; in a
-    list, a tuple or the arguments of a `Partial`, each array is a layer of its own. Their order is
-    that in which the traced score uses them, backwards: not that of a PyTree, which may be the
-    alphabet's. What the score does not use is left out.
+    Parameters are the model's leaves that are floating-point arrays with at least one axis; what a
+    readout holds, such as a direction or weights of several logits, is none. Those in one
+    dictionary or module are a layer, named by its path, such as `stages.0.1.conv2`; in a list, a
+    tuple or the arguments of a `Partial`, each array is a layer of its own. Their order is that in
+    which the traced score uses them, backwards: not that of a PyTree, which may be the alphabet's.
+    What the score does not use is left out.
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), of which only shape and type are looked at.
+      score, image: see the room; of the image only shape and type are looked at.
 
     Returns:
       The names, for `layers` of `cascading_randomization`. Any prefix of whole names, such as
       `stages.0`, names all layers under it.
-
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: the image is not of shape (h, w, c) or known and not finite, or the score has no
-        parameters.
 
     Example:
       >>> import jax.numpy as jnp
@@ -88,8 +83,8 @@ def layer_names(score: Score, image: Image) -> tuple[str, ...]:
       Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, Sanity Checks for Saliency Maps, 2018,
       arXiv:1810.03292.
     """
-    check_image(image)
-    names = _layer_of_each_leaf(score)
+    score, image = scores.as_score(score), as_image(image)
+    names = _layer_of_each_leaf(score.model)
     used = _order_of_use(score, image)
     first_use: dict[str, int] = {}
     for name, use in zip(names, used, strict=True):
@@ -100,7 +95,7 @@ def layer_names(score: Score, image: Image) -> tuple[str, ...]:
 
 def cascading_randomization(
     method: Method,
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     key: Key,
@@ -120,16 +115,12 @@ def cascading_randomization(
     that are taken change the result, and so does the likeness: the paper shows ranks of values, of
     absolute values, and others side by side. For values of one sign, edges of the image alone give
     a high likeness. A permutation does nothing to a parameter of equal values, such as the biases
-    of a network just initialized. A score that holds its model twice, such as a difference of
-    logits, has each layer twice.
+    of a network just initialized. A sum of scores of several models has the layers of all of them,
+    and a model that two of them share twice.
 
     Args:
-      method: from a score and an image to an attribution of any shape, such as
-        `attribution.saliency`; settings are bound with `functools.partial`.
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`: its
-        leaves are the weights.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      key: a JAX random key; equal keys give equal weights, whichever layers are redrawn.
+      method, score, image: see the room. The score's model has the weights as its leaves.
+      key: see the room; the same weights are drawn whichever layers are redrawn.
       layers: names, or prefixes of names, of layers, the first to go first; by default
         `layer_names(score, image)`, from the top. Fewer and larger ones, such as ("fc", "stages.3",
         "stages.2"), cost less: the method runs n + 1 times, one after the other.
@@ -140,11 +131,6 @@ def cascading_randomization(
     Returns:
       The similarity (n + 1, ...). Its first is that of the attribution to itself, so 1 for a
       correlation. Of a constant attribution a correlation is undefined: nan.
-
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: the image is not of shape (h, w, c) or known and not finite, the score has no
-        parameters, or a layer is not among them.
 
     Example:
       A linear score, whose gradient is its weights, and weights that change their sign:
@@ -165,7 +151,7 @@ def cascading_randomization(
       Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, Sanity Checks for Saliency Maps, 2018,
       arXiv:1810.03292.
     """
-    check_image(image)
+    score, image = scores.as_score(score), as_image(image)
     layers = layer_names(score, image) if layers is None else tuple(layers)
     chosen = jnp.tri(len(layers) + 1, len(layers), -1, dtype=bool)
     return _similarities(method, score, image, key, layers, chosen, similarity, redraw)
@@ -173,7 +159,7 @@ def cascading_randomization(
 
 def independent_randomization(
     method: Method,
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     key: Key,
@@ -191,25 +177,12 @@ def independent_randomization(
     network a layer inside a block can be bypassed, so that the likeness stays high with reason.
 
     Args:
-      method: from a score and an image to an attribution of any shape, such as
-        `attribution.saliency`; settings are bound with `functools.partial`.
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`: its
-        leaves are the weights.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      key: a JAX random key; equal keys give equal weights, whichever layers are redrawn.
-      layers: names, or prefixes of names, of layers; by default `layer_names(score, image)`. The
-        method runs n + 1 times, one after the other.
-      similarity: from the original and the new attribution to a number or an array: the default is
-        the rank correlation.
-      redraw: from a parameter and a key to another of its shape, such as an initializer.
+      method, score, image, key, similarity, redraw: as for `cascading_randomization`.
+      layers: likewise; by default `layer_names(score, image)`. The method runs n + 1 times, one
+        after the other.
 
     Returns:
       The similarity (n, ...) for each layer.
-
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: the image is not of shape (h, w, c) or known and not finite, the score has no
-        parameters, or a layer is not among them.
 
     Example:
       Of a factor and weights, which both change their sign:
@@ -231,7 +204,7 @@ def independent_randomization(
       Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, Sanity Checks for Saliency Maps, 2018,
       arXiv:1810.03292.
     """
-    check_image(image)
+    score, image = scores.as_score(score), as_image(image)
     layers = layer_names(score, image) if layers is None else tuple(layers)
     chosen = jnp.eye(len(layers), dtype=bool)
     return _similarities(method, score, image, key, layers, chosen, similarity, redraw)
@@ -245,6 +218,7 @@ def random_logit(
     *,
     key: Key,
     similarity: Similarity = spearman_correlation,
+    make_score: Callable[[Model, Label], ScoreFunction] = scores.logit,
 ) -> Float[Array, "..."]:
     """The random-logit test: the attribution's likeness to that of another class.
 
@@ -253,26 +227,19 @@ def random_logit(
     A method that explains a class has to tell classes apart: lower is better.
 
     Traps: what two classes share, as two breeds of dog do, they may share with reason; average over
-    images and keys. It takes the classes' logits: their probabilities are tied together.
+    images and keys. It is made for the classes' logits: their probabilities are tied together.
 
     Args:
-      method: from a score and an image to an attribution of any shape, such as
-        `attribution.saliency`; settings are bound with `functools.partial`.
-      model: callable PyTree from one image (h, w, c) to logits (k,), k at least 2.
+      method, model, image: see the room; the model has at least 2 classes.
       label: the class c, an integer in 0 .. k - 1; a traced one is welcome.
-      image: (h, w, c), in the range that the model takes.
-      key: a JAX random key for the other class.
+      key: see the room; it draws the other class.
       similarity: from the two attributions to a number or an array: the default is the rank
         correlation.
+      make_score: from model and class to the score that is explained.
 
     Returns:
       The similarity: for a correlation in [-1, 1], and nan if an attribution is constant or a
       traced label is out of range.
-
-    Raises:
-      TypeError: the image does not hold floats, or the label is not an integer.
-      ValueError: the image is not of shape (h, w, c) or known and not finite, the label is known
-        and not in 0 .. k - 1, or there is only one class.
 
     Example:
       >>> import jax
@@ -290,18 +257,27 @@ def random_logit(
       Sixt, Granz, Landgraf, When Explanations Lie: Why Many Modified BP Attributions Fail, 2019,
       arXiv:1912.09818.
     """
-    check_image(image)
-    num_classes = jax.eval_shape(model, image).shape[-1]
+    image = as_image(image)
+    for name, function in (
+        ("method", method),
+        ("similarity", similarity),
+        ("make_score", make_score),
+    ):
+        check_callable(name, function)
+    check_key(key)
+    of_label = scores.logit(model, label)
+    jax.eval_shape(of_label, image)
+    num_classes = jax.eval_shape(of_label.model, image).size
     if num_classes < 2:
         raise ValueError(f"expected at least 2 classes to have another one, got {num_classes}")
-    check_label(label, num_classes)
-    other = (label + jax.random.randint(key, (), 1, num_classes)) % num_classes
-    return similarity(*(method(scores.logit(model, c), image) for c in (label, other)))
+    distance = jax.random.randint(key, (), 1, num_classes)
+    other = (jnp.asarray(label, int) + distance) % num_classes
+    return similarity(*(method(make_score(model, c), image) for c in (label, other)))
 
 
 def _similarities(
     method: Method,
-    score: Score,
+    score: scores.Score,
     image: Image,
     key: Key,
     layers: tuple[str, ...],
@@ -309,9 +285,12 @@ def _similarities(
     similarity: Similarity,
     redraw: Redraw,
 ) -> Float[Array, "..."]:
-    leaves, structure = jax.tree.flatten(score)
+    for name, function in (("method", method), ("similarity", similarity), ("redraw", redraw)):
+        check_callable(name, function)
+    check_key(key)
+    leaves, structure = jax.tree.flatten(score.model)
     layer_of = [
-        None if name is None else _index(name, layers) for name in _layer_of_each_leaf(score)
+        None if name is None else _index(name, layers) for name in _layer_of_each_leaf(score.model)
     ]
     for index, layer in enumerate(layers):
         if index not in layer_of:
@@ -322,7 +301,7 @@ def _similarities(
             )
     keys = jax.random.split(key, len(leaves))
     redrawn = [
-        leaf if index is None else redraw(jnp.asarray(leaf), leaf_key)
+        leaf if index is None else _redrawn(redraw, leaf, leaf_key)
         for leaf, index, leaf_key in zip(leaves, layer_of, keys, strict=True)
     ]
     original = method(score, image)
@@ -332,10 +311,22 @@ def _similarities(
             leaf if index is None else jnp.where(is_chosen[index], other, leaf)
             for leaf, index, other in zip(leaves, layer_of, redrawn, strict=True)
         ]
-        return similarity(original, method(jax.tree.unflatten(structure, new), image))
+        randomized = scores.Score(score.readout, jax.tree.unflatten(structure, new))
+        return similarity(original, method(randomized, image))
 
     # One model after the other: weights with a batch axis would make grouped convolutions.
     return jax.lax.map(of_choice, chosen)
+
+
+def _redrawn(redraw: Redraw, leaf: Array | np.ndarray, key: Key) -> Array:
+    parameter = to_jax(leaf)
+    new = redraw(parameter, key)
+    check_floats("a redrawn parameter", new)
+    if new.shape != parameter.shape:
+        raise ValueError(
+            f"expected a redrawn parameter to have its shape {parameter.shape}, got {new.shape}"
+        )
+    return new.astype(parameter.dtype)
 
 
 def _index(name: str, layers: tuple[str, ...]) -> int | None:
@@ -353,15 +344,15 @@ def _is_parameter(leaf) -> bool:
     )
 
 
-def _layer_of_each_leaf(score: Score) -> list[str | None]:
+def _layer_of_each_leaf(model: Callable) -> list[str | None]:
     paths = [
         _layer_path(path) if _is_parameter(leaf) else None
-        for path, leaf in jax.tree.leaves_with_path(score)
+        for path, leaf in jax.tree.leaves_with_path(model)
     ]
     of_parameters = [path for path in paths if path is not None]
     if not of_parameters:
         raise ValueError("expected a score whose leaves are its model's weights, got no weights")
-    # What all have in common, such as the score's own arguments, tells nothing.
+    # What all have in common, such as the arguments of a `Partial`, tells nothing.
     shared = 0
     while all(len(path) > shared + 1 for path in of_parameters) and (
         len({path[shared] for path in of_parameters}) == 1
@@ -380,29 +371,29 @@ def _layer_path(path: tuple) -> tuple[str, ...]:
     return tuple(names[:-1] if is_named else names)
 
 
-def _order_of_use(score: Score, image: Image) -> list[int | None]:
-    """For each leaf, which of the traced score's operations first takes it."""
-    leaves, structure = jax.tree.flatten(score)
+def _order_of_use(score: scores.Score, image: Image) -> list[int | None]:
+    """For each of the model's leaves, which of the traced score's operations first takes it."""
+    leaves, structure = jax.tree.flatten(score.model)
     positions = [index for index, leaf in enumerate(leaves) if _is_parameter(leaf)]
 
     def of_parameters(parameters, image):
         new = list(leaves)
         for index, parameter in zip(positions, parameters, strict=True):
             new[index] = parameter
-        return jax.tree.unflatten(structure, new)(image)
+        return scores.Score(score.readout, jax.tree.unflatten(structure, new))(image)
 
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-        ([leaves[index] for index in positions], image),
-    )
+    shapes = jax.eval_shape(lambda: ([to_jax(leaves[index]) for index in positions], image))
     # Without `jit`, inside which all that a model does would be one operation.
     with jax.disable_jit():
         jaxpr = jax.make_jaxpr(of_parameters)(*shapes).jaxpr
-    first_use: dict[int, int] = {}
+    used: list[int | None] = [None] * len(leaves)
+    leaf_of = {id(variable): leaf for leaf, variable in zip(positions, jaxpr.invars, strict=False)}
     for index, equation in enumerate(jaxpr.eqns):
         for variable in equation.invars:
-            first_use.setdefault(id(variable), index)
-    used: list[int | None] = [None] * len(leaves)
-    for index, variable in zip(positions, jaxpr.invars, strict=False):
-        used[index] = first_use.get(id(variable))
+            leaf = leaf_of.get(id(variable))
+            if leaf is not None and equation.primitive is jax.lax.convert_element_type_p:
+                # All weights in another precision is no use of them yet.
+                leaf_of[id(equation.outvars[0])] = leaf
+            elif leaf is not None and used[leaf] is None:
+                used[leaf] = index
     return used

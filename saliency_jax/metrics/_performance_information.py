@@ -1,21 +1,26 @@
 """Performance information curves: the score over the information that an image has left."""
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from .._types import Baseline, Count, Image, SaliencyMap, Scalar, Score
-from .._validation import check_count, check_image
-from ..attribution._chunks import map_chunked
-from ..attribution.baselines import as_baseline
-from ._maps import check_fractions, check_map, rank
-from .perturbation_curves import BLURRED, Curve
+from .._chunks import map_chunked
+from .._numerics import at_least_single
+from .._types import AnyMap, Baseline, Count, Image, Number, Scalar, ScoreFunction
+from .._validation import as_image, check_callable, check_count
+from ..baselines import as_baseline
+from ..scores import as_score
+from ._maps import as_map, check_fractions, rank
+from ._perturbation_curves import BLURRED, Curve
 
 # Those of the authors' own example, at https://github.com/PAIR-code/saliency.
 FRACTIONS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.13, 0.21, 0.34, 0.5, 0.75)
 _LEVELS = 256
+_NATS_PER_BIT = math.log(2)
 
 
 def residual_entropy(image: Image) -> Scalar:
@@ -33,10 +38,6 @@ def residual_entropy(image: Image) -> Scalar:
     Returns:
       The entropy in bits, from 0 to 8 h w c.
 
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: the image is not of shape (h, w, c), or it is known and not finite.
-
     Example:
       A ramp is predicted from its first two pixels on:
 
@@ -52,7 +53,7 @@ def residual_entropy(image: Image) -> Scalar:
       Transactions on Image Processing 9, 2000, on the entropy of residuals; WebP lossless
       bitstream specification, predictor 12 (neither on arXiv).
     """
-    check_image(image)
+    image = at_least_single(as_image(image))
     levels = jnp.rint(jnp.clip(image, 0, 1) * (_LEVELS - 1)).astype(int)
     padded = jnp.pad(levels, ((1, 0), (1, 0), (0, 0)))
     left, above, corner = padded[1:, :-1], padded[:-1, 1:], padded[:-1, :-1]
@@ -60,17 +61,18 @@ def residual_entropy(image: Image) -> Scalar:
     by_channel = residuals.reshape(-1, image.shape[-1]).T
     counts = jax.vmap(lambda values: jnp.bincount(values, length=_LEVELS))(by_channel)
     size = by_channel.shape[1]
-    return size * jax.scipy.special.entr(counts / size).sum() / np.log(2)
+    entropies = jax.scipy.special.entr(counts.astype(image.dtype) / size)
+    return size * entropies.sum() / _NATS_PER_BIT
 
 
 def performance_information_curve(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    saliency_map: SaliencyMap,
+    saliency_map: AnyMap,
     *,
     baseline: Baseline = BLURRED,
     fractions: tuple[float, ...] = FRACTIONS,
-    information: Callable[[Image], Scalar] = residual_entropy,
+    information: Callable[[Image], Number] = residual_entropy,
     num_points: Count = 101,
     batch_size: Count = 16,
 ) -> Curve:
@@ -81,8 +83,8 @@ def performance_information_curve(
     x_f = (H(I_f) - H(B)) / (H(I) - H(B)), y_f = (S(I_f) - S(B)) / (S(I) - S(B)), clipped to [0, 1]
 
     and the curve goes through the points (x_f, max over f' with x_f' <= x_f of y_f'). The score
-    decides which curve it is: `metrics.probability(model, label)` gives the softmax information
-    curve (SIC), `metrics.accuracy(model, label)` the accuracy information curve (AIC). The area
+    decides which curve it is: `scores.probability(model, label)` gives the softmax information
+    curve (SIC), `scores.accuracy(model, label)` the accuracy information curve (AIC). The area
     under the curve is the metric, in [0, 1]: higher is better.
 
     Traps: it is undefined, and nan, for an image that has not lost score or information when
@@ -92,31 +94,23 @@ def performance_information_curve(
     salient pixels by interpolation and not by a blur: compare areas within one setting only.
 
     Args:
-      score: callable PyTree from one image to a scalar, as above.
-      image: (h, w, c) in [0, 1], if information is the default.
-      saliency_map: (h, w), of any range: only its order matters.
-      baseline: the blurred image B (h, w, c), or a function of the image. The default is a Gaussian
-        of sigma 5 pixels.
+      score, image, saliency_map, batch_size: see the room. The image is in [0, 1] if information is
+        the default.
+      baseline: the blurred image B. The default is a Gaussian of sigma 5 pixels.
       fractions: of pixels shown, rising, in [0, 1]. None and all of them are always measured.
       information: H, from an image (h, w, c) to a scalar in any unit.
       num_points: at how many places from 0 to 1 the curve is given, at least 2.
-      batch_size: how many images are evaluated at once, at least 1.
 
     Returns:
       The `Curve` of the score's share, rising from 0 to 1, over the information's; `.area` is its
       mean height.
 
-    Raises:
-      TypeError: an array does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), map or baseline do not have its sides, one of
-        them is known and not finite, fractions are out of range, or a count is below its minimum.
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import attribution, metrics
+      >>> from saliency_jax import baselines, metrics
       >>> image = jnp.array([[[1.0], [2.0], [4.0], [1.0]]])
       >>> curve = metrics.performance_information_curve(
-      ...     jnp.sum, image, image[..., 0], baseline=attribution.baselines.zeros,
+      ...     jnp.sum, image, image[..., 0], baseline=baselines.zeros,
       ...     fractions=(0.25, 0.5), information=lambda shown: jnp.sum(shown != 0.0), num_points=5,
       ... )
       >>> print(curve.scores, curve.area)
@@ -126,25 +120,27 @@ def performance_information_curve(
       Kapishnikov, Bolukbasi, Viegas, Terry, XRAI: Better Attributions Through Regions, 2019,
       arXiv:1906.02825.
     """
-    check_image(image)
-    check_map(saliency_map, image.shape[:2])
+    score, image = as_score(score), as_image(image)
+    saliency_map = as_map(saliency_map, image.shape[:2])
     check_fractions(fractions)
-    check_count("num_points", num_points, 2)
+    check_callable("information", information)
+    num_points = check_count("num_points", num_points, 2)
     start, place = as_baseline(baseline, image), rank(saliency_map)
-    counts = np.rint(saliency_map.size * np.array([0, *fractions, 1])).astype(int)
+    counts = jnp.asarray(np.rint(saliency_map.size * np.array([0, *fractions, 1])), place.dtype)
 
     def of_count(count):
         shown = jnp.where((place < count)[..., None], image, start)
-        return information(shown), score(shown)
+        value = at_least_single(score(shown))
+        return jnp.asarray(information(shown), value.dtype), value
 
-    amounts, values = map_chunked(of_count, jnp.asarray(counts), batch_size)
+    amounts, values = map_chunked(of_count, counts, batch_size)
     x, y = _share(amounts), _share(values)
     order = jnp.argsort(x)
-    grid = jnp.linspace(0, 1, int(num_points), dtype=image.dtype)
+    grid = jnp.linspace(0, 1, num_points, dtype=values.dtype)
     curve = jnp.interp(grid, x[order], jax.lax.cummax(y[order]))
     is_defined = (amounts[-1] > amounts[0]) & (values[-1] > values[0])
     return Curve(grid, jnp.where(is_defined, curve, jnp.nan))
 
 
-def _share(values):
+def _share(values: Float[Array, "n"]) -> Float[Array, "n"]:
     return jnp.clip((values - values[0]) / (values[-1] - values[0]), 0, 1)

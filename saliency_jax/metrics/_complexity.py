@@ -2,14 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from .._numerics import at_least_single
 from .._types import Scalar
-from .._validation import check_finite, check_floats
-from ._maps import at_least_single
+from .._validation import check_finite, check_floats, to_jax
+
+Values = Float[Array | np.ndarray, "*n"]
 
 
-def gini_sparsity(attribution: Float[Array, "*n"]) -> Scalar:
+def gini_sparsity(attribution: Values) -> Scalar:
     """The Gini index of an attribution: how unequally it is shared out among the pixels.
 
     G = sum_k (2 k - n - 1) a_(k) / (n sum_k a_(k)), a_(1) <= ... <= a_(n) the sorted |A|
@@ -28,10 +31,6 @@ def gini_sparsity(attribution: Float[Array, "*n"]) -> Scalar:
       The index, without unit, from 0 (all equal) to 1 - 1 / n (a single value is not 0). For an
       attribution that is 0 everywhere it is undefined: nan.
 
-    Raises:
-      TypeError: the attribution does not hold floats.
-      ValueError: it is known and not finite.
-
     Example:
       >>> import jax.numpy as jnp
       >>> from saliency_jax import metrics
@@ -43,13 +42,13 @@ def gini_sparsity(attribution: Float[Array, "*n"]) -> Scalar:
       Training, 2018, arXiv:1810.06583. Hurley, Rickard, Comparing Measures of Sparsity, 2008,
       arXiv:0811.4706.
     """
-    _check(attribution)
-    values = jnp.sort(jnp.abs(at_least_single(attribution)).ravel())
-    weights = 2 * jnp.arange(1, values.size + 1) - values.size - 1
-    return jnp.sum(weights / values.size * values) / jnp.sum(values)
+    values = jnp.sort(_relative(attribution))
+    # (2 k - n - 1) / n for k = 1 .. n.
+    weights = jnp.arange(1 - values.size, values.size, 2, dtype=values.dtype) / values.size
+    return jnp.sum(weights * values) / jnp.sum(values)
 
 
-def entropy(attribution: Float[Array, "*n"]) -> Scalar:
+def entropy(attribution: Values) -> Scalar:
     """The entropy of an attribution: over how many pixels it is spread.
 
     H = -sum_i p_i log p_i, p_i = |A_i| / sum_j |A_j|
@@ -68,10 +67,6 @@ def entropy(attribution: Float[Array, "*n"]) -> Scalar:
       The entropy in nats, from 0 (a single value is not 0) to log n (all equal). For an attribution
       that is 0 everywhere it is undefined: nan.
 
-    Raises:
-      TypeError: the attribution does not hold floats.
-      ValueError: it is known and not finite.
-
     Example:
       >>> import jax.numpy as jnp
       >>> from saliency_jax import metrics
@@ -82,11 +77,15 @@ def entropy(attribution: Float[Array, "*n"]) -> Scalar:
       Bhatt, Weller, Moura, Evaluating and Aggregating Feature-based Model Explanations, 2020,
       arXiv:2005.00631.
     """
-    _check(attribution)
-    values = jnp.abs(at_least_single(attribution))
+    values = _relative(attribution)
     return jax.scipy.special.entr(values / values.sum()).sum()
 
 
-def _check(attribution: Float[Array, "*n"]) -> None:
+def _relative(attribution: Values) -> Float[Array, "n"]:
+    """The absolute values over their largest, whose sum neither overflows nor vanishes."""
     check_floats("attribution", attribution)
+    if attribution.size == 0:
+        raise ValueError(f"expected attribution to hold values, got shape {attribution.shape}")
     check_finite("attribution", attribution)
+    values = jnp.abs(at_least_single(to_jax(attribution))).ravel()
+    return values / values.max()

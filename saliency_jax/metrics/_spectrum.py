@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._numerics import at_least_single
 from .._types import Image, Scalar
-from .._validation import check_image
+from .._validation import as_image
 
 # Two rings, the fewest that a line is drawn through.
 _LEAST_SIDE = 4
@@ -25,13 +26,9 @@ def spectrum_slope(image: Image) -> Scalar:
         from one border to the opposite one counts as a pattern.
 
     Returns:
-      The slope, without unit. It depends neither on contrast nor on brightness. An image without
-      any pattern of some frequency, such as one of a single colour, has none: it is not finite, or
-      that of the rounding errors.
-
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: it is not of shape (h, w, c), not finite, or a side is below 4.
+      The slope, without unit. It depends neither on contrast nor on brightness. An image of a
+      single value has none: nan. One without any pattern of some frequency has none either: it is
+      not finite, or that of the rounding errors.
 
     Example:
       A single bright pixel has all frequencies alike:
@@ -46,7 +43,7 @@ def spectrum_slope(image: Image) -> Scalar:
       Field, Relations between the statistics of natural images and the response properties of
       cortical cells, Journal of the Optical Society of America A, 1987.
     """
-    check_image(image)
+    image = at_least_single(as_image(image))
     height, width, _ = image.shape
     side = min(height, width)
     if side < _LEAST_SIDE:
@@ -57,8 +54,11 @@ def spectrum_slope(image: Image) -> Scalar:
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
     rings = np.rint(side * frequency).astype(int).ravel()
     ring = np.arange(1, side // 2 + 1)
+    # Brightness rounds, and squares of small or large contrasts are no numbers of this precision.
+    image = (image - image.min()) / (image.max() - image.min())
     power = jnp.mean(jnp.abs(jnp.fft.fft2(image, axes=(0, 1))) ** 2, axis=-1).ravel()
-    sums = jax.ops.segment_sum(power, rings, rings.max() + 1)
-    log_power = jnp.log(sums[ring] / np.bincount(rings)[ring])
+    sums = jax.ops.segment_sum(power, rings, rings.max() + 1)[ring]
+    log_power = jnp.log(sums / np.bincount(rings)[ring].astype(power.dtype))
     centered = np.log(ring) - np.log(ring).mean()
-    return jnp.sum(centered * log_power) / np.sum(centered**2)
+    weights = (centered / np.sum(centered**2)).astype(power.dtype)
+    return jnp.sum(weights * log_power)

@@ -4,14 +4,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._types import Count, Image, Key, Method, Number, Scalar, Score
-from .._validation import check_at_least, check_count, check_image
-from ..attribution._chunks import map_chunked
+from .._chunks import map_chunked
+from .._numerics import at_least_single, norm
+from .._types import Count, Image, Key, Method, Number, Scalar, ScoreFunction
+from .._validation import as_image, as_number, check_callable, check_count, check_key
+from ..scores import as_score
 
 
 def max_sensitivity(
     method: Method,
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     key: Key,
@@ -32,25 +34,13 @@ def max_sensitivity(
     by up to the radius.
 
     Args:
-      method: from a score and an image to an attribution of any shape, such as
-        `attribution.saliency`; settings are bound with `functools.partial`. For a method that draws
+      method, score, image, key, num_samples, batch_size: see the room. For a method that draws
         noise of its own, a bound key keeps that noise out of the measurement.
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      key: a JAX random key; equal keys give equal images.
       radius: at least 0, in the image's units. A traced one is welcome.
-      num_samples: how many images are drawn, at least 1.
-      batch_size: how many images are explained at once, at least 1: memory does not grow with
-        num_samples, and the result changes by rounding alone.
 
     Returns:
       The relative change, at least 0, without unit. It is 0 for the gradient of a linear score. For
       an attribution that is 0 everywhere it is undefined: nan, or infinite.
-
-    Raises:
-      TypeError: the image does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c) or known and not finite, the radius is known
-        and negative, or a count is below 1.
 
     Example:
       >>> import jax
@@ -70,7 +60,7 @@ def max_sensitivity(
 
 def average_sensitivity(
     method: Method,
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     *,
     key: Key,
@@ -86,24 +76,10 @@ def average_sensitivity(
     are those of `max_sensitivity`.
 
     Args:
-      method: from a score and an image to an attribution of any shape, such as
-        `attribution.saliency`; settings are bound with `functools.partial`.
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      key: a JAX random key; equal keys give equal images.
-      radius: at least 0, in the image's units. A traced one is welcome.
-      num_samples: how many images are drawn, at least 1.
-      batch_size: how many images are explained at once, at least 1: memory does not grow with
-        num_samples, and the result changes by rounding alone.
+      method, score, image, key, radius, num_samples, batch_size: as for `max_sensitivity`.
 
     Returns:
-      The relative change, at least 0, without unit. It is 0 for the gradient of a linear score. For
-      an attribution that is 0 everywhere it is undefined: nan, or infinite.
-
-    Raises:
-      TypeError: the image does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c) or known and not finite, the radius is known
-        and negative, or a count is below 1.
+      The relative change, as there.
 
     Example:
       >>> import jax
@@ -123,25 +99,24 @@ def average_sensitivity(
 
 def _changes(
     method: Method,
-    score: Score,
+    score: ScoreFunction,
     image: Image,
     key: Key,
     radius: Number,
     num_samples: Count,
     batch_size: Count,
 ) -> Float[Array, "n"]:
-    check_image(image)
-    check_at_least("radius", radius, 0)
-    check_count("num_samples", num_samples, 1)
-    original = method(score, image)
+    score, image = as_score(score), as_image(image)
+    check_callable("method", method)
+    check_key(key)
+    radius = jnp.asarray(as_number("radius", radius, 0), image.dtype)
+    count = check_count("num_samples", num_samples, 1)
+    original = at_least_single(method(score, image))
 
     def of_key(key):
         noise = jax.random.uniform(key, image.shape, image.dtype, -1, 1)
-        return _norm(method(score, image + radius * noise) - original)
+        moved = image + radius * noise
+        return norm(at_least_single(method(score, moved)) - original)
 
-    changes = map_chunked(of_key, jax.random.split(key, int(num_samples)), batch_size)
-    return changes / _norm(original)
-
-
-def _norm(attribution: Float[Array, "..."]) -> Scalar:
-    return jnp.linalg.norm(attribution.ravel())
+    changes = map_chunked(of_key, jax.random.split(key, count), batch_size)
+    return changes / norm(original)

@@ -7,20 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
-from .._types import Baseline, Count, Image, Key, SaliencyMap, Scalar, Score
-from .._validation import check_count, check_image, is_concrete
-from ..attribution._chunks import Samples, map_chunked
-from ..attribution.baselines import as_baseline, zeros
-from ._maps import check_map
-from .correlation import pearson_correlation, spearman_correlation
+from .._chunks import Samples, map_chunked
+from .._numerics import at_least_single
+from .._types import AnyMap, Baseline, Count, Image, Key, Scalar, ScoreFunction
+from .._validation import as_image, check_count, check_key, is_concrete, to_jax
+from ..baselines import as_baseline, zeros
+from ..scores import as_score
+from ._correlation import pearson_correlation, spearman_correlation
+from ._maps import as_map
 
 Sizes = Integer[Array, "m"] | Integer[np.ndarray, "m"]
 
 
 def sensitivity_n(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    saliency_map: SaliencyMap,
+    saliency_map: AnyMap,
     *,
     sizes: Sizes,
     key: Key,
@@ -42,29 +44,15 @@ def sensitivity_n(
     of this name hides ever more of the most salient pixels and correlates over images.)
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      saliency_map: (h, w), signed: an attribution in units of the score, summed over its channels
-        by `attribution.sum_channels`.
+      score, image, key, baseline, batch_size: see the room.
+      saliency_map: a signed map.
       sizes: (m,) the numbers n of pixels hidden, each from 1 to one less than there are. Traced
         ones are welcome.
-      key: a JAX random key; equal keys give equal subsets.
       num_samples: how many subsets are drawn for each size, at least 2.
-      baseline: what is shown in hidden pixels: an array (h, w, c) in the image's range, or a
-        function of the image.
-      batch_size: how many images are evaluated at once, at least 1: memory does not grow with
-        num_samples, and the result changes by rounding alone.
 
     Returns:
       The correlation (m,) for each size, in [-1, 1]; nan where it is undefined, as for a constant
       map. For a linear score and its gradient times (image - baseline) it is 1.
-
-    Raises:
-      TypeError: an array does not hold floats, sizes do not hold integers, or a count is no
-        integer.
-      ValueError: the image is not of shape (h, w, c), map or baseline do not have its sides, one of
-        them is known and not finite, a size is known and out of range, or a count is below its
-        minimum.
 
     Example:
       >>> import jax
@@ -80,17 +68,18 @@ def sensitivity_n(
       Ancona, Ceolini, Oeztireli, Gross, Towards better understanding of gradient-based attribution
       methods for Deep Neural Networks, 2017, arXiv:1711.06104.
     """
-    check_image(image)
-    check_map(saliency_map, image.shape[:2])
-    _check_sizes(sizes, saliency_map.size - 1)
-    check_count("num_samples", num_samples, 2)
-    keys = jax.random.split(key, len(sizes) * int(num_samples))
+    image = as_image(image)
+    saliency_map = as_map(saliency_map, image.shape[:2])
+    sizes = _as_sizes(sizes, saliency_map.size - 1)
+    check_key(key)
+    count = check_count("num_samples", num_samples, 2)
+    keys = jax.random.split(key, len(sizes) * count)
 
     def hidden(sample):
         size, key = sample
         return jax.random.permutation(key, saliency_map.size).reshape(saliency_map.shape) < size
 
-    samples = jnp.repeat(jnp.asarray(sizes), int(num_samples)), keys
+    samples = jnp.repeat(sizes, count), keys
     sums_and_falls = _sums_and_falls(
         score, image, saliency_map, hidden, samples, baseline, batch_size
     )
@@ -99,9 +88,9 @@ def sensitivity_n(
 
 
 def faithfulness_correlation(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    saliency_map: SaliencyMap,
+    saliency_map: AnyMap,
     *,
     size: Count,
     key: Key,
@@ -117,26 +106,13 @@ def faithfulness_correlation(
     values depend on size, baseline and number of subsets: state them.
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      saliency_map: (h, w), signed: an attribution in units of the score, summed over its channels
-        by `attribution.sum_channels`.
+      score, image, key, baseline, batch_size: see the room.
+      saliency_map: a signed map.
       size: how many pixels are hidden, from 1 to one less than there are. A traced one is welcome.
-      key: a JAX random key; equal keys give equal subsets.
       num_samples: how many subsets are drawn, at least 2.
-      baseline: what is shown in hidden pixels: an array (h, w, c) in the image's range, or a
-        function of the image.
-      batch_size: how many images are evaluated at once, at least 1: memory does not grow with
-        num_samples, and the result changes by rounding alone.
 
     Returns:
       The correlation, in [-1, 1]; nan where it is undefined, as for a constant map.
-
-    Raises:
-      TypeError: an array does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), map or baseline do not have its sides, one of
-        them is known and not finite, the size is known and out of range, or a count is below its
-        minimum.
 
     Example:
       >>> import jax
@@ -165,9 +141,9 @@ def faithfulness_correlation(
 
 
 def mu_fidelity(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    saliency_map: SaliencyMap,
+    saliency_map: AnyMap,
     *,
     key: Key,
     cells: tuple[int, int] = (8, 8),
@@ -191,28 +167,15 @@ def mu_fidelity(
     pixels give a constant map of `jnp.sum` 0.8. The default is its 20 % of 8 x 8 cells.)
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      saliency_map: (h, w), signed: an attribution in units of the score, summed over its channels
-        by `attribution.sum_channels`.
-      key: a JAX random key; equal keys give equal sets.
+      score, image, key, baseline, batch_size: see the room.
+      saliency_map: a signed map.
       cells: (rows, columns) of the grid, from 1 to the image's sides.
       size: how many cells are hidden, from 1 to one less than there are. A traced one is welcome.
       num_samples: how many sets are drawn, at least 2.
-      baseline: what is shown in hidden cells: an array (h, w, c) in the image's range, or a
-        function of the image.
-      batch_size: how many images are evaluated at once, at least 1: memory does not grow with
-        num_samples, and the result changes by rounding alone.
 
     Returns:
       The rank correlation, in [-1, 1]; nan where it is undefined, as for a constant map if
       all cells have one size.
-
-    Raises:
-      TypeError: an array does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), map or baseline do not have its sides, one of
-        them is known and not finite, the size is known and out of range, or a count is out of
-        range.
 
     Example:
       >>> import jax
@@ -229,16 +192,17 @@ def mu_fidelity(
       arXiv:2005.00631, definition 3. Fel et al., Xplique: A Deep Learning Explainability Toolbox,
       2022, arXiv:2206.04394, on cells and ranks.
     """
-    check_image(image)
-    check_map(saliency_map, image.shape[:2])
+    image = as_image(image)
+    saliency_map = as_map(saliency_map, image.shape[:2])
     for axis, count, side in zip(("rows", "columns"), cells, saliency_map.shape, strict=True):
         check_count(f"the number of {axis}", count, 1)
         if count > side:
             raise ValueError(
                 f"expected the number of {axis} to be at most the image's {side}, got {count}"
             )
-    _check_sizes(jnp.asarray(size)[None], cells[0] * cells[1] - 1)
-    check_count("num_samples", num_samples, 2)
+    (size,) = _as_sizes(jnp.asarray(size)[None], cells[0] * cells[1] - 1)
+    check_key(key)
+    count = check_count("num_samples", num_samples, 2)
     rows, columns = (
         jnp.arange(side) * count // side
         for side, count in zip(saliency_map.shape, cells, strict=True)
@@ -248,32 +212,33 @@ def mu_fidelity(
         place = jax.random.permutation(key, cells[0] * cells[1]).reshape(cells)
         return (place < size)[rows[:, None], columns[None, :]]
 
-    keys = jax.random.split(key, int(num_samples))
+    keys = jax.random.split(key, count)
     return spearman_correlation(
         *_sums_and_falls(score, image, saliency_map, hidden, keys, baseline, batch_size)
     )
 
 
 def _sums_and_falls(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    saliency_map: SaliencyMap,
+    saliency_map: AnyMap,
     hidden: Callable[..., Bool[Array, "h w"]],
     samples: Samples,
     baseline: Baseline,
     batch_size: Count,
 ) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
-    instead, whole = as_baseline(baseline, image), score(image)
+    score, instead = as_score(score), as_baseline(baseline, image)
+    whole = at_least_single(score(image))
 
     def of_sample(sample):
         mask = hidden(sample)
-        fall = whole - score(jnp.where(mask[..., None], instead, image))
+        fall = whole - at_least_single(score(jnp.where(mask[..., None], instead, image)))
         return jnp.sum(jnp.where(mask, saliency_map, 0)), fall
 
     return map_chunked(of_sample, samples, batch_size)
 
 
-def _check_sizes(sizes: Sizes, largest: int) -> None:
+def _as_sizes(sizes: Sizes, largest: int) -> Integer[Array, "m"]:
     dtype = getattr(sizes, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(
@@ -285,3 +250,4 @@ def _check_sizes(sizes: Sizes, largest: int) -> None:
         )
     if is_concrete(sizes) and not (sizes.min() >= 1 and sizes.max() <= largest):
         raise ValueError(f"expected sizes of subsets to be in 1 .. {largest}, got {sizes}")
+    return to_jax(sizes).astype(int)

@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from .._numerics import at_least_single
 from .._types import Count, Key, Number, Scalar
-from .._validation import check_count, check_floats, is_concrete
+from .._validation import check_count, check_finite, check_floats, check_key, is_concrete, to_jax
 
 
 class Interval(NamedTuple):
@@ -25,7 +27,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_interval(
-    values: Float[Array, "n *repeats"],
+    values: Float[Array | np.ndarray, "n *repeats"],
     *,
     key: Key,
     confidence: Number = 0.95,
@@ -42,16 +44,12 @@ def bootstrap_interval(
 
     Args:
       values: (n, ...) one or more values of each of n units, such as (classes, seeds).
-      key: a JAX random key.
+      key: see the room.
       confidence: from 0 to 1.
       num_samples: how often the units are drawn anew, at least 1.
 
     Returns:
       The `Interval`, in the values' unit. That of a single unit has no width.
-
-    Raises:
-      TypeError: the values do not hold floats, or num_samples is not an integer.
-      ValueError: there is no value, confidence is known and not in [0, 1], or num_samples < 1.
 
     Example:
       Of two units, 0 and 1, a sample has the mean 0, 0.5, 0.5 or 1:
@@ -70,11 +68,14 @@ def bootstrap_interval(
     check_floats("values", values)
     if values.ndim == 0 or values.size == 0:
         raise ValueError(f"expected values to have shape (n, ...), got {values.shape}")
+    check_finite("values", values)
     if is_concrete(confidence) and not 0 <= confidence <= 1:
         raise ValueError(f"expected confidence to be in [0, 1], got {confidence}")
-    check_count("num_samples", num_samples, 1)
-    of_units = values.reshape(len(values), -1).mean(1)
-    drawn = jax.random.randint(key, (int(num_samples), len(of_units)), 0, len(of_units))
-    ends = jnp.array([1 - confidence, 1 + confidence]) / 2
+    check_key(key)
+    count = check_count("num_samples", num_samples, 1)
+    of_units = at_least_single(to_jax(values)).reshape(len(values), -1).mean(1)
+    drawn = jax.random.randint(key, (count, len(of_units)), 0, len(of_units))
+    confidence = jnp.asarray(confidence, of_units.dtype)
+    ends = jnp.stack([1 - confidence, 1 + confidence]) / 2
     low, high = jnp.quantile(of_units[drawn].mean(1), ends)
     return Interval(of_units.mean(), low, high)

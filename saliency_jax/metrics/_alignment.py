@@ -1,17 +1,18 @@
 """Gradient alignment: how much a gradient looks like the image that it was taken at."""
 
-import jax
 import jax.numpy as jnp
 
 from .. import scores
-from .._types import Attribution, Baseline, Image, Model, Scalar
-from .._validation import check_array, check_image
-from ..attribution.baselines import as_baseline, mean_color
-from ..attribution.gradient import input_gradient
+from .._numerics import at_least_single, cosine, direction, norm
+from .._pytrees import as_pytree
+from .._types import AnyAttribution, Baseline, Image, Model, Scalar
+from .._validation import as_array, as_image
+from ..attribution._gradient import input_gradient
+from ..baselines import as_baseline, mean_color
 
 
 def gradient_alignment(
-    gradient: Attribution, image: Image, *, baseline: Baseline = mean_color
+    gradient: AnyAttribution, image: Image, *, baseline: Baseline = mean_color
 ) -> Scalar:
     """The cosine between a gradient and the centred image, whatever its sign.
 
@@ -25,19 +26,13 @@ def gradient_alignment(
 
     Args:
       gradient: A (h, w, c), such as `attribution.input_gradient(score, image)`, of any unit.
-      image: (h, w, c), in any range.
-      baseline: what is subtracted from the image: an array (h, w, c), or a function of the image.
-        The default is its own mean colour; `Partial(baselines.constant, color=mean)` takes the mean
-        of a data set.
+      image: see the room; in any range.
+      baseline: what is subtracted from the image. The default is its own mean colour;
+        `Partial(baselines.constant, color=mean)` takes the mean of a data set.
 
     Returns:
       The absolute cosine, in [0, 1]. For a gradient that is 0, or an image that is its baseline, it
       is undefined: nan.
-
-    Raises:
-      TypeError: an array does not hold floats.
-      ValueError: the image is not of shape (h, w, c), gradient or baseline have another shape, or
-        image or baseline is known and not finite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,13 +47,14 @@ def gradient_alignment(
       Map Interpretability, 2019, arXiv:1905.04172, whose measure is `etmann_alignment`; centred and
       divided by the image's norm it depends on neither brightness nor contrast.
     """
-    check_image(image)
-    check_array("gradient", gradient, ("h", "w", "c"))
+    image = as_image(image)
+    gradient = as_array("gradient", gradient, ("h", "w", "c"))
     if gradient.shape != image.shape:
         raise ValueError(
             f"expected gradient to have the image's shape {image.shape}, got {gradient.shape}"
         )
-    return jnp.abs(jnp.sum(_unit(gradient) * _unit(image - as_baseline(baseline, image))))
+    start = as_image(as_baseline(baseline, image))
+    return jnp.abs(cosine(gradient, at_least_single(image) - at_least_single(start)))
 
 
 def etmann_alignment(model: Model, image: Image) -> Scalar:
@@ -75,17 +71,11 @@ def etmann_alignment(model: Model, image: Image) -> Scalar:
     range has its zero: subtracting a mean inside or outside the model gives other values.
 
     Args:
-      model: callable PyTree from one image (h, w, c) to logits (k,).
-      image: (h, w, c), in the range that the model takes.
+      model, image: see the room.
 
     Returns:
       alpha, at least 0 and at most the image's norm, in its units. Where the gradient is 0 it is
       undefined: nan.
-
-    Raises:
-      TypeError: the image or the model's answer does not hold floats.
-      ValueError: the image is not of shape (h, w, c) or known and not finite, or the model's answer
-        is not of shape (k,).
 
     Example:
       >>> import jax.numpy as jnp
@@ -99,13 +89,9 @@ def etmann_alignment(model: Model, image: Image) -> Scalar:
       Etmann, Lunz, Maass, Schoenlieb, On the Connection Between Adversarial Robustness and Saliency
       Map Interpretability, 2019, arXiv:1905.04172.
     """
-    check_image(image)
+    image, model = as_image(image), as_pytree(model, "model")
     predicted = jnp.argmax(model(image))
-    gradient = input_gradient(scores.logit(model, predicted), image)
-    return jnp.abs(jnp.sum(image * _unit(gradient)))
-
-
-def _unit(values: jax.Array) -> jax.Array:
-    # The squares of small gradients would vanish in float32.
-    relative = values / jnp.max(jnp.abs(values))
-    return relative / jnp.sqrt(jnp.sum(relative**2))
+    gradient = jnp.asarray(input_gradient(scores.logit(model, predicted), image))
+    along = direction(at_least_single(gradient))
+    # The direction's length is 1, or 0 where there is none.
+    return jnp.abs(jnp.sum(at_least_single(image) * along)) / norm(along)

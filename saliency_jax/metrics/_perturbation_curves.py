@@ -7,14 +7,16 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from .._types import Baseline, Count, Image, SaliencyMap, Score
-from .._validation import check_count, check_image
-from ..attribution._chunks import map_chunked
-from ..attribution.baselines import as_baseline, blur, mean_color
-from ._maps import check_map, rank
+from .._chunks import map_chunked
+from .._numerics import at_least_single
+from .._types import AnyMap, Baseline, Count, Image, ScoreFunction
+from .._validation import as_image, check_count
+from ..baselines import as_baseline, blurred, mean_color
+from ..scores import as_score
+from ._maps import as_map, rank
 
 # In pixels. The paper's Gaussian has sigma 5 as well, cut off to 11 x 11, on images of 224 x 224.
-BLURRED = Partial(blur, sigma=5.0)
+BLURRED = Partial(blurred, sigma=5.0)
 
 
 class Curve(NamedTuple):
@@ -35,9 +37,9 @@ class Curve(NamedTuple):
 
 
 def deletion(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    saliency_map: SaliencyMap,
+    saliency_map: AnyMap,
     *,
     baseline: Baseline = mean_color,
     steps: Count = 64,
@@ -57,32 +59,23 @@ def deletion(
     Areas of different scores, steps or baselines cannot be compared.
 
     Args:
-      score: callable PyTree from one image to a scalar: `metrics.probability(model, label)` in the
-        paper.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      saliency_map: (h, w), of any range: only its order matters.
-      baseline: what replaces a pixel: an array (h, w, c) in the image's range, or a function of the
-        image. The default is the image's mean colour; the paper takes the mean colour of its data.
+      score, image, saliency_map, batch_size: see the room; the paper's score is
+        `scores.probability(model, label)`.
+      baseline: what replaces a pixel. The default is the image's mean colour; the paper takes the
+        mean colour of its data.
       steps: K, from 1 to the number of pixels: the curve has K + 1 points. The paper's deletes 224
         of 224 x 224 pixels at a time, which is one step for a row; so is 64 for 64 x 64.
-      batch_size: how many images are evaluated at once, at least 1: memory does not grow with
-        steps, and the result changes by rounding alone.
 
     Returns:
       The `Curve` of the score over the fraction of pixels deleted, from the image's own score to
       the baseline's; `.area` is its mean height.
 
-    Raises:
-      TypeError: an array does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), map or baseline do not have its sides, one of
-        them is known and not finite, or a count is out of range.
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import attribution, metrics
+      >>> from saliency_jax import baselines, metrics
       >>> image = jnp.array([[[1.0], [2.0], [4.0]]])
       >>> curve = metrics.deletion(
-      ...     jnp.sum, image, image[..., 0], baseline=attribution.baselines.zeros, steps=3
+      ...     jnp.sum, image, image[..., 0], baseline=baselines.zeros, steps=3
       ... )
       >>> print(curve.scores, curve.area.round(4))
       [7. 3. 1. 0.] 2.5
@@ -91,14 +84,14 @@ def deletion(
       Petsiuk, Das, Saenko, RISE: Randomized Input Sampling for Explanation of Black-box Models,
       2018, arXiv:1806.07421.
     """
-    check_image(image)
+    score, image = as_score(score), as_image(image)
     return _curve(score, image, as_baseline(baseline, image), saliency_map, steps, batch_size)
 
 
 def insertion(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    saliency_map: SaliencyMap,
+    saliency_map: AnyMap,
     *,
     baseline: Baseline = BLURRED,
     steps: Count = 64,
@@ -116,31 +109,20 @@ def insertion(
     pixels come in reading order. Areas of different scores, steps or baselines cannot be compared.
 
     Args:
-      score: callable PyTree from one image to a scalar: `metrics.probability(model, label)` in the
-        paper.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
-      saliency_map: (h, w), of any range: only its order matters.
-      baseline: what is shown at first: an array (h, w, c) in the image's range, or a function of
-        the image. The default is the image blurred by a Gaussian of sigma 5 pixels.
-      steps: K, from 1 to the number of pixels: the curve has K + 1 points.
-      batch_size: how many images are evaluated at once, at least 1: memory does not grow with
-        steps, and the result changes by rounding alone.
+      score, image, saliency_map, steps, batch_size: as for `deletion`.
+      baseline: what is shown at first. The default is the image blurred by a Gaussian of sigma 5
+        pixels.
 
     Returns:
       The `Curve` of the score over the fraction of pixels inserted, from the baseline's score to
       the image's own; `.area` is its mean height.
 
-    Raises:
-      TypeError: an array does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c), map or baseline do not have its sides, one of
-        them is known and not finite, or a count is out of range.
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import attribution, metrics
+      >>> from saliency_jax import baselines, metrics
       >>> image = jnp.array([[[1.0], [2.0], [4.0]]])
       >>> curve = metrics.insertion(
-      ...     jnp.sum, image, image[..., 0], baseline=attribution.baselines.zeros, steps=3
+      ...     jnp.sum, image, image[..., 0], baseline=baselines.zeros, steps=3
       ... )
       >>> print(curve.scores, curve.area.round(4))
       [0. 4. 6. 7.] 4.5
@@ -149,29 +131,29 @@ def insertion(
       Petsiuk, Das, Saenko, RISE: Randomized Input Sampling for Explanation of Black-box Models,
       2018, arXiv:1806.07421.
     """
-    check_image(image)
+    score, image = as_score(score), as_image(image)
     return _curve(score, as_baseline(baseline, image), image, saliency_map, steps, batch_size)
 
 
 def _curve(
-    score: Score,
+    score: ScoreFunction,
     start: Image,
     finish: Image,
-    saliency_map: SaliencyMap,
+    saliency_map: AnyMap,
     steps: Count,
     batch_size: Count,
 ) -> Curve:
-    check_map(saliency_map, start.shape[:2])
-    check_count("steps", steps, 1)
+    saliency_map = as_map(saliency_map, start.shape[:2])
+    steps = check_count("steps", steps, 1)
     if steps > saliency_map.size:
         raise ValueError(
             f"expected steps to be at most the number of pixels {saliency_map.size}, got {steps}"
         )
     place = rank(saliency_map)
-    counts = np.arange(int(steps) + 1) * saliency_map.size // int(steps)
+    counts = np.arange(steps + 1) * saliency_map.size // steps
 
     def of_count(count):
-        return score(jnp.where((place < count)[..., None], finish, start))
+        return at_least_single(score(jnp.where((place < count)[..., None], finish, start)))
 
-    fractions = jnp.asarray(counts / saliency_map.size, start.dtype)
-    return Curve(fractions, map_chunked(of_count, jnp.asarray(counts), batch_size))
+    values = map_chunked(of_count, jnp.asarray(counts, place.dtype), batch_size)
+    return Curve(jnp.asarray(counts / saliency_map.size, values.dtype), values)

@@ -1,14 +1,15 @@
 """How different the pictures of several runs are."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._numerics import at_least_single, norm
 from .._types import Scalar
-from .._validation import check_array
+from .._validation import as_array
 
 
-def mean_pairwise_distance(images: Float[Array, "n h w c"]) -> Scalar:
+def mean_pairwise_distance(images: Float[Array | np.ndarray, "n h w c"]) -> Scalar:
     """The mean distance between two of the images: the diversity of several runs.
 
     D = 2 / (n (n - 1)) sum_{a < b} d(I_a, I_b), with d(I, J)^2 = mean_ijc (I_ijc - J_ijc)^2
@@ -19,10 +20,6 @@ def mean_pairwise_distance(images: Float[Array, "n h w c"]) -> Scalar:
     Returns:
       The mean root-mean-square distance, at least 0, in the images' unit. It is 0 for copies, and
       0.41 for independent uniform noise in [0, 1].
-
-    Raises:
-      TypeError: the images do not hold floats.
-      ValueError: they are not of shape (n, h, w, c), or fewer than 2.
 
     Example:
       >>> import jax.numpy as jnp
@@ -35,9 +32,9 @@ def mean_pairwise_distance(images: Float[Array, "n h w c"]) -> Scalar:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
       doi:10.23915/distill.00007, on diversity.
     """
-    check_array("images", images, ("n", "h", "w", "c"))
+    images = at_least_single(as_array("images", images, ("n", "h", "w", "c")))
     if len(images) < 2:
         raise ValueError(f"expected at least 2 images, got {len(images)}")
     first, second = np.triu_indices(len(images), 1)
-    squares = jnp.mean((images[first] - images[second]) ** 2, axis=(1, 2, 3))
-    return jnp.sqrt(squares).mean()
+    distances = jax.vmap(norm)(images[first] - images[second])
+    return distances.mean() / images[0].size ** 0.5

@@ -1,19 +1,23 @@
 """Boxes and masks: whether a saliency map is where the object is."""
 
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Real
 
-from .._types import Number, SaliencyMap, Scalar
-from .._validation import check_at_least, check_count, is_concrete
-from ._maps import Mask, at_least_single, check_map, check_mask
+from .._numerics import at_least_single, common_dtype
+from .._types import AnyMap, Number, Scalar
+from .._validation import as_number, check_at_least, check_count, check_finite, is_concrete, to_jax
+from ._maps import Mask, as_map, as_mask
 
 Box = Real[Array, "4"] | Real[np.ndarray, "4"] | tuple[Number, Number, Number, Number]
+Boxes = Real[Array, "m 4"] | Real[np.ndarray, "m 4"]
 
 
-def box_mask(box: Box, sides: tuple[int, int]) -> Bool[Array, "h w"]:
+def box_mask(box: Box, sides: tuple[int, ...]) -> Bool[Array, "h w"]:
     """The pixels of an image that lie in a box.
 
     m_ij = y0 <= i < y1 and x0 <= j < x1
@@ -25,10 +29,6 @@ def box_mask(box: Box, sides: tuple[int, int]) -> Bool[Array, "h w"]:
 
     Returns:
       The mask (h, w), true inside.
-
-    Raises:
-      TypeError: a side is no integer.
-      ValueError: a side is below 1, or the box is not of shape (4,) or ends before it begins.
 
     Example:
       >>> from saliency_jax import metrics
@@ -43,9 +43,8 @@ def box_mask(box: Box, sides: tuple[int, int]) -> Bool[Array, "h w"]:
     """
     for axis, length in zip(("height", "width"), sides, strict=True):
         check_count(axis, length, 1)
-    _check_box(box)
-    y0, x0, y1, x1 = box
-    row, column = jnp.mgrid[: sides[0], : sides[1]]
+    y0, x0, y1, x1 = _as_ends(box)
+    row, column = jnp.mgrid[: sides[0], : sides[1]].astype(y0.dtype)
     return (row >= y0) & (row < y1) & (column >= x0) & (column < x1)
 
 
@@ -67,9 +66,6 @@ def box_iou(first: Box, second: Box) -> Scalar:
     Returns:
       The ratio in [0, 1], the same for either order. Of two empty boxes it is undefined: nan.
 
-    Raises:
-      ValueError: a box is not of shape (4,), or known to end before it begins.
-
     Example:
       >>> from saliency_jax import metrics
       >>> print(metrics.box_iou((0, 0, 2, 2), (0, 1, 2, 3)).round(4))
@@ -79,14 +75,46 @@ def box_iou(first: Box, second: Box) -> Scalar:
       Everingham, Van Gool, Williams, Winn, Zisserman, The Pascal Visual Object Classes (VOC)
       Challenge, International Journal of Computer Vision 88, 2010 (not on arXiv).
     """
-    _check_box(first)
-    _check_box(second)
-    a, b = (jnp.stack([jnp.asarray(end, float) for end in box]) for box in (first, second))
+    a, b = _as_ends(first), _as_ends(second)
+    dtype = common_dtype(a.dtype, b.dtype)
+    a, b = a.astype(dtype), b.astype(dtype)
     overlap = _area(jnp.maximum(a[:2], b[:2]), jnp.minimum(a[2:], b[2:]))
     return overlap / (_area(a[:2], a[2:]) + _area(b[:2], b[2:]) - overlap)
 
 
-def pointing_game(saliency_map: SaliencyMap, mask: Mask, *, tolerance: Number = 0.0) -> Scalar:
+def best_box_iou(box: Box, boxes: Boxes) -> Scalar:
+    """How well a box agrees with the one of several that it agrees with best.
+
+    max_j IoU(A, B_j)
+
+    Higher is better. A localization counts as right where it is at least 0.5 with one of the
+    image's true boxes.
+
+    Args:
+      box: A = (y0, x0, y1, x1) in pixels, half open, as `box_iou` takes it.
+      boxes: B, (m, 4), likewise. Empty ones, such as (0, 0, 0, 0), count for nothing, so that
+        images with fewer boxes are filled up with them.
+
+    Returns:
+      The ratio in [0, 1]. Where A and one of B are empty it is undefined: nan.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import metrics
+      >>> boxes = jnp.array([[0, 1, 2, 3], [0, 0, 2, 4], [0, 0, 0, 0]])
+      >>> print(metrics.best_box_iou((0, 0, 2, 2), boxes))
+      0.5
+
+    Reference:
+      Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, 2014, arXiv:1409.0575,
+      section 4.2.
+    """
+    if np.ndim(boxes) != 2 or 0 in np.shape(boxes):
+        raise ValueError(f"expected boxes to have shape (m, 4), got {np.shape(boxes)}")
+    return jax.vmap(functools.partial(box_iou, box))(to_jax(boxes)).max()
+
+
+def pointing_game(saliency_map: AnyMap, mask: Mask, *, tolerance: Number = 0.0) -> Scalar:
     """The pointing game: whether the map's largest value lies on the object.
 
     P = 1 if some pixel of the mask is at most the tolerance away from argmax_ij M_ij, else 0
@@ -100,18 +128,12 @@ def pointing_game(saliency_map: SaliencyMap, mask: Mask, *, tolerance: Number = 
     most, the tolerance; Quantus counts a hit if any of several largest values hits.)
 
     Args:
-      saliency_map: (h, w), of any range.
-      mask: (h, w) of booleans, true on the object; of a box, `metrics.box_mask(box, (h, w))`.
+      saliency_map, mask: see the room.
       tolerance: at least 0, in pixels, Euclidean. A traced one is welcome.
 
     Returns:
       1.0 for a hit and 0.0 for a miss, or between for several largest values. An empty mask is
       never hit.
-
-    Raises:
-      TypeError: the map does not hold floats, or the mask does not hold booleans.
-      ValueError: the map is not of shape (h, w) or known and not finite, the mask has other sides,
-        or the tolerance is known and negative.
 
     Example:
       >>> import jax.numpy as jnp
@@ -125,15 +147,16 @@ def pointing_game(saliency_map: SaliencyMap, mask: Mask, *, tolerance: Number = 
       Zhang, Lin, Brandt, Shen, Sclaroff, Top-down Neural Attention by Excitation Backprop, 2016,
       arXiv:1608.00507.
     """
-    check_map(saliency_map)
-    check_mask(mask, saliency_map.shape)
-    check_at_least("tolerance", tolerance, 0)
-    hit = _squared_distance(jnp.asarray(mask)) <= tolerance**2
+    saliency_map = as_map(saliency_map)
+    mask = as_mask(mask, saliency_map.shape)
+    dtype = saliency_map.dtype
+    tolerance = jnp.asarray(as_number("tolerance", tolerance, 0), dtype)
+    hit = _squared_distance(mask, dtype) <= tolerance**2
     largest = saliency_map == saliency_map.max()
-    return jnp.sum(hit & largest) / jnp.sum(largest)
+    return jnp.sum(hit & largest).astype(dtype) / jnp.sum(largest).astype(dtype)
 
 
-def relevance_mass_accuracy(saliency_map: SaliencyMap, mask: Mask) -> Scalar:
+def relevance_mass_accuracy(saliency_map: AnyMap, mask: Mask) -> Scalar:
     """Relevance mass accuracy: the share of the saliency that lies in a box or mask.
 
     R = sum_{ij in mask} M_ij / sum_ij M_ij
@@ -147,16 +170,10 @@ def relevance_mass_accuracy(saliency_map: SaliencyMap, mask: Mask) -> Scalar:
     values has no shares: take absolute values or the positive part, and say which.
 
     Args:
-      saliency_map: (h, w), at least 0.
-      mask: (h, w) of booleans, true on the object; of a box, `metrics.box_mask(box, (h, w))`.
+      saliency_map, mask: see the room; the map is at least 0.
 
     Returns:
       The share in [0, 1]. For a map that is 0 everywhere it is undefined: nan.
-
-    Raises:
-      TypeError: the map does not hold floats, or the mask does not hold booleans.
-      ValueError: the map is not of shape (h, w), known and not finite or negative somewhere, or the
-        mask has other sides.
 
     Example:
       >>> import jax.numpy as jnp
@@ -171,14 +188,15 @@ def relevance_mass_accuracy(saliency_map: SaliencyMap, mask: Mask) -> Scalar:
       Lapuschkin, Towards Best Practice in Explaining Neural Network Decisions with LRP, 2019,
       arXiv:1910.09840. Wang et al., Score-CAM, 2019, arXiv:1910.01279.
     """
-    check_map(saliency_map)
-    check_mask(mask, saliency_map.shape)
+    saliency_map = as_map(saliency_map)
+    mask = as_mask(mask, saliency_map.shape)
     check_at_least("saliency_map", saliency_map.min(), 0)
-    values = at_least_single(saliency_map)
+    # Sums of very large or small values are no numbers of this precision.
+    values = saliency_map / saliency_map.max()
     return jnp.sum(jnp.where(mask, values, 0)) / values.sum()
 
 
-def relevance_rank_accuracy(saliency_map: SaliencyMap, mask: Mask) -> Scalar:
+def relevance_rank_accuracy(saliency_map: AnyMap, mask: Mask) -> Scalar:
     """Relevance rank accuracy: the share of the K most salient pixels in a mask of K pixels.
 
     R = |{the K most salient pixels} and mask| / K
@@ -190,16 +208,10 @@ def relevance_rank_accuracy(saliency_map: SaliencyMap, mask: Mask) -> Scalar:
     they are; and of all that lies beyond the K-th place it sees nothing.
 
     Args:
-      saliency_map: (h, w), of any range: only its order matters.
-      mask: (h, w) of booleans, true on the object; of a box, `metrics.box_mask(box, (h, w))`.
+      saliency_map, mask: see the room.
 
     Returns:
       The share in [0, 1]. For an empty mask it is undefined: nan.
-
-    Raises:
-      TypeError: the map does not hold floats, or the mask does not hold booleans.
-      ValueError: the map is not of shape (h, w) or known and not finite, or the mask has other
-        sides.
 
     Example:
       >>> import jax.numpy as jnp
@@ -212,20 +224,22 @@ def relevance_rank_accuracy(saliency_map: SaliencyMap, mask: Mask) -> Scalar:
       Arras, Osman, Samek, CLEVR-XAI: A Benchmark Dataset for the Ground Truth Evaluation of Neural
       Network Explanations, 2020, arXiv:2003.07258.
     """
-    check_map(saliency_map)
-    check_mask(mask, saliency_map.shape)
-    mask = jnp.asarray(mask)
-    size = jnp.sum(mask)
+    saliency_map = as_map(saliency_map)
+    mask = as_mask(mask, saliency_map.shape)
+    size, dtype = jnp.sum(mask), saliency_map.dtype
     threshold = -jnp.sort(-saliency_map.ravel())[size - 1]
     above, tied = saliency_map > threshold, saliency_map == threshold
-    share_of_tied = (size - jnp.sum(above)) / jnp.sum(tied)
-    return (jnp.sum(above & mask) + share_of_tied * jnp.sum(tied & mask)) / size
+    num_above, num_tied, hits_above, hits_tied = (
+        jnp.sum(pixels).astype(dtype) for pixels in (above, tied, above & mask, tied & mask)
+    )
+    size = size.astype(dtype)
+    return (hits_above + (size - num_above) / num_tied * hits_tied) / size
 
 
-def _squared_distance(mask: Bool[Array, "h w"]) -> Float[Array, "h w"]:
+def _squared_distance(mask: Bool[Array, "h w"], dtype: np.dtype) -> Float[Array, "h w"]:
     """From each pixel to the nearest of the mask: first along its row, then over the rows."""
     of_rows, of_columns = (
-        (jnp.arange(side)[:, None] - jnp.arange(side)[None, :]).astype(float) ** 2
+        (jnp.arange(side)[:, None] - jnp.arange(side)[None, :]).astype(dtype) ** 2
         for side in mask.shape
     )
     in_row = jnp.min(jnp.where(mask[:, None, :], of_columns[None], jnp.inf), axis=2)
@@ -236,8 +250,18 @@ def _area(start: Float[Array, "2"], end: Float[Array, "2"]) -> Scalar:
     return jnp.prod(jnp.maximum(end - start, 0))
 
 
-def _check_box(box: Any) -> None:
-    if np.shape(box) != (4,):
-        raise ValueError(f"expected a box (y0, x0, y1, x1), got shape {np.shape(box)}")
-    if all(is_concrete(end) for end in box) and (box[0] > box[2] or box[1] > box[3]):
+def _as_ends(box: Any) -> Float[Array, "4"]:
+    """The four ends as floats of at least single precision."""
+    shape = getattr(box, "shape", None) or (len(box),)
+    if shape != (4,):
+        raise ValueError(f"expected a box (y0, x0, y1, x1), got shape {shape}")
+    if hasattr(box, "dtype"):
+        ends = to_jax(box)
+    else:
+        ends = jnp.stack([jnp.asarray(end, float) for end in box])
+    if not jnp.issubdtype(ends.dtype, jnp.floating):
+        ends = ends.astype(float)
+    check_finite("box", ends)
+    if is_concrete(ends) and (ends[0] > ends[2] or ends[1] > ends[3]):
         raise ValueError(f"expected a box (y0, x0, y1, x1) that ends after it begins, got {box}")
+    return at_least_single(ends)

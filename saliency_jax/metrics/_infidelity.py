@@ -6,10 +6,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._types import Attribution, Baseline, Count, Image, Key, Number, Scalar, Score
-from .._validation import check_array, check_at_least, check_count, check_image
-from ..attribution._chunks import map_chunked
-from ..attribution.baselines import as_baseline, zeros
+from .._chunks import map_chunked
+from .._numerics import at_least_single, direction
+from .._types import AnyAttribution, Baseline, Count, Image, Key, Number, Scalar, ScoreFunction
+from .._validation import (
+    as_array,
+    as_image,
+    as_number,
+    check_callable,
+    check_count,
+    check_floats,
+    check_key,
+)
+from ..baselines import as_baseline, zeros
+from ..scores import as_score
 
 Perturbation = Callable[[Image, Key], Image]
 
@@ -20,18 +30,12 @@ def gaussian_perturbation(image: Image, key: Key, noise_scale: Number) -> Image:
     P_ijc ~ N(0, s^2)
 
     Args:
-      image: (h, w, c), whose shape the perturbation takes.
-      key: a JAX random key.
+      image, key: see the room. Only shape and type of the image count.
       noise_scale: the standard deviation s, at least 0, in the image's units. A traced one is
         welcome.
 
     Returns:
       The perturbation (h, w, c).
-
-    Raises:
-      TypeError: the image does not hold floats.
-      ValueError: the image is not of shape (h, w, c), it is known and not finite, or the scale is
-        known and negative.
 
     Example:
       As a function of image and key, with its scale bound:
@@ -48,9 +52,10 @@ def gaussian_perturbation(image: Image, key: Key, noise_scale: Number) -> Image:
       Yeh, Hsieh, Suggala, Inouye, Ravikumar, On the (In)fidelity and Sensitivity of Explanations,
       2019, arXiv:1901.09392, section 2.
     """
-    check_image(image)
-    check_at_least("noise_scale", noise_scale, 0)
-    return jnp.asarray(noise_scale, image.dtype) * jax.random.normal(key, image.shape, image.dtype)
+    image = as_image(image)
+    check_key(key)
+    scale = jnp.asarray(as_number("noise_scale", noise_scale, 0), image.dtype)
+    return scale * jax.random.normal(key, image.shape, image.dtype)
 
 
 def square_removal(image: Image, key: Key, side: Count, baseline: Baseline = zeros) -> Image:
@@ -59,19 +64,11 @@ def square_removal(image: Image, key: Key, side: Count, baseline: Baseline = zer
     P = I - B in the square, else 0
 
     Args:
-      image: (h, w, c), in any range.
-      key: a JAX random key. All squares inside the image are equally likely.
+      image, key, baseline: see the room. All squares inside the image are equally likely.
       side: of the square, from 1 to the image's shorter side, in pixels.
-      baseline: what is shown in the square: an array (h, w, c) in the image's range, or a function
-        of the image.
 
     Returns:
       The perturbation (h, w, c), in the image's units.
-
-    Raises:
-      TypeError: the image does not hold floats, or the side is no integer.
-      ValueError: the image is not of shape (h, w, c), the baseline has another shape, one of them
-        is known and not finite, or the side is out of range.
 
     Example:
       >>> import jax
@@ -85,9 +82,9 @@ def square_removal(image: Image, key: Key, side: Count, baseline: Baseline = zer
       Yeh, Hsieh, Suggala, Inouye, Ravikumar, On the (In)fidelity and Sensitivity of Explanations,
       2019, arXiv:1901.09392, section 2.
     """
-    check_image(image)
-    check_count("side", side, 1)
-    sides = image.shape[:2]
+    image = as_image(image)
+    check_key(key)
+    sides, side = image.shape[:2], check_count("side", side, 1)
     if side > min(sides):
         raise ValueError(f"expected side to be at most the image's {min(sides)}, got {side}")
     top, left = jax.random.randint(key, (2,), 0, jnp.array(sides) - side + 1)
@@ -97,9 +94,9 @@ def square_removal(image: Image, key: Key, side: Count, baseline: Baseline = zer
 
 
 def infidelity(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    attribution: Attribution,
+    attribution: AnyAttribution,
     *,
     perturbation: Perturbation,
     key: Key,
@@ -119,24 +116,14 @@ def infidelity(
     another without showing the earlier ones again.)
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
+      score, image, key, num_samples, batch_size: see the room.
       attribution: A (h, w, c), signed, in units of the score per unit of the image.
       perturbation: from an image (h, w, c) and a key to what is subtracted from the image (h, w,
         c), such as `Partial(metrics.square_removal, side=8)`.
-      key: a JAX random key; equal keys give equal perturbations.
-      num_samples: how many perturbations are drawn, at least 1.
-      batch_size: how many images are evaluated at once, at least 1: memory does not grow with
-        num_samples, and the result changes by rounding alone.
 
     Returns:
       The infidelity, at least 0, in squared units of the score. Of a linear score's gradient it is
       0.
-
-    Raises:
-      TypeError: an array does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c) or known and not finite, the attribution has
-        another shape, or a count is below 1.
 
     Example:
       >>> import jax
@@ -162,9 +149,9 @@ def infidelity(
 
 
 def scaled_infidelity(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    attribution: Attribution,
+    attribution: AnyAttribution,
     *,
     perturbation: Perturbation,
     key: Key,
@@ -180,24 +167,13 @@ def scaled_infidelity(
     that tell a wrong sign, as b may be negative.
 
     Args:
-      score: callable PyTree from one image to a scalar, such as `scores.logit(model, label)`.
-      image: (h, w, c), in the range that the score's model takes, usually [0, 1].
+      score, image, key, num_samples, batch_size: see the room.
       attribution: A (h, w, c), of any unit.
-      perturbation: from an image (h, w, c) and a key to what is subtracted from the image (h, w,
-        c), such as `Partial(metrics.square_removal, side=8)`.
-      key: a JAX random key; equal keys give equal perturbations.
-      num_samples: how many perturbations are drawn, at least 1.
-      batch_size: how many images are evaluated at once, at least 1: memory does not grow with
-        num_samples, and the result changes by rounding alone.
+      perturbation: as for `infidelity`.
 
     Returns:
       The infidelity, at least 0 and at most the score's mean squared fall, in squared units of the
       score. An attribution that predicts no change at all has the mean squared fall.
-
-    Raises:
-      TypeError: an array does not hold floats, or a count is no integer.
-      ValueError: the image is not of shape (h, w, c) or known and not finite, the attribution has
-        another shape, or a count is below 1.
 
     Example:
       >>> import jax
@@ -209,7 +185,7 @@ def scaled_infidelity(
       >>> print(metrics.scaled_infidelity(
       ...     jnp.sum, image, jnp.full((1, 2, 1), 0.5), perturbation=everything,
       ...     key=jax.random.key(0), num_samples=2,
-      ... ))
+      ... ).round(6))
       0.0
 
     Reference:
@@ -219,31 +195,42 @@ def scaled_infidelity(
     predicted, fall = _predictions_and_falls(
         score, image, attribution, perturbation, key, num_samples, batch_size
     )
-    power = jnp.sum(predicted**2)
-    factor = jnp.sum(predicted * fall) / jnp.where(power == 0, 1, power)
-    return jnp.mean((factor * predicted - fall) ** 2)
+    # Along the unit vector of the predictions, so that their scale cannot over- or underflow.
+    along = direction(predicted)
+    return jnp.mean((jnp.sum(along * fall) * along - fall) ** 2)
 
 
 def _predictions_and_falls(
-    score: Score,
+    score: ScoreFunction,
     image: Image,
-    attribution: Attribution,
+    attribution: AnyAttribution,
     perturbation: Perturbation,
     key: Key,
     num_samples: Count,
     batch_size: Count,
 ) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
-    check_image(image)
-    check_array("attribution", attribution, ("h", "w", "c"))
-    check_count("num_samples", num_samples, 1)
+    score, image = as_score(score), as_image(image)
+    attribution = as_array("attribution", attribution, ("h", "w", "c"))
+    check_callable("perturbation", perturbation)
+    check_key(key)
+    count = check_count("num_samples", num_samples, 1)
     if attribution.shape != image.shape:
         raise ValueError(
             f"expected attribution to have the image's shape {image.shape}, got {attribution.shape}"
         )
-    whole = score(image)
+    whole = at_least_single(score(image))
+    attribution = attribution.astype(whole.dtype)
 
     def of_key(key):
         subtracted = perturbation(image, key)
-        return jnp.sum(attribution * subtracted), whole - score(image - subtracted)
+        check_floats("the perturbation", subtracted)
+        if subtracted.shape != image.shape:
+            raise ValueError(
+                f"expected the perturbation to have the image's shape {image.shape}, got "
+                f"{subtracted.shape}"
+            )
+        predicted = jnp.sum(attribution * subtracted.astype(whole.dtype))
+        shown = image - subtracted.astype(image.dtype)
+        return predicted, whole - at_least_single(score(shown))
 
-    return map_chunked(of_key, jax.random.split(key, int(num_samples)), batch_size)
+    return map_chunked(of_key, jax.random.split(key, count), batch_size)
