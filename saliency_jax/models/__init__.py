@@ -1,8 +1,21 @@
-"""Classifiers: the ResNet, and trained ones by name.
+"""Classifiers: networks cut at named layers, and trained ones by name.
 
-Any callable PyTree from one image (h, w, c) to logits (k,) is a model for this library; those here
-come with it. A network of your own, in inference mode, becomes one by a function that is defined
-once, so that it compiles once, and takes the weights as an argument:
+`load` gives a `Classifier`: a network, and the record of what it takes and knows. Its `preprocess`
+makes the network's input of any file or array, and its `network` is the model that every method of
+this library takes:
+
+    classifier = models.load("tiny-imagenet-robust")
+    image = classifier.preprocess("photograph.jpg")
+    score = scores.logit(classifier.network, classifier.label("lemon"))
+    attribution.grad_cam(score, image, layer=classifier.network.layer("stage 4"))
+
+Any callable PyTree from one image (h, w, c) to logits (k,) is a model; the networks here take one
+image too, and a batch is `jax.vmap(network)(images)`. They are sequences of named parts: `layers`
+lists the names, and `layer(name)` cuts the sequence in two behind one. Normalization is the first
+part of a network, so that its input is in [0, 1].
+
+A network of your own that takes batches, in inference mode, becomes a model by a function that is
+defined once, so that it compiles once, and takes the weights as an argument:
 
     def single(network, image):  # Flax NNX, Equinox: the network is a PyTree
         return network(image[None])[0]  # Equinox: network(image.transpose(2, 0, 1))
@@ -20,25 +33,35 @@ once, so that it compiles once, and takes the weights as an argument:
     model = jax.tree_util.Partial(single, arrays)
 
 PyTorch's weights of a ResNet are read by `load(name, path=...)`, or by `read_state_dict` and
-`from_state_dict` into an architecture of your choice. Normalization belongs inside the model.
+`from_state_dict` into an architecture of your choice.
+
+What means the same everywhere here:
+
+  num_classes: the number of logits k.
+  channels: channels of the image.
+  mean, std: per channel, what is subtracted from the image, in units of [0, 1], and what the
+    difference is divided by; 0 and 1 if left out.
+  rngs: where the initial weights come from.
 """
 
-from .checkpoints import available as available
-from .checkpoints import bundled as bundled
-from .checkpoints import load as load
-from .checkpoints import save as save
-from .convolution import convolution as convolution
-from .preact import PreActResNet as PreActResNet
-from .published import Description as Description
-from .published import Weights as Weights
-from .published import imagenet_classes as imagenet_classes
-from .resnet import HALVING_STEM as HALVING_STEM
-from .resnet import IMAGENET_STEM as IMAGENET_STEM
-from .resnet import SMALL_IMAGE_STEM as SMALL_IMAGE_STEM
-from .resnet import ResNet as ResNet
-from .resnet import Stem as Stem
-from .signals import SignalResNet as SignalResNet
-from .spectrogram_resnet import SpectrogramResNet as SpectrogramResNet
-from .torch_files import read_state_dict as read_state_dict
-from .torch_names import from_state_dict as from_state_dict
-from .torch_names import to_state_dict as to_state_dict
+from ._checkpoints import available as available
+from ._checkpoints import bundled as bundled
+from ._checkpoints import load as load
+from ._checkpoints import save as save
+from ._classifier import Classifier as Classifier
+from ._classifier import Input as Input
+from ._config import card as card
+from ._convolution import convolution as convolution
+from ._parts import Network as Network
+from ._preact import PreActResNet as PreActResNet
+from ._published import Description as Description
+from ._published import Weights as Weights
+from ._published import imagenet_classes as imagenet_classes
+from ._resnet import HALVING_STEM as HALVING_STEM
+from ._resnet import IMAGENET_STEM as IMAGENET_STEM
+from ._resnet import SMALL_IMAGE_STEM as SMALL_IMAGE_STEM
+from ._resnet import ResNet as ResNet
+from ._resnet import Stem as Stem
+from ._torch_files import read_state_dict as read_state_dict
+from ._torch_names import from_state_dict as from_state_dict
+from ._torch_names import to_state_dict as to_state_dict

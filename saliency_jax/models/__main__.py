@@ -1,6 +1,6 @@
 """Prints every model that `load` knows: its size, its sets of weights, and what is said of them."""
 
-from .checkpoints import available
+from ._checkpoints import available
 
 
 def main() -> None:
@@ -8,7 +8,7 @@ def main() -> None:
         print(f"{name}: {description.parameters:,} parameters")
         for weights, published in description.weights.items():
             accuracy = ", ".join(
-                f"{measure} {percent:g} %" for measure, percent in published.accuracy.items()
+                f"{measure} {percent:g} %" for measure, percent in published.accuracies.items()
             )
             print(f"  {weights}: {accuracy or 'accuracy not stated'} ({published.source})")
 

@@ -17,19 +17,26 @@ from typing import NamedTuple
 import huggingface_hub
 from flax import nnx
 
+from .. import _constants as constants
 from .._validation import nearest
-from ..data import constants
-from .preact import PreActResNet
-from .resnet import SMALL_IMAGE_STEM, ResNet
-from .torch_files import read_state_dict
-from .torch_names import from_state_dict, num_classes
+from ._classifier import Classifier, Input
+from ._parts import Network
+from ._preact import PreActResNet
+from ._resnet import SMALL_IMAGE_STEM, ResNet
+from ._torch_files import read_state_dict
+from ._torch_names import from_state_dict, num_classes
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
+_IMAGENET, _CIFAR = constants.STATISTICS["imagenet2012"], constants.STATISTICS["cifar10"]
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
+
+
+def _imagenet_input(
+    size: tuple[int, int] = (224, 224), resize: tuple[int, int] = (256, 256)
+) -> Input:
+    return Input("image", size, resize, mean=_IMAGENET.mean, std=_IMAGENET.std)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,21 +48,15 @@ class Weights:
         Hub, its repository.
       file: the file in that repository, empty if it is elsewhere and `load` needs its path.
       revision: the commit of the repository, or its latest.
-      input_size: the height and width that the accuracy was measured at.
-      resize_size: the height and width whose centre was taken for that.
-      mean: per channel, of the images trained on, in units of [0, 1].
-      std: per channel, likewise.
-      accuracy: percent by the name of the measure, as published; empty if nothing is stated.
+      input: what it was trained on, and the size that its accuracy was measured at.
+      accuracies: percent by the name of the measure, as published; empty if nothing is stated.
     """
 
     source: str
     file: str = ""
     revision: str | None = None
-    input_size: tuple[int, int] = (224, 224)
-    resize_size: tuple[int, int] = (256, 256)
-    mean: tuple[float, ...] = _IMAGENET_MEAN
-    std: tuple[float, ...] = _IMAGENET_STD
-    accuracy: dict[str, float] = dataclasses.field(default_factory=dict)
+    input: Input = dataclasses.field(default_factory=_imagenet_input)
+    accuracies: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Description:
 
 
 class _Published(NamedTuple):
-    build: Callable[..., ResNet]
+    build: Callable[..., Network]
     description: Description
 
 
@@ -91,7 +92,7 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(constants.imagenet_classes().values())
 
 
-def load_published(name: str, weights: str | None, path: str | os.PathLike | None) -> ResNet:
+def load_published(name: str, weights: str | None, path: str | os.PathLike | None) -> Classifier:
     """The published network of that name, from a file or from the Hub; see `load`."""
     build, description = PUBLISHED[name]
     weights = next(iter(description.weights)) if weights is None else weights
@@ -103,20 +104,29 @@ def load_published(name: str, weights: str | None, path: str | os.PathLike | Non
     chosen = description.weights[weights]
     file = _download(name, chosen) if path is None else Path(path)
     state = read_state_dict(file)
-    classes = num_classes(state) or len(description.class_names)
-    build = functools.partial(
-        build,
-        num_classes=classes,
-        class_names=description.class_names if classes == len(description.class_names) else (),
-        input_size=chosen.input_size,
-        resize_size=chosen.resize_size,
-        mean=chosen.mean,
-        std=chosen.std,
-    )
+
+    def network_of(classes: int) -> Network:
+        keys, normal = nnx.Rngs(0), chosen.input
+        return build(classes, mean=normal.mean, std=normal.std, rngs=keys)
+
+    usual = len(description.class_names)
     try:
-        return from_state_dict(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))), state)
+        classes = num_classes(nnx.eval_shape(lambda: network_of(usual)), state) or usual
+        network = from_state_dict(nnx.eval_shape(lambda: network_of(classes)), state)
     except ValueError as error:
         raise ValueError(f"{file} does not hold a {name}: {error}") from error
+    # A file that holds a normalizer knows better.
+    taken = dataclasses.replace(
+        chosen.input, mean=network.normalization.mean, std=network.normalization.std
+    )
+    named = classes == usual
+    return Classifier(
+        name,
+        network,
+        taken,
+        description.class_names if named else (),
+        chosen.accuracies if named else {},
+    )
 
 
 def _download(name: str, weights: Weights) -> Path:
@@ -215,23 +225,22 @@ def _standard_weights() -> dict[str, dict[str, Weights]]:
         repository = f"timm/{name.replace('-', '_')}"
         sets = {
             "torchvision-v1": Weights(
-                f"{repository}.tv_in1k", "model.safetensors", accuracy={"top-1": first}
+                f"{repository}.tv_in1k", "model.safetensors", accuracies={"top-1": first}
             )
         }
         if second is not None:
             sets["torchvision-v2"] = Weights(
                 f"{repository}.tv2_in1k",
                 "model.safetensors",
-                resize_size=(232, 232),
-                accuracy={"top-1": second},
+                input=_imagenet_input(resize=(232, 232)),
+                accuracies={"top-1": second},
             )
         recipe, accuracy, side = timm[name]
         sets[f"timm-{recipe}"] = Weights(
             f"{repository}.{recipe}_in1k",
             "model.safetensors",
-            input_size=(288, 288),
-            resize_size=(side, side),
-            accuracy={"top-1": accuracy},
+            input=_imagenet_input((288, 288), (side, side)),
+            accuracies={"top-1": accuracy},
         )
         if name in hugging_face:
             file, revision = hugging_face[name]
@@ -267,7 +276,7 @@ def _robust_weights() -> dict[str, Weights]:
             repository,
             f"{name.replace('-', '_')}_{norm}_eps{epsilon}.ckpt",
             revision,
-            accuracy={"top-1": top_1},
+            accuracies={"top-1": top_1},
         )
         for (name, norm), accuracies in accuracy.items()
         for epsilon, top_1 in zip(l2 if norm == "l2" else linf, accuracies, strict=True)
@@ -286,22 +295,16 @@ def _cifar10() -> dict[str, _Published]:
 
     def add(
         name: str,
-        build: Callable[..., ResNet],
+        build: Callable[..., Network],
         parameters: int,
         publisher: str,
         source: str,
         accuracy: dict[str, float],
-        mean: tuple[float, ...] = _CIFAR_MEAN,
-        std: tuple[float, ...] = _CIFAR_STD,
+        mean: tuple[float, ...] = _CIFAR.mean,
+        std: tuple[float, ...] = _CIFAR.std,
     ) -> None:
-        weights = Weights(
-            source,
-            input_size=(32, 32),
-            resize_size=(32, 32),
-            mean=mean,
-            std=std,
-            accuracy=accuracy,
-        )
+        taken = Input("image", (32, 32), mean=mean, std=std, mean_color=_CIFAR.mean)
+        weights = Weights(source, input=taken, accuracies=accuracy)
         description = Description(parameters, CIFAR10_CLASSES, {publisher: weights})
         models[f"cifar10-{name}"] = _Published(build, description)
 
@@ -314,7 +317,7 @@ def _cifar10() -> dict[str, _Published]:
         (110, 1_727_962, 93.68),
     ):
         of_depth = functools.partial(ResNet, depth, width=16, stem=SMALL_IMAGE_STEM)
-        normalization = (_IMAGENET_MEAN, _IMAGENET_STD)
+        normalization = (_IMAGENET.mean, _IMAGENET.std)
         accuracy = {"top-1": top_1}
         add(
             f"resnet{depth}", of_depth, parameters, "idelbayev", idelbayev, accuracy, *normalization
@@ -361,7 +364,7 @@ def _cifar10() -> dict[str, _Published]:
     ):
         accuracy = {"top-1": top_1, "AutoAttack": auto_attack}
         raw = publisher in ("carmon2019", "zhang2019")
-        normalization = ((0.0,) * 3, (1.0,) * 3) if raw else (_CIFAR_MEAN, _CIFAR_STD)
+        normalization = ((0.0,) * 3, (1.0,) * 3) if raw else (_CIFAR.mean, _CIFAR.std)
         add(name, build, parameters, publisher, robustbench, accuracy, *normalization)
     return models
 

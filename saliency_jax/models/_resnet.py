@@ -1,18 +1,16 @@
 """Residual networks (He et al. 2015, arXiv:1512.03385) in Flax NNX, made to be looked into."""
 
-import dataclasses
 import functools
-import os
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ..data.images import fit, read_image
-from .convolution import convolution
+from ._convolution import convolution
+from ._parts import Network, Part, normalization, spatial_mean
 
 STAGES = {
     18: (2, 2, 2, 2),
@@ -32,8 +30,7 @@ _BATCH_NORM_MOMENTUM = 0.9
 _BATCH_NORM_EPSILON = 1e-5
 
 
-@dataclasses.dataclass(frozen=True)
-class Stem:
+class Stem(NamedTuple):
     """The first convolution: its kernel size and stride, and whether a 3x3/2 max-pool follows."""
 
     kernel_size: int
@@ -241,19 +238,22 @@ def residual_stages(
     return nnx.List(stages)
 
 
-class ResNet(nnx.Module):
-    """A residual network from an image in [0, 1] to logits: head(features(image)).
+def stage_parts(stages: Sequence[Sequence[Callable]]) -> dict[str, Part]:
+    """The blocks of each stage as the parts `stage 1` to `stage n`."""
+    return {f"stage {number}": tuple(blocks) for number, blocks in enumerate(stages, 1)}
 
-    A PyTree and a callable, so it crosses `jax.jit` and `jax.vmap` as an argument. It is built for
-    inference: batch normalization uses its running statistics, so a batch equals its singles.
-    `relu` is an attribute of the network and of every block:
-    `flax.nnx.with_attributes(model, relu=other)` is the same network with another rectifier,
+
+class ResNet(Network):
+    """A residual network from an image in [0, 1] to logits.
+
+    Its parts are `normalization`, `stem`, `stage 1` to `stage 4` (3 for the networks of section
+    4.2), `pooling` and `logits`. `relu` is an attribute of the network and of every block:
+    `flax.nnx.with_attributes(network, relu=other)` is the same network with another rectifier,
     sharing the weights.
 
     Args:
       depth: 18, 34, 50, 101 or 152; or 20, 32, 44, 56 or 110, the networks of section 4.2 of the
         paper, with three stages and shortcuts without weights.
-      num_classes: the number of logits k.
       width: channels of the first stage, 64 in the paper (16 in section 4.2); stages have 1, 2, 4,
         8 times as many.
       stem: `IMAGENET_STEM` (7x7 stride 2, max-pool), `SMALL_IMAGE_STEM` (3x3 stride 1),
@@ -264,24 +264,21 @@ class ResNet(nnx.Module):
         shortcut (ResNet-D of He et al. 2018, arXiv:1812.01187).
       widening: how many times as many channels are inside the blocks of depths 50, 101 and 152:
         2 for the Wide ResNet-50-2.
-      channels: channels of the image.
-      mean: per channel, subtracted from the image, in units of [0, 1].
-      std: per channel, by which the difference is divided.
-      input_size: the height and width trained for; any other size runs as well.
-      resize_size: the height and width that `preprocess` fits an image to before it takes the
-        centre of `input_size`; the same size if left out.
-      class_names: a name for each logit, or none.
-      rngs: where the initial weights come from.
+      num_classes, channels, mean, std, rngs: see the room.
 
     Raises:
       ValueError: for an unknown depth, or lists whose lengths do not fit.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> from flax import nnx
-      >>> model = ResNet(18, 10, width=4, stem=HALVING_STEM, rngs=nnx.Rngs(0))
-      >>> model(jnp.zeros((16, 16, 3))).shape, model(jnp.zeros((2, 16, 16, 3))).shape
-      ((10,), (2, 10))
+      >>> network = ResNet(18, 10, width=4, stem=HALVING_STEM, rngs=nnx.Rngs(0))
+      >>> network(jnp.zeros((16, 16, 3))).shape, network.layers[:3]
+      ((10,), ('normalization', 'stem', 'stage 1'))
+      >>> jax.vmap(network)(jnp.zeros((2, 16, 16, 3))).shape
+      (2, 10)
+      >>> network.layer("stage 2").map(jnp.zeros((16, 16, 3))).shape
+      (4, 4, 8)
 
     Reference: He, Zhang, Ren, Sun 2015, arXiv:1512.03385; the stride on the 3x3 convolution as in
     Goyal et al. 2017, arXiv:1706.02677; wider blocks, Zagoruyko, Komodakis 2016, arXiv:1605.07146.
@@ -293,15 +290,12 @@ class ResNet(nnx.Module):
         num_classes: int,
         *,
         width: int = 64,
-        stem: Stem = IMAGENET_STEM,
+        stem: Stem | tuple[int, int, bool] = IMAGENET_STEM,
         even: bool = False,
         widening: int = 1,
         channels: int = 3,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
-        input_size: tuple[int, int] = (224, 224),
-        resize_size: tuple[int, int] | None = None,
-        class_names: tuple[str, ...] = (),
         rngs: nnx.Rngs,
     ):
         if depth not in STAGES:
@@ -310,10 +304,11 @@ class ResNet(nnx.Module):
             )
         if widening != 1 and depth not in _BOTTLENECK_DEPTHS:
             raise ValueError(f"expected a widening of 1 at depth {depth}, got {widening}")
-        self._describe(num_classes, channels, mean, std, input_size, resize_size, class_names)
-        self.depth, self.width, self.stem = depth, width, stem
+        stem = Stem(*stem)  # From a config it is any sequence.
+        self.depth, self.num_classes, self.width, self.stem = depth, num_classes, width, stem
         self.even, self.widening = even, widening
 
+        self.normalization = normalization(channels, mean, std)
         size = _strided_size(stem.stride, even) if stem.kernel_size == 3 else stem.kernel_size
         self.conv1: Callable = Convolution(channels, width, size, stride=stem.stride, rngs=rngs)
         self.bn1 = batch_norm(width, rngs)
@@ -330,132 +325,26 @@ class ResNet(nnx.Module):
         last = width * 2 ** (len(STAGES[depth]) - 1) * expansion
         self.fc = nnx.Linear(last, num_classes, rngs=rngs)
 
-    def _describe(
-        self,
-        num_classes: int,
-        channels: int,
-        mean: tuple[float, ...] | None,
-        std: tuple[float, ...] | None,
-        input_size: tuple[int, int],
-        resize_size: tuple[int, int] | None,
-        class_names: tuple[str, ...],
-    ) -> None:
-        """Keeps what is not a layer, checked."""
-        mean = (0.0,) * channels if mean is None else tuple(mean)
-        std = (1.0,) * channels if std is None else tuple(std)
-        if len(mean) != channels or len(std) != channels:
-            raise ValueError(
-                f"expected mean and std for {channels} channels, got {len(mean)} and {len(std)}"
-            )
-        if class_names and len(class_names) != num_classes:
-            raise ValueError(f"expected {num_classes} class names, got {len(class_names)}")
-        height, width = input_size
-        whole_height, whole_width = input_size if resize_size is None else resize_size
-        if whole_height < height or whole_width < width:
-            raise ValueError(
-                f"expected a resize_size of at least the input_size {(height, width)}, "
-                f"got {(whole_height, whole_width)}"
-            )
-        self.num_classes, self.channels, self.mean, self.std = num_classes, channels, mean, std
-        self.input_size, self.resize_size = (height, width), (whole_height, whole_width)
-        self.class_names = tuple(class_names)
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "depth": self.depth,
+            "num_classes": self.num_classes,
+            "width": self.width,
+            "stem": self.stem,
+            "even": self.even,
+            "widening": self.widening,
+            "channels": self.channels,
+            "mean": self.normalization.mean,
+            "std": self.normalization.std,
+        }
 
-    def preprocess(
-        self, image: str | os.PathLike | Float[np.ndarray, "h w c"] | Float[Array, "h w c"]
-    ) -> Float[np.ndarray, "height width c"]:
-        """An image as the model takes it: fitted to `resize_size`, its centre of `input_size` kept.
-
-        Args:
-          image: the path of a file in any format that `data.read_image` reads, or an image
-            (h, w, c) in [0, 1].
-
-        Returns:
-          (height, width, c) of `input_size` in [0, 1]; a model of one channel gets the mean of
-          the colours, normalization is inside the model.
-
-        Raises:
-          FileNotFoundError: there is no such file.
-          ValueError: the file is no image.
-
-        Example:
-          >>> import numpy as np
-          >>> model = ResNet(18, 10, width=4, resize_size=(256, 256), rngs=nnx.Rngs(0))
-          >>> model.preprocess(np.zeros((300, 400, 3), np.float32)).shape
-          (224, 224, 3)
-        """
-        if isinstance(image, str | os.PathLike):
-            colored = read_image(image)
-            array = colored.mean(-1, keepdims=True) if self.channels == 1 else colored
-        else:
-            array = image
-        fitted = fit(array, self.resize_size)
-        top, left = (
-            round((whole - part) / 2)
-            for whole, part in zip(self.resize_size, self.input_size, strict=True)
-        )
-        return fitted[top : top + self.input_size[0], left : left + self.input_size[1]]
-
-    def stage_outputs(
-        self, image: Float[Array, "*n h w c"]
-    ) -> tuple[Float[Array, "*n h2 w2 d"], ...]:
-        """The feature maps after the stem and after each stage.
-
-        Args:
-          image: (h, w, c) or (n, h, w, c) in [0, 1].
-
-        Returns:
-          One array for the stem and one for each stage, with the batch axis of the image if it
-          had one.
-
-        Raises:
-          ValueError: if the rank or the number of channels is another.
-        """
-        if image.ndim not in (3, 4) or image.shape[-1] != self.channels:
-            raise ValueError(
-                f"expected an image (h, w, {self.channels}) or a batch of them, got {image.shape}"
-            )
-        if image.ndim == 3:
-            return tuple(maps[0] for maps in self.stage_outputs(image[None]))
-        mean, std = (
-            jnp.asarray(constant, image.dtype).reshape(1, 1, 1, -1)
-            for constant in (self.mean, self.std)
-        )
-        maps = self._after_stem((image - mean) / std)
-        outputs = [maps]
-        for blocks in self.stages:
-            for block in blocks:
-                maps = block(maps)
-            outputs.append(maps)
-        return tuple(outputs)
-
-    def _after_stem(self, images):
-        maps = self.relu(self.bn1(self.conv1(images)))
-        return max_pool(maps) if self.stem.max_pool else maps
-
-    def features(self, image: Float[Array, "*n h w c"]) -> Float[Array, "*n h2 w2 d"]:
-        """The last feature map, before global average pooling.
-
-        Args:
-          image: (h, w, c) or (n, h, w, c) in [0, 1].
-
-        Returns:
-          (h2, w2, d) or (n, h2, w2, d); rectified, so at least 0.
-
-        Raises:
-          ValueError: if the rank or the number of channels is another.
-        """
-        return self.stage_outputs(image)[-1]
-
-    def head(self, feature_map: Float[Array, "*n h2 w2 d"]) -> Float[Array, "*n k"]:
-        """Logits from the last feature map: a linear layer on its spatial mean.
-
-        Args:
-          feature_map: (h2, w2, d) or (n, h2, w2, d).
-
-        Returns:
-          (k,) or (n, k) logits.
-        """
-        return self.fc(feature_map.mean((-3, -2)))
-
-    def __call__(self, image: Float[Array, "*n h w c"]) -> Float[Array, "*n k"]:
-        return self.head(self.features(image))
+    def parts(self) -> dict[str, Part]:
+        pool = (max_pool,) if self.stem.max_pool else ()
+        return {
+            "normalization": (self.normalization,),
+            "stem": (self.conv1, self.bn1, self.relu, *pool),
+            **stage_parts(self.stages),
+            "pooling": (spatial_mean,),
+            "logits": (self.fc,),
+        }

@@ -4,12 +4,13 @@ The robust checkpoints of CIFAR-10 are mostly of this kind: the PreAct ResNet-18
 """
 
 import functools
+from typing import Any
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float
 
-from .resnet import Convolution, ResNet, batch_norm, residual_stages
+from ._parts import Network, Part, normalization, spatial_mean
+from ._resnet import Convolution, batch_norm, residual_stages, stage_parts
 
 
 class PreActBlock(nnx.Module):
@@ -33,29 +34,23 @@ class PreActBlock(nnx.Module):
         return images + residual
 
 
-class PreActResNet(ResNet):
+class PreActResNet(Network):
     """A residual network whose blocks normalize and rectify before they convolve.
 
-    For images of 32x32: its stem is one 3x3 convolution. Everything else is as in `ResNet`.
+    For images of 32x32: its stem is one 3x3 convolution. Its parts are `normalization`, `stem`,
+    `stage 1` to `stage n`, with `final_norm` also `rectification`, then `pooling` and `logits`;
+    `relu` is an attribute as in `ResNet`.
 
     Args:
       blocks: the number of blocks of each stage: (2, 2, 2, 2) is the PreAct ResNet-18, (n, n, n)
         the Wide ResNet of 6 n + 4 layers.
-      num_classes: the number of logits k.
       width: channels of the first stage; each further stage has twice as many. 64, or 16 f for a
         Wide ResNet that is f times as wide.
       stem_width: channels of the stem, `width` if left out; 16 for Wide ResNets.
       raw_shortcut: whether 1x1 shortcuts take a block's input as it comes, not normalized and
         rectified, as in Wong et al. 2020, arXiv:2001.03994.
       final_norm: whether the last feature map is normalized and rectified; Wong et al. do without.
-      channels: channels of the image.
-      mean: per channel, subtracted from the image, in units of [0, 1].
-      std: per channel, by which the difference is divided.
-      input_size: the height and width trained for; any other size runs as well.
-      resize_size: the height and width that `preprocess` fits an image to before it takes the
-        centre of `input_size`; the same size if left out.
-      class_names: a name for each logit, or none.
-      rngs: where the initial weights come from.
+      num_classes, channels, mean, std, rngs: see the room.
 
     Raises:
       ValueError: for lists whose lengths do not fit.
@@ -83,16 +78,13 @@ class PreActResNet(ResNet):
         channels: int = 3,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
-        input_size: tuple[int, int] = (32, 32),
-        resize_size: tuple[int, int] | None = None,
-        class_names: tuple[str, ...] = (),
         rngs: nnx.Rngs,
     ):
-        self._describe(num_classes, channels, mean, std, input_size, resize_size, class_names)
-        self.blocks, self.width = tuple(blocks), width
+        self.blocks, self.num_classes, self.width = tuple(blocks), num_classes, width
         self.stem_width = width if stem_width is None else stem_width
         self.raw_shortcut, self.final_norm = raw_shortcut, final_norm
 
+        self.normalization = normalization(channels, mean, std)
         self.conv1 = Convolution(channels, self.stem_width, 3, rngs=rngs)
         self.relu = jax.nn.relu
         block = functools.partial(PreActBlock, raw_shortcut=raw_shortcut, rngs=rngs)
@@ -101,20 +93,27 @@ class PreActResNet(ResNet):
         self.bn = batch_norm(last, rngs) if final_norm else None
         self.fc = nnx.Linear(last, num_classes, rngs=rngs)
 
-    def _after_stem(self, images):
-        return self.conv1(images)
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "blocks": self.blocks,
+            "num_classes": self.num_classes,
+            "width": self.width,
+            "stem_width": self.stem_width,
+            "raw_shortcut": self.raw_shortcut,
+            "final_norm": self.final_norm,
+            "channels": self.channels,
+            "mean": self.normalization.mean,
+            "std": self.normalization.std,
+        }
 
-    def features(self, image: Float[Array, "*n h w c"]) -> Float[Array, "*n h2 w2 d"]:
-        """The last feature map, normalized and rectified if so built, before the average pooling.
-
-        Args:
-          image: (h, w, c) or (n, h, w, c) in [0, 1].
-
-        Returns:
-          (h2, w2, d) or (n, h2, w2, d).
-
-        Raises:
-          ValueError: if the rank or the number of channels is another.
-        """
-        maps = super().features(image)
-        return self.relu(self.bn(maps)) if self.bn else maps
+    def parts(self) -> dict[str, Part]:
+        rectification: dict[str, Part] = {"rectification": (self.bn, self.relu)} if self.bn else {}
+        return {
+            "normalization": (self.normalization,),
+            "stem": (self.conv1,),
+            **stage_parts(self.stages),
+            **rectification,
+            "pooling": (spatial_mean,),
+            "logits": (self.fc,),
+        }

@@ -39,16 +39,23 @@ _DTYPES = {
     "torch.ByteStorage": np.dtype(np.uint8),
     "torch.BoolStorage": np.dtype(np.bool_),
 }
-_STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "net")
+# Where a checkpoint keeps its arrays, the first found being taken; inside one may be another, as in
+# {"model": {"state_dict": ...}}, but a file can be made to hold itself.
+_STATE_DICT_KEYS = (
+    *("state_dict", "model", "model_state_dict", "net", "network"),
+    *("state_dict_ema", "ema", "params", "weights"),
+)
+_MAX_NESTED = 4
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The arrays of a file of weights by their names.
 
     Reads safetensors files and PyTorch's (the zip format of 1.6 and later, and the format before),
-    where the arrays are the whole, or in its entry `state_dict`, `model`, `model_state_dict` or
-    `net`. No byte of the file is run: a pickle that asks for `os.system` yields an error or, beside
-    the arrays, nothing.
+    where the arrays are the whole, or in its entry `state_dict`, `model`, `model_state_dict`,
+    `net`, `network`, `state_dict_ema`, `ema`, `params` or `weights`, the first that is there, or
+    in such an entry of that one. No byte of the file is run: a pickle that asks for `os.system`
+    yields an error or, beside the arrays, nothing.
 
     Args:
       path: the file; its content tells the format, not its name.
@@ -197,8 +204,10 @@ def _storage(reference: Any) -> _Storage | _Foreign:
 
 def _tensors(root: Any) -> dict[str, _Tensor]:
     """The tensors by name in a checkpoint, which are its whole or one of its entries."""
-    inside = [root[key] for key in _STATE_DICT_KEYS if isinstance(root, dict) and key in root]
-    chosen = next((entry for entry in inside if isinstance(entry, dict)), root)
+    chosen = root
+    for _ in range(_MAX_NESTED):
+        entries = [chosen.get(key) for key in _STATE_DICT_KEYS if isinstance(chosen, dict)]
+        chosen = next((entry for entry in entries if isinstance(entry, dict)), chosen)
     if not isinstance(chosen, dict) or not chosen:
         raise ValueError(f"expected a dict of arrays, got {_described(chosen)}")
     strange = [

@@ -6,6 +6,7 @@ the usual networks for CIFAR-10, in or out of the wrappers that training leaves 
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .resnet import ResNet
+from ._parts import Network, Normalization
 
 _LEAVES = {
     "kernel": "weight",
@@ -22,14 +23,15 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# DataParallel, torch.compile, and modules that hold the network as their `model`.
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
+# A network that modules hold is behind their names: `module.` of DataParallel, `_orig_mod.` of
+# torch.compile, `1.` in a sequence after its normalizer, `model.net.` ... No more than so many.
+_MAX_WRAPPERS = 5
 # The normalizers of the robustness library, of RobustBench, and of most others.
 _MEANS = ("new_mean", "mu", "mean")
 _STDS = ("new_std", "sigma", "std")
 # The attacker of the robustness library repeats the network; the first stage of Wide ResNets from
 # the TRADES code has a twin that is never called; and a count of batches is no weight.
-_IGNORED = re.compile(r"^attacker\.|^sub_block1\.|\.num_batches_tracked$")
+_IGNORED = re.compile(r"(^|\.)(attacker|sub_block1)\.|(^|\.)num_batches_tracked$")
 
 _Rules = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
 _HUGGING_FACE: _Rules = (
@@ -56,7 +58,7 @@ _LAYOUTS = (
 )
 
 
-def to_state_dict(model: ResNet) -> dict[str, np.ndarray]:
+def to_state_dict(model: Network) -> dict[str, np.ndarray]:
     """A network's weights by the names, and in the axes, of torchvision's ResNet.
 
     `conv1.weight` is (o, i, k, k), `fc.weight` (k, d), and batch statistics are `running_mean` and
@@ -70,6 +72,7 @@ def to_state_dict(model: ResNet) -> dict[str, np.ndarray]:
 
     Example:
       >>> from flax import nnx
+      >>> from saliency_jax.models import ResNet
       >>> model = ResNet(18, 10, width=4, rngs=nnx.Rngs(0))
       >>> to_state_dict(model)["layer2.0.downsample.0.weight"].shape
       (8, 4, 1, 1)
@@ -81,13 +84,17 @@ def to_state_dict(model: ResNet) -> dict[str, np.ndarray]:
     }
 
 
-def from_state_dict(model: ResNet, state: Mapping[str, np.ndarray | Float[Array, "..."]]) -> ResNet:
+def from_state_dict(
+    model: Network, state: Mapping[str, np.ndarray | Float[Array, "..."]]
+) -> Network:
     """A network with weights that PyTorch named.
 
     The names may be those of torchvision and timm, of Hugging Face's ResNet, or of the usual
-    networks for CIFAR-10 (`shortcut`, `linear`; `block1.layer`, `convShortcut`), behind prefixes
-    such as `module.`. If the network was kept with its normalizer, as by MadryLab's robustness
-    library and RobustBench, the mean and standard deviation are taken over too.
+    networks for CIFAR-10 (`shortcut`, `linear`; `block1.layer`, `convShortcut`), behind any prefix
+    that all of the network's names share, such as `module.` or `1.`; what has another prefix, such
+    as a metric's counts or the number of averaged models, is left out. If the network was kept with
+    its normalizer, as by MadryLab's robustness library and RobustBench, the mean and standard
+    deviation are taken over too.
 
     Args:
       model: the architecture, whose own weights do not matter and are left alone; it may be
@@ -98,10 +105,12 @@ def from_state_dict(model: ResNet, state: Mapping[str, np.ndarray | Float[Array,
       A network in float32.
 
     Raises:
-      ValueError: weights are missing, unexpected or of another shape; all of them are named.
+      ValueError: weights are missing, unexpected or of another shape, all of which are named; or
+        the state holds two such networks.
 
     Example:
       >>> from flax import nnx
+      >>> from saliency_jax.models import ResNet
       >>> model = ResNet(18, 10, width=4, rngs=nnx.Rngs(0))
       >>> copy = from_state_dict(model, to_state_dict(model))
       >>> bool((copy.fc.kernel[...] == model.fc.kernel[...]).all())
@@ -109,14 +118,10 @@ def from_state_dict(model: ResNet, state: Mapping[str, np.ndarray | Float[Array,
     """
     graphdef, variables = nnx.split(model)
     template = nnx.to_pure_dict(variables)
-    shapes = {
-        _torch_name(path): tuple(leaf.shape[axis] for axis in _axes(leaf.ndim))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(template)
-    }
-    names = _unwrapped(state)
-    normalization = _normalization(names, state, model.channels)
-    names = _torchvision_names(names)
-    _check_match(shapes, {name: (file, state[file].shape) for name, file in names.items()})
+    shapes = _expected(template)
+    weights, normalization = _without_normalization(state, model.channels)
+    prefix, names = _located(weights, shapes)
+    _check_match(prefix, shapes, {name: (file, state[file].shape) for name, file in names.items()})
 
     def weight(path, leaf):
         array = np.asarray(state[names[_torch_name(path)]], np.float32)
@@ -124,14 +129,24 @@ def from_state_dict(model: ResNet, state: Mapping[str, np.ndarray | Float[Array,
 
     loaded = nnx.merge(graphdef, jax.tree_util.tree_map_with_path(weight, template))
     if normalization:
-        loaded.mean, loaded.std = normalization
+        loaded.normalization = normalization
     return loaded
 
 
-def num_classes(state: Mapping[str, np.ndarray]) -> int | None:
-    """The number of logits of the network with these weights, if its last layer can be found."""
-    last = _torchvision_names(_unwrapped(state)).get("fc.weight")
+def num_classes(model: Network, state: Mapping[str, np.ndarray]) -> int | None:
+    """The number of logits that weights of this network give, if its last layer is among them."""
+    weights, _ = _without_normalization(state, model.channels)
+    _, names = _located(weights, _expected(nnx.to_pure_dict(nnx.split(model)[1])))
+    last = names.get("fc.weight")
     return state[last].shape[0] if last and state[last].ndim == 2 else None
+
+
+def _expected(template: Any) -> dict[str, tuple[int, ...]]:
+    """Torchvision's name -> shape, of all weights."""
+    return {
+        _torch_name(path): tuple(leaf.shape[axis] for axis in _axes(leaf.ndim))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(template)
+    }
 
 
 def _torch_name(path) -> str:
@@ -149,36 +164,53 @@ def _axes(rank: int) -> tuple[int, ...]:
     return (3, 2, 0, 1) if rank == 4 else tuple(reversed(range(rank)))
 
 
-def _unwrapped(names: Iterable[str]) -> dict[str, str]:
-    """The names without the prefixes of wrappers -> the names as they were."""
-    inner = {name: name for name in names}
-    while True:
-        inner = {name: file for name, file in inner.items() if not _IGNORED.search(name)}
-        body = [name for name in inner if _last(name) not in _MEANS + _STDS]
-        wrappers = (prefix for prefix in _WRAPPERS if all(name.startswith(prefix) for name in body))
-        prefix = next(wrappers, None) if body else None
-        if prefix is None:
-            return inner
-        inner = {name.removeprefix(prefix): file for name, file in inner.items()}
+def _without_normalization(
+    state: Mapping[str, np.ndarray | Float[Array, "..."]], channels: int
+) -> tuple[list[str], Normalization | None]:
+    """The names of weights, and the normalization that is kept beside them."""
+    names = [name for name in state if not _IGNORED.search(name)]
+    found = [
+        [name for name in names if _last(name) in kind and state[name].size == channels]
+        for kind in (_MEANS, _STDS)
+    ]
+    if [len(matches) for matches in found] != [1, 1]:
+        return names, None
+    kept = [name for (name,) in found]
+    mean, std = (tuple(float(value) for value in np.ravel(state[name])) for name in kept)
+    return [name for name in names if name not in kept], Normalization(mean, std)
 
 
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _normalization(
-    names: dict[str, str], state: Mapping[str, np.ndarray | Array], channels: int
-) -> tuple[tuple[float, ...], ...] | None:
-    """The mean and standard deviation that the file holds, taken out of `names`."""
-    found = [
-        [name for name in names if _last(name) in kind and state[names[name]].size == channels]
-        for kind in (_MEANS, _STDS)
-    ]
-    if [len(matches) for matches in found] != [1, 1]:
-        return None
-    arrays = [state[names.pop(name)] for (name,) in found]
-    mean, std = (tuple(float(value) for value in np.ravel(array)) for array in arrays)
-    return mean, std
+def _located(names: list[str], expected: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """The prefix behind which most of the expected names are, and torchvision's name -> the
+    file's of all names behind it.
+    """
+    expected = frozenset(expected)
+    behind: dict[str, dict[str, str]] = {"": {}}
+    for name in names:
+        modules = name.split(".")[:-1]
+        for count in range(min(len(modules), _MAX_WRAPPERS) + 1):
+            prefix = "".join(f"{module}." for module in modules[:count])
+            behind.setdefault(prefix, {})[name.removeprefix(prefix)] = name
+    located = {prefix: _torchvision_names(inner) for prefix, inner in behind.items()}
+    matches = {prefix: len(expected & inner.keys()) for prefix, inner in located.items()}
+    most = max(matches.values())
+    if not most:
+        raise ValueError(
+            f"expected the {len(expected)} weights of this network, such as {min(expected)}, got "
+            f"none of them, but {', '.join(names[:3]) or 'nothing'}"
+            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        )
+    best = [prefix for prefix, count in matches.items() if count == most]
+    if len(best) > 1:
+        raise ValueError(
+            f"expected the weights of one network, got those of {len(best)}, behind the prefixes "
+            f"{', '.join(best)}; leave out those of the others"
+        )
+    return best[0], located[best[0]]
 
 
 def _torchvision_names(names: dict[str, str]) -> dict[str, str]:
@@ -197,7 +229,7 @@ def _torchvision_names(names: dict[str, str]) -> dict[str, str]:
 
 
 def _check_match(
-    expected: dict[str, tuple[int, ...]], found: dict[str, tuple[str, tuple[int, ...]]]
+    prefix: str, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[str, tuple[int, ...]]]
 ) -> None:
     missing = [name for name in expected if name not in found]
     unexpected = [file for name, (file, _) in found.items() if name not in expected]
@@ -214,5 +246,6 @@ def _check_match(
             if names
         ]
         raise ValueError(
-            f"expected the {len(expected)} weights of this network, got\n" + "\n".join(lines)
+            f"expected the {len(expected)} weights of this network, got"
+            f"{f' behind the prefix {prefix!r}' if prefix else ''}\n" + "\n".join(lines)
         )

@@ -1,31 +1,25 @@
-"""Models by name, and on disk: a folder with a network's settings (`config.json`) and weights."""
+"""Classifiers by name, and on disk: a folder with what is known (`config.json`) and weights."""
 
-import dataclasses
-import inspect
 import json
 import os
-import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from .._files import whole
 from .._validation import nearest
-from .preact import PreActResNet
-from .published import PUBLISHED, Description, Weights, load_published
-from .resnet import ResNet, Stem
-from .signals import SignalResNet
-from .spectrogram_resnet import SpectrogramResNet
+from ._classifier import Classifier
+from ._config import builder, card, input_of, modern, to_config
+from ._published import PUBLISHED, Description, Weights, load_published
 
 BUNDLED = Path(__file__).parent / "bundled"
-_KINDS = (ResNet, PreActResNet, SignalResNet, SpectrogramResNet)
-_NETWORKS = {f"saliency_jax.{network.__name__}": network for network in _KINDS}
 _CONFIG = "config.json"
+_CARD = "card.md"
 _WEIGHTS = "weights"
 
 
@@ -51,7 +45,7 @@ def available() -> dict[str, Description]:
 
     Example:
       >>> models = available()
-      >>> models["resnet50"].parameters, models["resnet50"].weights["torchvision-v2"].accuracy
+      >>> models["resnet50"].parameters, models["resnet50"].weights["torchvision-v2"].accuracies
       (25557032, {'top-1': 80.858})
       >>> "resnet50-l2-3.0" in models and "cifar10-resnet20" in models
       True
@@ -63,8 +57,8 @@ def available() -> dict[str, Description]:
 
 def load(
     name: str | Path, *, weights: str | None = None, path: str | os.PathLike | None = None
-) -> ResNet:
-    """A trained model, in inference mode: bundled, published by others, or one that `save` wrote.
+) -> Classifier:
+    """A trained classifier: bundled, published by others, or one that `save` wrote.
 
     Published weights come from the Hugging Face Hub, with a progress bar, into its cache, and are
     checked against the hash that the Hub keeps; or from a file at `path`, in safetensors or in
@@ -74,12 +68,12 @@ def load(
       name: one of `available()`, or the path of a folder.
       weights: the set of weights, one of `available()[name].weights`; the first if left out.
       path: a file with the weights of a published network; a last layer of another size than the
-        published one is taken as it is, with unnamed classes.
+        published one is taken as it is, with numbers for the names of its classes.
 
     Returns:
-      A `ResNet`: one image (h, w, c) in [0, 1] to logits (k,), or a batch of them. It knows its
-      `class_names` and `input_size`, and its `preprocess` makes its input of any image file;
-      normalization is inside.
+      A `Classifier`: its `network` is the model, from one image (h, w, c) in [0, 1] to logits
+      (k,), in inference mode with normalization inside; `preprocess` makes its input of any image
+      file, `class_names` and `input` say what it knows and takes.
 
     Raises:
       ValueError: the name is unknown, the folder is not a whole checkpoint of finite weights, or
@@ -89,14 +83,14 @@ def load(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> model = load("tiny-imagenet-robust")
-      >>> model(jnp.zeros((64, 64, 3))).shape
-      (20,)
+      >>> classifier = load("tiny-imagenet-robust")
+      >>> classifier.network(jnp.zeros((64, 64, 3))).shape, classifier.class_names[4]
+      ((20,), 'lemon')
     """
     if name in PUBLISHED:
-        model = load_published(str(name), weights, path)
-        _check_finite(model, path or name)
-        return model
+        classifier = load_published(str(name), weights, path)
+        _check_finite(classifier.network, path or name)
+        return classifier
     if weights is not None or path is not None:
         raise ValueError(
             f"expected weights and path with the name of a published model, got {str(name)!r}"
@@ -110,36 +104,33 @@ def load(
             f"{nearest(str(name), available())}"
         )
     try:
-        config = json.loads((folder / _CONFIG).read_text())
-        network = _NETWORKS[config.pop("format")]
-        config = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in config.items()
-        }
-        if "stem" in config:
-            config["stem"] = Stem(**config["stem"])
-        abstract = nnx.eval_shape(lambda: network(**config, rngs=nnx.Rngs(0)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config = modern(json.loads((folder / _CONFIG).read_text("utf-8")))
+        build, taken = builder(config), input_of(config)
+        abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+        class_names = tuple(config["class_names"])
+        accuracies, training = dict(config["accuracies"]), dict(config["training"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"expected {folder} to hold a {_CONFIG} of a {' or '.join(_NETWORKS)}, got "
-            f"{_one_line(error)}"
+            f"expected {folder} to hold the {_CONFIG} of a classifier, got {_one_line(error)}"
         ) from error
     graphdef, template = nnx.split(abstract)
-    model = nnx.merge(graphdef, _read(folder / _WEIGHTS, nnx.to_pure_dict(template)))
-    _check_finite(model, folder)
-    return model
+    network = nnx.merge(graphdef, _read(folder / _WEIGHTS, nnx.to_pure_dict(template)))
+    _check_finite(network, folder)
+    short = folder.name or folder.resolve().name
+    return Classifier(short, network, taken, class_names, accuracies, training)
 
 
-def save(model: ResNet, folder: str | Path, *, dtype: Any = np.float32) -> None:
-    """Writes a network's settings and weights, whole or not at all.
+def save(classifier: Classifier, folder: str | Path, *, dtype: Any = np.float32) -> None:
+    """Writes what is known of a classifier, its card and its weights, whole or not at all.
 
     Args:
-      model: the model.
+      classifier: with a network of this library.
       folder: where to; it must not exist.
       dtype: of the parameters on disk; float16 halves them (batch statistics stay float32).
 
     Raises:
       FileExistsError: the folder exists.
+      TypeError: the network is none of this library.
       ValueError: a weight is not finite, or does not fit the dtype.
 
     Example:
@@ -149,54 +140,29 @@ def save(model: ResNet, folder: str | Path, *, dtype: Any = np.float32) -> None:
       ...     load(Path(folder) / "copy").num_classes
       20
     """
-    folder = Path(folder).resolve()
-    if folder.exists():
-        raise FileExistsError(f"expected {folder} not to exist, got a file or folder there")
-    params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    config = to_config(classifier)
+    network = classifier.network
+    params, batch_stats = nnx.state(network, nnx.Param), nnx.state(network, nnx.BatchStat)
     params = jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype), params)
     stored = nnx.to_pure_dict(nnx.merge_state(params, batch_stats))
     _check_finite(stored, folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        config = {
-            "format": f"saliency_jax.{type(model).__name__}",
-            **{name: getattr(model, name) for name in _settings(type(model))},
-        }
-        text = json.dumps(config, indent=2, default=dataclasses.asdict)
-        (partial / _CONFIG).write_text(text + "\n")
+    with whole(folder, new=True) as partial:
+        partial.mkdir()
+        (partial / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+        (partial / _CARD).write_text(card(config), "utf-8")
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / _WEIGHTS, stored)
-        # Orbax's own mark of completion names the temporary folder; the rename below is ours.
+        # Orbax's own mark of completion names the partial folder; the move into place is ours.
         (partial / _WEIGHTS / "commit_success.txt").unlink(missing_ok=True)
-        partial.chmod(0o755)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _settings(network: type[ResNet]) -> list[str]:
-    """The arguments that built a network, each of which it keeps under the same name."""
-    _, *names = inspect.signature(network.__init__).parameters
-    return [name for name in names if name != "rngs"]
 
 
 def _described(folder: Path) -> Description:
-    """What the config and the card of a bundled model say of it."""
-    config, card = json.loads((folder / _CONFIG).read_text()), (folder / "card.md").read_text()
-    parameters = re.search(r"([\d,]+) parameters", card)
-    accuracy = re.findall(r"^\| (clean|PGD.*?) \| ([\d.]+)% \|$", card, re.MULTILINE)
+    """What the config of a bundled model says of it."""
+    config = modern(json.loads((folder / _CONFIG).read_text("utf-8")))
     weights = Weights(
-        source=str(folder / "card.md"),
-        input_size=tuple(config["input_size"]),
-        resize_size=tuple(config["input_size"]),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        accuracy={"top-1" if name == "clean" else name: float(top_1) for name, top_1 in accuracy},
+        str(folder / _CARD), input=input_of(config), accuracies=dict(config["accuracies"])
     )
-    count = int(parameters[1].replace(",", "")) if parameters else 0
-    return Description(count, tuple(config["class_names"]), {"bundled": weights})
+    return Description(config["parameters"], tuple(config["class_names"]), {"bundled": weights})
 
 
 def _read(folder: Path, template):
@@ -207,12 +173,15 @@ def _read(folder: Path, template):
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             # Orbax reads absolute paths only.
-            return checkpointer.restore(folder.resolve(), template)
+            restored = checkpointer.restore(folder.resolve(), template)
     except Exception as error:
         raise ValueError(
             f"expected {folder} to hold the weights that its {_CONFIG} describes, got "
             f"{_one_line(error)}"
         ) from error
+    # Restored weights are bound to their device, and a program compiles once for bound and once
+    # for free arguments: with free weights, a first call and those on its results are the same.
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), restored)
 
 
 def _check_finite(tree, folder):
