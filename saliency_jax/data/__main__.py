@@ -6,8 +6,8 @@ from pathlib import Path
 
 import tyro
 
-from .loading import describe
-from .preparation import prepare
+from ._loading import describe
+from ._preparation import prepare
 
 
 @dataclasses.dataclass(frozen=True)

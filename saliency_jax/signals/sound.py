@@ -3,10 +3,10 @@
 A sound is mono, (t,), in [-1, 1]. A network takes it as an image of one row, (1, t, 1).
 """
 
+import functools
 import io
 import math
 import os
-import wave
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ import scipy.io.wavfile
 import scipy.signal
 from jaxtyping import Array, Float
 
-from ._types import Count, Image, Key
-from ._validation import check_array, check_count, check_finite, check_image
+from .._numerics import at_least_single
+from .._types import Count, Image, Key
+from .._validation import as_image, check_array, check_count, check_finite
 
 _FULL_SCALE = 2**15
 # How `shift_gain_and_noise` varies a sound. Noise of -100 dB is the rounding to 16 bits, -30 dB
@@ -40,13 +41,13 @@ def read(file: str | os.PathLike | io.BufferedIOBase, sample_rate: Count) -> Flo
 
     Raises:
       FileNotFoundError: there is no such file.
-      TypeError: the sample rate is not an integer.
+      TypeError: it is neither, or the sample rate is not an integer.
       ValueError: the file is no WAV file, or has no samples or such as are not finite.
 
     Example:
       >>> import io
       >>> import numpy as np
-      >>> from saliency_jax import sound
+      >>> from saliency_jax.signals import sound
       >>> file = io.BytesIO(sound.encode_wav(np.array([0.0, 0.5, -1.0]), 8000))
       >>> print(sound.read(file, 8000))
       [ 0.   0.5 -1. ]
@@ -56,6 +57,8 @@ def read(file: str | os.PathLike | io.BufferedIOBase, sample_rate: Count) -> Flo
       changing the sample rate.
     """
     check_count("sample_rate", sample_rate, 1)
+    if not isinstance(file, str | os.PathLike) and not hasattr(file, "read"):
+        raise TypeError(f"expected a path or an open binary file, got {type(file).__name__}")
     named = os.fspath(file) if isinstance(file, str | os.PathLike) else "the file"
     try:
         rate, samples = scipy.io.wavfile.read(file)
@@ -93,7 +96,7 @@ def encode_wav(samples: Float[np.ndarray, "t"] | Float[Array, "t"], sample_rate:
 
     Example:
       >>> import numpy as np
-      >>> from saliency_jax import sound
+      >>> from saliency_jax.signals import sound
       >>> encoded = sound.encode_wav(np.zeros(8000), 8000)
       >>> encoded[:4], len(encoded)
       (b'RIFF', 16044)
@@ -106,15 +109,14 @@ def encode_wav(samples: Float[np.ndarray, "t"] | Float[Array, "t"], sample_rate:
     check_count("sample_rate", sample_rate, 1)
     levels = np.round(np.asarray(samples, np.float64) * _FULL_SCALE)
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(int(sample_rate))
-        file.writeframes(levels.clip(-_FULL_SCALE, _FULL_SCALE - 1).astype("<i2").tobytes())
+    whole = levels.clip(-_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
+    scipy.io.wavfile.write(buffer, int(sample_rate), whole)
     return buffer.getvalue()
 
 
-def centre(samples: Float[np.ndarray, "t"], length: Count) -> Float[np.ndarray, "length"]:
+def centre(
+    samples: Float[np.ndarray, "t"] | Float[Array, "t"], length: Count
+) -> Float[np.ndarray, "length"]:
     """A sound in the middle of a clip of a given length: silence around it, or its ends cut off.
 
     Args:
@@ -130,19 +132,19 @@ def centre(samples: Float[np.ndarray, "t"], length: Count) -> Float[np.ndarray, 
 
     Example:
       >>> import numpy as np
-      >>> from saliency_jax import sound
+      >>> from saliency_jax.signals import sound
       >>> print(sound.centre(np.array([1.0, 2.0]), 5), sound.centre(np.array([1.0, 2.0, 3.0]), 1))
       [0. 1. 2. 0. 0.] [2.]
     """
     check_array("samples", samples, ("t",))
     check_count("length", length, 1)
     cut = max(0, len(samples) - int(length)) // 2
-    kept = samples[cut : cut + int(length)]
+    kept = np.asarray(samples)[cut : cut + int(length)]
     before = (int(length) - len(kept)) // 2
     return np.pad(kept, (before, int(length) - len(kept) - before))
 
 
-def shift_gain_and_noise(signal: Image, key: Key) -> Image:
+def shift_gain_and_noise(signal: Image, key: Key) -> Float[Array, "h t c"]:
     """Shifts a sound in time, makes it louder or softer, and adds noise, all at random.
 
     T(x)_n = 10^(g / 20) x_{n - u} + 10^(v / 20) e_n, with u uniform up to a tenth of the length
@@ -161,20 +163,22 @@ def shift_gain_and_noise(signal: Image, key: Key) -> Image:
 
     Example:
       >>> import jax
-      >>> from saliency_jax import sound
+      >>> from saliency_jax.signals import sound
       >>> sound.shift_gain_and_noise(jax.numpy.ones((1, 50, 1)), jax.random.key(0)).shape
       (1, 50, 1)
 
     Reference:
       Ko, Peddinti, Povey, Khudanpur, Audio augmentation for speech recognition, Interspeech 2015.
     """
-    check_image(signal, "signal")
+    image = as_image(signal, "signal")
+    samples = at_least_single(image)
+    draw = functools.partial(jax.random.uniform, dtype=samples.dtype)
     shift_key, gain_key, level_key, noise_key = jax.random.split(key, 4)
-    margin = int(_LARGEST_SHIFT * signal.shape[1])
-    start = jax.random.randint(shift_key, (), 0, 2 * margin + 1)
-    padded = jnp.pad(signal, ((0, 0), (margin, margin), (0, 0)))
-    shifted = jax.lax.dynamic_slice_in_dim(padded, start, signal.shape[1], axis=1)
-    gain = jax.random.uniform(gain_key, minval=_GAINS[0], maxval=_GAINS[1])
-    level = jax.random.uniform(level_key, minval=_NOISES[0], maxval=_NOISES[1])
-    noise = jax.random.normal(noise_key, signal.shape, signal.dtype)
-    return 10 ** (gain / 20) * shifted + 10 ** (level / 20) * noise
+    margin = int(_LARGEST_SHIFT * samples.shape[1])
+    start = jax.random.randint(shift_key, (), 0, 2 * margin + 1, jnp.int32)
+    padded = jnp.pad(samples, ((0, 0), (margin, margin), (0, 0)))
+    shifted = jax.lax.dynamic_slice_in_dim(padded, start, samples.shape[1], axis=1)
+    gain = draw(gain_key, minval=_GAINS[0], maxval=_GAINS[1])
+    level = draw(level_key, minval=_NOISES[0], maxval=_NOISES[1])
+    noise = jax.random.normal(noise_key, samples.shape, samples.dtype)
+    return (10 ** (gain / 20) * shifted + 10 ** (level / 20) * noise).astype(image.dtype)

@@ -4,15 +4,39 @@ Placed at the front of a model, they let a map of its input be drawn over time a
 since the gradient passes through them, over the samples of the signal itself. Each takes one signal
 of shape (t,): real, such as sound, or complex, such as a radio's baseband, whose negative
 frequencies differ from its positive ones.
+
+What means the same everywhere here:
+
+  signal: (t,), real or complex, in any unit; NumPy's arrays are welcome. Half precision, in which
+    there are no complex numbers, is transformed in single.
+  window_size: N, from 2 to t, in samples.
+  hop: h, at least 1, in samples from one window's beginning to the next one's.
+  sample_rate: r, above 0, in samples a second.
+
+TypeError is raised where a signal holds no numbers of these kinds or a count is no integer,
+ValueError where a shape is another, a number is out of range, or a known value is not finite.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.signal
 from jaxtyping import Array, Complex, Float, Inexact
 
-from ._types import Count, Number
-from ._validation import check_array, check_at_least, check_count, check_finite, is_concrete
+from .._numerics import at_least_single
+from .._types import Count, Number
+from .._validation import (
+    as_array,
+    as_signal,
+    check_at_least,
+    check_count,
+    check_finite,
+    check_floats,
+    is_concrete,
+    to_jax,
+)
+
+Samples = Inexact[Array, "t"] | Inexact[np.ndarray, "t"]
 
 # Of power 1, 80 dB below it: about the quantization noise of 16 bits in a quiet recording.
 FLOOR = 1e-8
@@ -20,7 +44,9 @@ FLOOR = 1e-8
 _MEL_PER_LOG, _MEL_BREAK = 2595.0, 700.0
 
 
-def complex_baseband(samples: Float[Array, "t 2"]) -> Complex[Array, "t"]:
+def complex_baseband(
+    samples: Float[Array, "t 2"] | Float[np.ndarray, "t 2"],
+) -> Complex[Array, "t"]:
     """A radio's two channels, in-phase and quadrature, as one complex signal.
 
     z_n = I_n + i Q_n
@@ -31,20 +57,16 @@ def complex_baseband(samples: Float[Array, "t 2"]) -> Complex[Array, "t"]:
     Returns:
       (t,), complex, in the same unit.
 
-    Raises:
-      TypeError: the samples do not hold floats.
-      ValueError: they are not of shape (t, 2).
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import spectrograms
+      >>> from saliency_jax.signals import spectrograms
       >>> print(spectrograms.complex_baseband(jnp.array([[1.0, 0.0], [0.0, -2.0]])))
       [1.+0.j 0.-2.j]
 
     Reference:
       Oppenheim, Schafer, Discrete-Time Signal Processing, 3rd edition, 2010, section 12.4.
     """
-    check_array("samples", samples, ("t", "2"))
+    samples = at_least_single(as_array("samples", samples, ("t", "2")))
     if samples.shape[1] != 2:
         raise ValueError(f"expected samples to have shape (t, 2), got {samples.shape}")
     return jax.lax.complex(samples[:, 0], samples[:, 1])
@@ -61,12 +83,8 @@ def hann_window(size: Count) -> Float[np.ndarray, "size"]:
     Returns:
       (size,), in [0, 1].
 
-    Raises:
-      TypeError: the size is not an integer.
-      ValueError: it is below 2.
-
     Example:
-      >>> from saliency_jax import spectrograms
+      >>> from saliency_jax.signals import spectrograms
       >>> print(spectrograms.hann_window(4))
       [0.  0.5 1.  0.5]
 
@@ -74,8 +92,7 @@ def hann_window(size: Count) -> Float[np.ndarray, "size"]:
       Harris, On the use of windows for harmonic analysis with the discrete Fourier transform,
       Proceedings of the IEEE, 1978.
     """
-    check_count("size", size, 2)
-    return (np.sin(np.pi * np.arange(int(size)) / int(size)) ** 2).astype(np.float32)
+    return _window(size).astype(np.float32)
 
 
 def frequencies(
@@ -87,18 +104,14 @@ def frequencies(
 
     Args:
       window_size: N, at least 2, in samples.
-      sample_rate: r, in samples a second; with 1 the frequencies are in cycles a sample.
+      sample_rate: r; with 1 the frequencies are in cycles a sample.
       two_sided: whether the signal is complex, so that negative frequencies are columns too.
 
     Returns:
       (frequencies,), in the unit of the sample rate.
 
-    Raises:
-      TypeError: the window's size is not an integer.
-      ValueError: it is below 2.
-
     Example:
-      >>> from saliency_jax import spectrograms
+      >>> from saliency_jax.signals import spectrograms
       >>> print(spectrograms.frequencies(4, sample_rate=8000))
       [   0. 2000. 4000.]
       >>> print(spectrograms.frequencies(4, two_sided=True))
@@ -108,13 +121,15 @@ def frequencies(
       Oppenheim, Schafer, Discrete-Time Signal Processing, 3rd edition, 2010, section 10.3.
     """
     check_count("window_size", window_size, 2)
-    size = int(window_size)
-    count = np.arange(-(size // 2), (size + 1) // 2) if two_sided else np.arange(size // 2 + 1)
-    return (count * (float(sample_rate) / size)).astype(np.float32)
+    _check_above_zero("sample_rate", sample_rate)
+    size, spacing = int(window_size), 1 / float(sample_rate)
+    if two_sided:
+        return np.fft.fftshift(np.fft.fftfreq(size, spacing)).astype(np.float32)
+    return np.fft.rfftfreq(size, spacing).astype(np.float32)
 
 
 def stft(
-    signal: Inexact[Array, "t"], *, window_size: Count, hop: Count
+    signal: Samples, *, window_size: Count, hop: Count
 ) -> Complex[Array, "frames frequencies"]:
     """The short-time Fourier transform, under a Hann window.
 
@@ -125,26 +140,19 @@ def stft(
     of a complex tone a exp(2 pi i k n / N) the value at k is a, of a real tone half its amplitude.
 
     Args:
-      signal: (t,), real or complex, in any unit.
-      window_size: N, from 2 to t, in samples.
-      hop: h, at least 1, in samples from one window's beginning to the next one's.
+      signal, window_size, hop: see the module.
 
     Returns:
       (frames, frequencies), complex, in the signal's unit; frames are (t - N) // h + 1, and the
       columns those of `frequencies`: N // 2 + 1 of a real signal; all N of a complex one, from the
       lowest negative frequency up.
 
-    Raises:
-      TypeError: the signal holds no floating-point or complex numbers, or a count is no integer.
-      ValueError: the signal is not of shape (t,), or is known and not finite, or a count is out of
-        range.
-
     Example:
       A tone of amplitude 1 at a quarter of the sampling frequency:
 
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import spectrograms
-      >>> tone = jnp.cos(jnp.pi / 2 * jnp.arange(12))
+      >>> from saliency_jax.signals import spectrograms
+      >>> tone = jnp.cos(jnp.pi / 2 * jnp.arange(12.0))
       >>> jnp.abs(spectrograms.stft(tone, window_size=8, hop=4)).round(2).tolist()
       [[0.0, 0.25, 0.5, 0.25, 0.0], [0.0, 0.25, 0.5, 0.25, 0.0]]
 
@@ -152,7 +160,7 @@ def stft(
       Allen, Rabiner, A unified approach to short-time Fourier analysis and synthesis, Proceedings
       of the IEEE, 1977.
     """
-    _check_signal(signal)
+    signal = as_signal("signal", signal)
     check_count("window_size", window_size, 2)
     check_count("hop", hop, 1)
     if window_size > len(signal):
@@ -160,15 +168,18 @@ def stft(
             f"expected window_size to be at most the signal's {len(signal)} samples, "
             f"got {window_size}"
         )
-    window = hann_window(window_size)
-    frames = _frames(signal, int(window_size), int(hop)) * (window / window.sum())[None, :]
+    window = _window(window_size)
+    weights = jnp.asarray(window / window.sum(), signal.dtype)
+    frames = _frames(signal, int(window_size), int(hop)) * weights[None, :]
     if jnp.iscomplexobj(signal):
         return jnp.fft.fftshift(jnp.fft.fft(frames, axis=-1), axes=-1)
     return jnp.fft.rfft(frames, axis=-1)
 
 
 def inverse_stft(
-    coefficients: Complex[Array, "frames frequencies"], *, hop: Count
+    coefficients: Complex[Array, "frames frequencies"] | Complex[np.ndarray, "frames frequencies"],
+    *,
+    hop: Count,
 ) -> Complex[Array, "t"]:
     """The complex signal whose short-time Fourier transform is nearest to given coefficients.
 
@@ -188,13 +199,9 @@ def inverse_stft(
       (t,), t = (frames - 1) h + N. The first sample, and every other that no window weighs, is 0:
       zeros before the signal keep what matters away from it.
 
-    Raises:
-      TypeError: hop is no integer.
-      ValueError: hop is below 1 or no divisor of the number of frequencies.
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import spectrograms
+      >>> from saliency_jax.signals import spectrograms
       >>> signal = jnp.array([0, 0, 1, 2j, 3, 4j, 0, 0])
       >>> coefficients = spectrograms.stft(signal, window_size=4, hop=1)
       >>> print(jnp.abs(spectrograms.inverse_stft(coefficients, hop=1) - signal).max() < 1e-5)
@@ -205,18 +212,30 @@ def inverse_stft(
       on Acoustics, Speech, and Signal Processing, 1984.
     """
     check_count("hop", hop, 1)
+    if not isinstance(coefficients, jax.Array | np.ndarray) or not jnp.iscomplexobj(coefficients):
+        kind = getattr(coefficients, "dtype", type(coefficients).__name__)
+        raise TypeError(f"expected coefficients to be a complex array, got {kind}")
+    if coefficients.ndim != 2 or 0 in coefficients.shape:
+        raise ValueError(
+            f"expected coefficients to have shape (frames, frequencies), got {coefficients.shape}"
+        )
+    check_finite("coefficients", coefficients)
+    coefficients = to_jax(coefficients)
     count, size = coefficients.shape
     step = int(hop)
     if size % step:
         raise ValueError(f"expected hop to divide the window's {size} samples, got {hop}")
-    window = hann_window(size)
-    frames = jnp.fft.ifft(jnp.fft.ifftshift(coefficients, axes=-1), axis=-1) * window.sum()
-    weights = _overlapped(jnp.asarray(np.tile(window**2, (count, 1))), step)
+    window = jnp.asarray(_window(size), coefficients.real.dtype)
+    weights = _overlapped(jnp.tile(window**2, (count, 1)), step)
     inverse = jnp.where(weights > 0, 1 / jnp.where(weights > 0, weights, 1), 0)
-    return _overlapped(frames * window[None, :], step) * inverse
+    window = window.astype(coefficients.dtype)
+    frames = jnp.fft.ifft(jnp.fft.ifftshift(coefficients, axes=-1), axis=-1) * window.sum()
+    return _overlapped(frames * window[None, :], step) * inverse.astype(coefficients.dtype)
 
 
-def power(values: Complex[Array, "*shape"]) -> Float[Array, "*shape"]:
+def power(
+    values: Complex[Array, "*shape"] | Complex[np.ndarray, "*shape"],
+) -> Float[Array, "*shape"]:
     """The squared modulus, with a gradient at 0, which the modulus has not.
 
     P = |X|^2 = (Re X)^2 + (Im X)^2
@@ -229,17 +248,23 @@ def power(values: Complex[Array, "*shape"]) -> Float[Array, "*shape"]:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import spectrograms
+      >>> from saliency_jax.signals import spectrograms
       >>> print(spectrograms.power(jnp.array([3.0 + 4.0j])))
       [25.]
 
     Reference:
       Oppenheim, Schafer, Discrete-Time Signal Processing, 3rd edition, 2010, section 10.5.
     """
+    if not isinstance(values, jax.Array | np.ndarray) or not jnp.iscomplexobj(values):
+        kind = getattr(values, "dtype", type(values).__name__)
+        raise TypeError(f"expected values to be a complex array, got {kind}")
+    values = to_jax(values)
     return values.real**2 + values.imag**2
 
 
-def decibels(power: Float[Array, "*shape"], *, floor: Number = FLOOR) -> Float[Array, "*shape"]:
+def decibels(
+    power: Float[Array, "*shape"] | Float[np.ndarray, "*shape"], *, floor: Number = FLOOR
+) -> Float[Array, "*shape"]:
     """A power's level, smoothly limited below, so that the gradient at silence is finite.
 
     L = 10 log10(P + e), with e the floor
@@ -251,21 +276,21 @@ def decibels(power: Float[Array, "*shape"], *, floor: Number = FLOOR) -> Float[A
     Returns:
       The level, of the same shape, in decibels above a power of 1: at least 10 log10(e).
 
-    Raises:
-      ValueError: the floor is known and not above 0.
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import spectrograms
+      >>> from saliency_jax.signals import spectrograms
       >>> print(spectrograms.decibels(jnp.array([0.0, 1.0])).round(4))
       [-80.   0.]
 
     Reference:
       ISO 80000-3:2006, annex C, on the decibel.
     """
-    if is_concrete(floor) and not floor > 0:
-        raise ValueError(f"expected floor to be above 0, got {floor}")
-    return 10 * jnp.log10(power + floor)
+    _check_above_zero("floor", floor)
+    check_floats("power", power)
+    values = to_jax(power)
+    # In half precision the floor would be 0.
+    wide = at_least_single(values)
+    return (10 * jnp.log10(wide + jnp.asarray(floor, wide.dtype))).astype(values.dtype)
 
 
 def mel_filters(
@@ -286,8 +311,7 @@ def mel_filters(
 
     Args:
       num_bands: B, at least 1.
-      window_size: N of `stft`, at least 2, in samples.
-      sample_rate: above 0, in samples a second.
+      window_size, sample_rate: see the module.
       low: where the first triangle begins, at least 0, in hertz.
       high: where the last one ends, above `low`, in hertz; half the sample rate if None.
 
@@ -295,12 +319,11 @@ def mel_filters(
       (bands, N // 2 + 1), in [0, 1].
 
     Raises:
-      TypeError: a count is no integer.
-      ValueError: a number is out of range, or a triangle is so narrow that it is 0 at all of the
-        frequencies, as with many bands and a small window.
+      ValueError: a triangle is so narrow that it is 0 at all of the frequencies, as with many bands
+        and a small window.
 
     Example:
-      >>> from saliency_jax import spectrograms
+      >>> from saliency_jax.signals import spectrograms
       >>> print(spectrograms.mel_filters(2, window_size=8, sample_rate=2000).round(2))
       [[0.   0.97 0.2  0.   0.  ]
        [0.   0.03 0.8  0.57 0.  ]]
@@ -334,7 +357,7 @@ def mel_filters(
 
 
 def log_mel(
-    signal: Float[Array, "t"],
+    signal: Float[Array, "t"] | Float[np.ndarray, "t"],
     *,
     sample_rate: Number,
     window_size: Count,
@@ -348,26 +371,20 @@ def log_mel(
 
     Args:
       signal: (t,), real, usually in [-1, 1].
-      sample_rate: above 0, in samples a second.
-      window_size: from 2 to t, in samples.
-      hop: at least 1, in samples from one frame to the next.
+      sample_rate, window_size, hop: see the module.
       num_bands: at least 1.
       floor: e, above 0, in the square of the signal's unit.
 
     Returns:
-      (frames, bands), in decibels above the power of a tone of amplitude 2.
-
-    Raises:
-      TypeError: the signal does not hold floats, or a count is no integer.
-      ValueError: the signal is not of shape (t,), it is known and not finite, or a number is out of
-        range.
+      (frames, bands), in the signal's precision, in decibels above the power of a tone of
+      amplitude 2.
 
     Example:
       Silence, and a tone of 2,000 Hz:
 
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import spectrograms
-      >>> tone = 2 * jnp.cos(jnp.pi / 2 * jnp.arange(8))
+      >>> from saliency_jax.signals import spectrograms
+      >>> tone = 2 * jnp.cos(jnp.pi / 2 * jnp.arange(8.0))
       >>> for signal in 0 * tone, tone:
       ...     print(spectrograms.log_mel(
       ...         signal, sample_rate=8000, window_size=8, hop=1, num_bands=2
@@ -380,25 +397,21 @@ def log_mel(
       in continuously spoken sentences, IEEE Transactions on Acoustics, Speech, and Signal
       Processing, 1980.
     """
-    check_array("signal", signal, ("t",))
+    signal = as_array("signal", signal, ("t",))
     spectrum = power(stft(signal, window_size=window_size, hop=hop))
     filters = mel_filters(num_bands, window_size=window_size, sample_rate=sample_rate)
-    return decibels(spectrum @ filters.T, floor=floor)
+    level = decibels(spectrum @ jnp.asarray(filters.T, spectrum.dtype), floor=floor)
+    return level.astype(signal.dtype)
 
 
-def _check_signal(signal: Array) -> None:
-    if not isinstance(signal, jax.Array | np.ndarray):
-        raise TypeError(f"expected signal to be an array, got {type(signal).__name__}")
-    if not jnp.issubdtype(signal.dtype, jnp.inexact):
-        raise TypeError(f"expected signal to hold real or complex floats, got {signal.dtype}")
-    if signal.ndim == 2 and signal.shape[1] == 2:
-        raise ValueError(
-            f"expected signal to have shape (t,), got {signal.shape}; in-phase and quadrature "
-            "become one signal by complex_baseband"
-        )
-    if signal.ndim != 1 or signal.size == 0:
-        raise ValueError(f"expected signal to have shape (t,), got {signal.shape}")
-    check_finite("signal", signal)
+def _window(size: Count) -> Float[np.ndarray, "size"]:
+    check_count("size", size, 2)
+    return scipy.signal.windows.hann(int(size), sym=False)
+
+
+def _check_above_zero(name: str, value: Number) -> None:
+    if is_concrete(value) and not value > 0:
+        raise ValueError(f"expected {name} to be above 0, got {value}")
 
 
 def _frames(signal: Inexact[Array, "t"], size: int, hop: int) -> Inexact[Array, "frames size"]:

@@ -3,22 +3,50 @@
 A signal is complex baseband, (t,), with one sample a unit of time: frequencies are in cycles per
 sample, delays in samples. What a classifier takes is its two real columns, (t, 2);
 `spectrograms.complex_baseband` takes them back.
+
+What means the same everywhere here:
+
+  signal: (t,), complex; NumPy's arrays are welcome, and half precision becomes single.
+  image: (1, t, 2), in-phase and quadrature samples as an image of one row.
+  time: in symbol periods from a symbol's middle, of any shape.
+  message: (t,), in [-1, 1].
+  key: a JAX random key; what is drawn is in single precision, whatever JAX's default is.
+
+TypeError is raised where an array holds no numbers of these kinds or a count is no integer,
+ValueError where a shape is another, or a known value is out of range or not finite.
 """
 
+import dataclasses
+import functools
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Bool, Complex, Float, Inexact
 
+from .._numerics import at_least_single
+from .._pytrees import as_pytree
+from .._types import Count, Key, Number, Scalar
+from .._validation import (
+    as_array,
+    as_image,
+    as_number,
+    as_signal,
+    check_at_least,
+    check_count,
+    check_floats,
+    is_concrete,
+    to_jax,
+)
 from . import spectrograms
-from ._types import Count, Key, Number, Scalar
-from ._validation import check_array, check_at_least, check_count, is_concrete
 
 Signal = Complex[Array, "t"]
+AnySignal = Inexact[Array, "t"] | Inexact[np.ndarray, "t"]
+Samples = Float[Array, "t"] | Float[np.ndarray, "t"]
 Points = Complex[Array, "m"]
 
 SAMPLES_PER_SYMBOL = 8
@@ -40,6 +68,8 @@ _CARRIERS = (-0.01, 0.01)
 _PATH_POWERS = (1.0, 0.25, 0.1)
 _DELAYS = (0.0, 4.0)
 _RICIAN_K = 4.0
+
+_uniform = functools.partial(jax.random.uniform, dtype=jnp.float32)
 
 
 class Reception(NamedTuple):
@@ -69,20 +99,16 @@ def phase_shift_keying(order: Count) -> Points:
     Returns:
       (M,), of unit energy; neighbours are 2 sin(pi / M) apart.
 
-    Raises:
-      TypeError: order is no integer.
-      ValueError: order is below 2.
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print((jnp.angle(radio.phase_shift_keying(8)[:3]) / jnp.pi).round(2))
       [0.   0.25 0.5 ]
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 3.2.
     """
     check_count("order", order, 2)
-    return jnp.exp(2j * jnp.pi * jnp.arange(order) / order)
+    return _cis(2 * jnp.pi * jnp.arange(order, dtype=jnp.float32) / order)
 
 
 def quadrature_amplitude(order: Count) -> Points:
@@ -96,12 +122,8 @@ def quadrature_amplitude(order: Count) -> Points:
     Returns:
       (M,), of mean energy 1; neighbours are sqrt(6 / (M - 1)) apart.
 
-    Raises:
-      TypeError: order is no integer.
-      ValueError: order is no such square.
-
     Example:
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print(abs(radio.quadrature_amplitude(4)).round(3))
       [1. 1. 1. 1.]
 
@@ -111,12 +133,14 @@ def quadrature_amplitude(order: Count) -> Points:
     side = round(int(order) ** 0.5)
     if side**2 != order:
         raise ValueError(f"expected order to be the square of an integer, got {order}")
-    levels = 2 * jnp.arange(side) - (side - 1.0)
-    points = levels[:, None] + 1j * levels[None, :]
-    return points.ravel() / jnp.sqrt(2 * (order - 1) / 3)
+    levels = 2 * jnp.arange(side, dtype=jnp.float32) - (side - 1.0)
+    points = jax.lax.complex(*jnp.meshgrid(levels, levels, indexing="ij"))
+    return points.ravel() / math.sqrt(2 * (order - 1) / 3)
 
 
-def root_raised_cosine(time: Float[Array, "*n"], rolloff: Number) -> Float[Array, "*n"]:
+def root_raised_cosine(
+    time: Float[Array, "*n"] | Float[np.ndarray, "*n"], rolloff: Number
+) -> Float[Array, "*n"]:
     """The root-raised-cosine pulse, of unit energy.
 
     g(t) = (1 - b) sinc((1 - b) t) + b (sinc(b t + 1/4) cos(pi (t + 1/4))
@@ -127,32 +151,31 @@ def root_raised_cosine(time: Float[Array, "*n"], rolloff: Number) -> Float[Array
     In this form, unlike in the usual one, nothing is divided by 0.
 
     Args:
-      time: t, in symbol periods, of any shape.
+      time: t; see the module.
       rolloff: b, in [0, 1]: the band is |f| <= (1 + b) / 2 cycles per symbol period.
 
     Returns:
       The pulse at these times.
 
-    Raises:
-      ValueError: rolloff is known and not in [0, 1].
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print(radio.root_raised_cosine(jnp.array([-1.0, 0.0, 1.0]), 0.0).round(3) + 0.0)
       [0. 1. 0.]
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 9.2.
     """
     _check_within("rolloff", rolloff, 0, 1)
-    narrow, edge = 1 - jnp.asarray(rolloff), jnp.asarray(rolloff) * time
+    time = _floats("time", time)
+    rolloff = jnp.asarray(rolloff, time.dtype)
+    narrow, edge = 1 - rolloff, rolloff * time
     edges = jnp.sinc(edge + 0.25) * jnp.cos(jnp.pi * (time + 0.25))
     edges += jnp.sinc(edge - 0.25) * jnp.cos(jnp.pi * (time - 0.25))
     return narrow * jnp.sinc(narrow * time) + rolloff * edges
 
 
 def linear_modulation(
-    symbols: Complex[Array, "k"],
+    symbols: Inexact[Array, "k"] | Inexact[np.ndarray, "k"],
     *,
     rolloff: Number,
     timing: Number = 0.0,
@@ -173,13 +196,9 @@ def linear_modulation(
     Returns:
       (k T,).
 
-    Raises:
-      TypeError: samples_per_symbol is no integer.
-      ValueError: it is below 1, there is no symbol, or rolloff is known and not in [0, 1].
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> symbols = radio.phase_shift_keying(4)
       >>> radio.linear_modulation(symbols, rolloff=0.35).shape
       (32,)
@@ -187,32 +206,36 @@ def linear_modulation(
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 3.2.
     """
     pulse = Partial(root_raised_cosine, rolloff=rolloff)
-    return _superposed(symbols, pulse, timing, samples_per_symbol)
+    return _superposed(_complex("symbols", symbols), pulse, timing, samples_per_symbol)
 
 
-def rectangular_phase(time: Float[Array, "*n"]) -> Float[Array, "*n"]:
+def rectangular_phase(
+    time: Float[Array, "*n"] | Float[np.ndarray, "*n"],
+) -> Float[Array, "*n"]:
     """The phase response of continuous-phase FSK: its frequency is constant during a symbol.
 
     q(t) = min(max(t + 1/2, 0), 1)
 
     Args:
-      time: t, in symbol periods from the symbol's middle, of any shape.
+      time: t; see the module.
 
     Returns:
       The share of the symbol's phase that has come by then, in [0, 1].
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print(radio.rectangular_phase(jnp.array([-1.0, 0.0, 0.25, 1.0])))
       [0.   0.5  0.75 1.  ]
 
     Reference: Anderson, Aulin, Sundberg, Digital Phase Modulation, 1986, chapter 2.
     """
-    return jnp.clip(time + 0.5, 0.0, 1.0)
+    return jnp.clip(_floats("time", time) + 0.5, 0.0, 1.0)
 
 
-def gaussian_phase(time: Float[Array, "*n"], bandwidth: Number) -> Float[Array, "*n"]:
+def gaussian_phase(
+    time: Float[Array, "*n"] | Float[np.ndarray, "*n"], bandwidth: Number
+) -> Float[Array, "*n"]:
     """The phase response of Gaussian FSK: the rectangular one's, its frequency low-pass filtered.
 
     q(t) = r(t + 1/2) - r(t - 1/2), r(x) = x Phi(x / s) + s phi(x / s), s = sqrt(ln 2) / (2 pi B)
@@ -220,19 +243,16 @@ def gaussian_phase(time: Float[Array, "*n"], bandwidth: Number) -> Float[Array, 
     Phi and phi are the normal distribution and its density.
 
     Args:
-      time: t, in symbol periods from the symbol's middle, of any shape.
+      time: t; see the module.
       bandwidth: B, the product of the filter's 3-dB bandwidth and the symbol period, above 0. For
         large B it is `rectangular_phase`.
 
     Returns:
       The share of the symbol's phase that has come by then, in [0, 1].
 
-    Raises:
-      ValueError: bandwidth is known and not above 0.
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print(radio.gaussian_phase(jnp.array([-3.0, 0.0, 3.0]), 0.3).round(3))
       [0.  0.5 1. ]
 
@@ -240,7 +260,8 @@ def gaussian_phase(time: Float[Array, "*n"], bandwidth: Number) -> Float[Array, 
     on Communications, 1981.
     """
     _check_above_zero("bandwidth", bandwidth)
-    sigma = jnp.sqrt(jnp.log(2.0)) / (2 * jnp.pi * bandwidth)
+    time = _floats("time", time)
+    sigma = jnp.sqrt(jnp.log(2.0)) / (2 * jnp.pi * _number(bandwidth, time.dtype))
 
     def ramp(x):
         return x * jax.scipy.stats.norm.cdf(x / sigma) + sigma * jax.scipy.stats.norm.pdf(x / sigma)
@@ -249,7 +270,7 @@ def gaussian_phase(time: Float[Array, "*n"], bandwidth: Number) -> Float[Array, 
 
 
 def frequency_shift_keying(
-    symbols: Float[Array, "k"],
+    symbols: Float[Array, "k"] | Float[np.ndarray, "k"],
     *,
     index: Number,
     phase_response: Callable[[Float[Array, "..."]], Float[Array, "..."]] = rectangular_phase,
@@ -274,13 +295,9 @@ def frequency_shift_keying(
     Returns:
       (k T,), of constant modulus 1.
 
-    Raises:
-      TypeError: samples_per_symbol is no integer.
-      ValueError: it is below 1, or there is no symbol.
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> signal = radio.frequency_shift_keying(jnp.ones(4), index=0.5, samples_per_symbol=2)
       >>> print(jnp.diff(jnp.unwrap(jnp.angle(signal))).round(3))
       [0.785 0.785 0.785 0.785 0.785 0.785 0.785]
@@ -288,11 +305,17 @@ def frequency_shift_keying(
     Reference: Anderson, Aulin, Sundberg, Digital Phase Modulation, 1986, chapter 2.
     """
 
+    if not callable(phase_response):
+        raise TypeError(
+            f"expected phase_response to be callable, got {type(phase_response).__name__}"
+        )
+    symbols = at_least_single(as_array("symbols", symbols, ("k",)))
+
     def turn(time):
         return phase_response(time) - phase_response(time - 1 / samples_per_symbol)
 
     turns = _superposed(symbols, turn, timing, samples_per_symbol)
-    return jnp.exp(1j * jnp.pi * index * jnp.cumsum(turns))
+    return _cis(jnp.pi * _number(index, turns.dtype) * jnp.cumsum(turns))
 
 
 def band_limited_noise(key: Key, length: Count, bandwidth: Number) -> Float[Array, "t"]:
@@ -301,20 +324,16 @@ def band_limited_noise(key: Key, length: Count, bandwidth: Number) -> Float[Arra
     m(n) = Re sum_f c_f exp(2 pi i f n) / peak, f = 1 / t, 2 / t .. bandwidth, c_f complex normal
 
     Args:
-      key: a JAX random key.
+      key: see the module.
       length: t, the number of samples, at least 2.
       bandwidth: in cycles per sample, at least 1 / length, at most 1/2.
 
     Returns:
       (t,), of mean 0 and largest modulus 1; its ends fit together.
 
-    Raises:
-      TypeError: length is no integer.
-      ValueError: length is below 2, or bandwidth is known and out of range.
-
     Example:
       >>> import jax
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print(abs(radio.band_limited_noise(jax.random.key(0), 64, 0.1)).max())
       1.0
 
@@ -322,43 +341,41 @@ def band_limited_noise(key: Key, length: Count, bandwidth: Number) -> Float[Arra
     """
     check_count("length", length, 2)
     _check_within("bandwidth", bandwidth, 1 / length, 0.5)
-    frequencies = jnp.arange(length // 2 + 1) / length
-    within = (frequencies > 0) & (frequencies <= bandwidth)
+    frequencies = jnp.arange(length // 2 + 1, dtype=jnp.float32) / length
+    within = (frequencies > 0) & (frequencies <= _number(bandwidth, frequencies.dtype))
     coefficients = jax.random.normal(key, frequencies.shape, jnp.complex64)
     message = jnp.fft.irfft(jnp.where(within, coefficients, 0), int(length))
     return message / jnp.abs(message).max()
 
 
-def amplitude_modulation(message: Float[Array, "t"], index: Number) -> Signal:
+def amplitude_modulation(message: Samples, index: Number) -> Signal:
     """Amplitude modulation with its carrier: s(n) = 1 + index m(n).
 
     Args:
-      message: m, (t,), in [-1, 1].
+      message: m; see the module.
       index: the modulation index, in [0, 1].
 
     Returns:
       (t,), real; its band is twice the message's.
 
-    Raises:
-      ValueError: index is known and not in [0, 1].
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print(radio.amplitude_modulation(jnp.array([-1.0, 0.0, 1.0]), 0.5))
       [0.5+0.j 1. +0.j 1.5+0.j]
 
     Reference: Carson, Notes on the theory of modulation, Proceedings of the IRE, 1922.
     """
     _check_within("index", index, 0, 1)
-    return jax.lax.complex(1 + index * message, jnp.zeros_like(message))
+    message = at_least_single(as_array("message", message, ("t",)))
+    return jax.lax.complex(1 + _number(index, message.dtype) * message, jnp.zeros_like(message))
 
 
-def frequency_modulation(message: Float[Array, "t"], deviation: Number) -> Signal:
+def frequency_modulation(message: Samples, deviation: Number) -> Signal:
     """Frequency modulation: s(n) = exp(2 pi i deviation sum_{j <= n} m(j)).
 
     Args:
-      message: m, (t,), in [-1, 1].
+      message: m; see the module.
       deviation: the largest shift of the frequency, in cycles per sample.
 
     Returns:
@@ -367,21 +384,22 @@ def frequency_modulation(message: Float[Array, "t"], deviation: Number) -> Signa
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> signal = radio.frequency_modulation(jnp.ones(3), 0.125)
       >>> print((jnp.angle(signal) / jnp.pi).round(2))
       [0.25 0.5  0.75]
 
     Reference: Carson, Notes on the theory of modulation, Proceedings of the IRE, 1922.
     """
-    return jnp.exp(2j * jnp.pi * deviation * jnp.cumsum(message))
+    message = at_least_single(as_array("message", message, ("t",)))
+    return _cis(2 * jnp.pi * _number(deviation, message.dtype) * jnp.cumsum(message))
 
 
-def shift_frequency(signal: Signal, frequency: Number, phase: Number = 0.0) -> Signal:
+def shift_frequency(signal: AnySignal, frequency: Number, phase: Number = 0.0) -> Signal:
     """A carrier's frequency and phase offset: s(n) exp(i (2 pi f n + phase)).
 
     Args:
-      signal: (t,).
+      signal: see the module.
       frequency: f, in cycles per sample.
       phase: in radians.
 
@@ -390,17 +408,21 @@ def shift_frequency(signal: Signal, frequency: Number, phase: Number = 0.0) -> S
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print(radio.shift_frequency(jnp.ones(3, complex), 0.5).real.round(3))
       [ 1. -1.  1.]
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 2.1.
     """
-    return signal * jnp.exp(1j * (2 * jnp.pi * frequency * jnp.arange(len(signal)) + phase))
+    signal = _complex("signal", signal)
+    dtype = signal.real.dtype
+    frequency, phase = _number(frequency, dtype), _number(phase, dtype)
+    instants = jnp.arange(len(signal), dtype=dtype)
+    return signal * _cis(2 * jnp.pi * frequency * instants + phase)
 
 
 def fading_gains(
-    key: Key, powers: Float[Array, "p"], k_factor: Number = 0.0
+    key: Key, powers: Float[Array, "p"] | Float[np.ndarray, "p"], k_factor: Number = 0.0
 ) -> Complex[Array, "p"]:
     """Random gains of a few paths, the first of which has a line of sight: Rician fading.
 
@@ -409,7 +431,7 @@ def fading_gains(
     z are complex normal with E|z|^2 = 1, so that E|c_j|^2 = P_j / sum P.
 
     Args:
-      key: a JAX random key.
+      key: see the module.
       powers: P, (p,), not negative; they are brought to the sum 1.
       k_factor: K, how much stronger the line of sight is than what is scattered, at least 0; 0 is
         Rayleigh fading.
@@ -417,31 +439,33 @@ def fading_gains(
     Returns:
       (p,).
 
-    Raises:
-      ValueError: there is no path, or k_factor is known and negative.
-
     Example:
       Without anything scattered, the gain is that of the line of sight:
 
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> gains = radio.fading_gains(jax.random.key(0), jnp.ones(1), k_factor=jnp.inf)
       >>> print(abs(gains))
       [1.]
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 13.1.
     """
-    check_array("powers", powers, ("p",))
+    powers = at_least_single(as_array("powers", powers, ("p",)))
     check_at_least("k_factor", k_factor, 0)
-    scattered = jax.random.normal(key, powers.shape, jnp.complex64)
+    kind = jax.lax.complex(powers, powers).dtype
+    scattered = jax.random.normal(key, powers.shape, kind)
     # 1 / (1 + K), and not K / (1 + K), is a number for an infinite K as well.
-    share = 1 / (1 + jnp.asarray(k_factor))
-    first = jnp.sqrt(1 - share) + jnp.sqrt(share) * scattered[0]
-    return jnp.sqrt(powers / powers.sum()) * scattered.at[0].set(first)
+    share = 1 / (1 + jnp.asarray(k_factor, powers.dtype))
+    first = jnp.sqrt(1 - share).astype(kind) + jnp.sqrt(share).astype(kind) * scattered[0]
+    return jnp.sqrt(powers / powers.sum()).astype(kind) * scattered.at[0].set(first)
 
 
-def multipath(signal: Signal, delays: Float[Array, "p"], gains: Complex[Array, "p"]) -> Signal:
+def multipath(
+    signal: AnySignal,
+    delays: Float[Array, "p"] | Float[np.ndarray, "p"],
+    gains: Inexact[Array, "p"] | Inexact[np.ndarray, "p"],
+) -> Signal:
     """The sum of delayed copies of a signal: r(n) = sum_j c_j s(n - d_j).
 
     Delays need not be whole: the signal is taken as band-limited, and to go on periodically.
@@ -456,7 +480,7 @@ def multipath(signal: Signal, delays: Float[Array, "p"], gains: Complex[Array, "
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> signal = jnp.array([1.0, 0, 0, 0], complex)
       >>> echo = radio.multipath(signal, jnp.array([0.0, 2.0]), jnp.array([1.0, 0.5], complex))
       >>> print(echo.real.round(3) + 0.0)
@@ -464,39 +488,45 @@ def multipath(signal: Signal, delays: Float[Array, "p"], gains: Complex[Array, "
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 13.1.
     """
-    frequencies = jnp.fft.fftfreq(len(signal))
-    response = gains @ jnp.exp(-2j * jnp.pi * delays[:, None] * frequencies[None, :])
+    signal, gains = _complex("signal", signal), _complex("gains", gains)
+    dtype = signal.real.dtype
+    delays = as_array("delays", delays, ("p",)).astype(dtype)
+    if delays.shape != gains.shape:
+        raise ValueError(f"expected a gain for each delay, got {len(gains)} for {len(delays)}")
+    frequencies = jnp.fft.fftfreq(len(signal), dtype=dtype)
+    turns = _cis(-2 * jnp.pi * delays[:, None] * frequencies[None, :])
+    response = gains.astype(signal.dtype) @ turns
     return jnp.fft.ifft(response * jnp.fft.fft(signal))
 
 
-def mean_power(signal: Signal) -> Scalar:
+def mean_power(signal: AnySignal) -> Scalar:
     """The average power of a signal: mean_n |s(n)|^2.
 
     Args:
-      signal: (t,).
+      signal: see the module.
 
     Returns:
       The power.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print(radio.mean_power(jnp.array([3 + 4j, 0])))
       12.5
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 2.1.
     """
-    return jnp.mean(jnp.abs(signal) ** 2)
+    return jnp.mean(jnp.abs(as_signal("signal", signal)) ** 2)
 
 
-def noise(key: Key, signal: Signal, snr: Number) -> Signal:
+def noise(key: Key, signal: AnySignal, snr: Number) -> Signal:
     """White Gaussian noise, as strong as a signal-to-noise ratio asks for.
 
     w(n) = sqrt(P 10^(-snr / 10)) z(n), z complex normal with E|z|^2 = 1, P the signal's mean power
 
     Args:
-      key: a JAX random key.
-      signal: (t,).
+      key: see the module.
+      signal: see the module.
       snr: in dB, over all frequencies.
 
     Returns:
@@ -505,18 +535,20 @@ def noise(key: Key, signal: Signal, snr: Number) -> Signal:
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> added = radio.noise(jax.random.key(0), jnp.full(10_000, 2.0 + 0j), 20)
       >>> print(radio.mean_power(added).round(2))
       0.04
 
     Reference: Shannon, Communication in the presence of noise, Proceedings of the IRE, 1949.
     """
-    strength = jnp.sqrt(mean_power(signal)) * 10.0 ** (-jnp.asarray(snr) / 20)
-    return strength * jax.random.normal(key, signal.shape, jnp.complex64)
+    signal = _complex("signal", signal)
+    power = mean_power(signal)
+    strength = jnp.sqrt(power) * 10.0 ** (-jnp.asarray(snr, power.dtype) / 20)
+    return strength.astype(signal.dtype) * jax.random.normal(key, signal.shape, signal.dtype)
 
 
-def occupied_band(signal: Signal, share: Number = 0.99) -> Float[Array, "2"]:
+def occupied_band(signal: AnySignal, share: Number = 0.99) -> Float[Array, "2"]:
     """The band that holds a share of a signal's power, with as much of the rest on either side.
 
     Args:
@@ -526,55 +558,55 @@ def occupied_band(signal: Signal, share: Number = 0.99) -> Float[Array, "2"]:
     Returns:
       (low, high), in cycles per sample, in [-1/2, 1/2).
 
-    Raises:
-      ValueError: share is known and not in [0, 1].
-
     Example:
       A carrier alone occupies a single frequency:
 
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print(radio.occupied_band(radio.shift_frequency(jnp.ones(8, complex), -0.25)))
       [-0.25 -0.25]
 
     Reference: ITU-R SM.328, Spectra and bandwidth of emissions, on the occupied bandwidth.
     """
     _check_within("share", share, 0, 1)
+    signal = _complex("signal", signal)
     power = jnp.abs(jnp.fft.fftshift(jnp.fft.fft(signal))) ** 2
     below = jnp.cumsum(power) / power.sum()
-    frequencies = jnp.fft.fftshift(jnp.fft.fftfreq(len(signal)))
-    ends = jnp.array([(1 - share) / 2, (1 + share) / 2])
+    frequencies = jnp.fft.fftshift(jnp.fft.fftfreq(len(signal), dtype=power.dtype))
+    ends = jnp.array([(1 - share) / 2, (1 + share) / 2], power.dtype)
     return frequencies[jnp.searchsorted(below, ends).clip(0, len(signal) - 1)]
 
 
-def to_iq(signal: Signal) -> Float[Array, "t 2"]:
+def to_iq(signal: AnySignal) -> Float[Array, "t 2"]:
     """A complex signal as its in-phase and its quadrature column.
 
     Args:
-      signal: (t,).
+      signal: see the module.
 
     Returns:
       (t, 2).
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> print(radio.to_iq(jnp.array([1 + 2j])))
       [[1. 2.]]
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 2.1.
     """
+    signal = _complex("signal", signal)
     return jnp.stack([signal.real, signal.imag], axis=-1)
 
 
-def rotate_phase(image: Float[Array, "1 t 2"], key: Key) -> Float[Array, "1 t 2"]:
+def rotate_phase(
+    image: Float[Array, "1 t 2"] | Float[np.ndarray, "1 t 2"], key: Key
+) -> Float[Array, "1 t 2"]:
     """A signal with its phase turned by a random angle, for training: its class is the same.
 
     s(n) exp(i a), a uniform in [0, 2 pi)
 
     Args:
-      image: (1, t, 2), a signal as an image of one row.
-      key: a JAX random key.
+      image, key: see the module.
 
     Returns:
       (1, t, 2).
@@ -582,7 +614,7 @@ def rotate_phase(image: Float[Array, "1 t 2"], key: Key) -> Float[Array, "1 t 2"
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> turned = radio.rotate_phase(jnp.ones((1, 3, 2)), jax.random.key(0))
       >>> print((turned**2).sum(-1))
       [[2. 2. 2.]]
@@ -590,13 +622,15 @@ def rotate_phase(image: Float[Array, "1 t 2"], key: Key) -> Float[Array, "1 t 2"
     Reference: Huang et al., Data augmentation for deep learning-based radio modulation
     classification, 2019, arXiv:1912.03026.
     """
-    angle = jax.random.uniform(key, maxval=2 * jnp.pi)
+    image = _one_row(image)
+    samples = at_least_single(image)
+    angle = jax.random.uniform(key, dtype=samples.dtype, maxval=2 * jnp.pi)
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
-    return image @ jnp.array([[cosine, sine], [-sine, cosine]])
+    return (samples @ jnp.array([[cosine, sine], [-sine, cosine]])).astype(image.dtype)
 
 
 def time_frequency(
-    image: Float[Array, "1 t 2"], *, window_size: Count, hop: Count
+    image: Float[Array, "1 t 2"] | Float[np.ndarray, "1 t 2"], *, window_size: Count, hop: Count
 ) -> Float[Array, "frequencies frames 2"]:
     """A signal over frequency and time: the real and imaginary part of its `spectrograms.stft`.
 
@@ -604,7 +638,7 @@ def time_frequency(
     alike and `from_time_frequency` gives it back.
 
     Args:
-      image: (1, t, 2), a signal as an image of one row.
+      image: see the module.
       window_size: at least 2, in samples.
       hop: in samples from one frame to the next, a divisor of both the window's size and t.
 
@@ -613,13 +647,9 @@ def time_frequency(
       downwards as `spectrograms.frequencies` does two-sided; frame m has its middle at
       m hop - window_size / 2.
 
-    Raises:
-      TypeError: a count is no integer.
-      ValueError: a count is below its minimum, or hop is not such a divisor.
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> radio.time_frequency(jnp.ones((1, 16, 2)), window_size=8, hop=4).shape
       (8, 7, 2)
 
@@ -628,6 +658,7 @@ def time_frequency(
     """
     check_count("window_size", window_size, 2)
     check_count("hop", hop, 1)
+    image = _one_row(image)
     length, size = image.shape[1], int(window_size)
     if size % hop or length % hop:
         raise ValueError(
@@ -636,17 +667,18 @@ def time_frequency(
         )
     signal = jnp.pad(spectrograms.complex_baseband(image[0]), size)
     coefficients = spectrograms.stft(signal, window_size=size, hop=hop)
-    return jnp.stack([coefficients.T.real, coefficients.T.imag], axis=-1)
+    return jnp.stack([coefficients.T.real, coefficients.T.imag], axis=-1).astype(image.dtype)
 
 
 def from_time_frequency(
-    image: Float[Array, "frequencies frames 2"], *, hop: Count
+    image: Float[Array, "frequencies frames 2"] | Float[np.ndarray, "frequencies frames 2"],
+    *,
+    hop: Count,
 ) -> Float[Array, "1 t 2"]:
     """The signal over frequency and time that is nearest to an image: `time_frequency` undone.
 
     By `spectrograms.inverse_stft`, and linear as it is. A score of signals becomes one of such
-    images by it, `lambda image: score(from_time_frequency(image, hop=hop))`, of which every method
-    makes a map over time and frequency.
+    images by it: `over_time_frequency`.
 
     Args:
       image: (frequencies, frames, 2).
@@ -655,13 +687,9 @@ def from_time_frequency(
     Returns:
       (1, t, 2), an image of one row.
 
-    Raises:
-      TypeError: hop is no integer.
-      ValueError: hop is below 1 or does not divide the number of frequencies.
-
     Example:
       >>> import jax.numpy as jnp
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> signal = jnp.arange(32.0).reshape(1, 16, 2)
       >>> image = radio.time_frequency(signal, window_size=8, hop=2)
       >>> print(jnp.abs(radio.from_time_frequency(image, hop=2) - signal).max() < 1e-4)
@@ -670,10 +698,129 @@ def from_time_frequency(
     Reference: Griffin, Lim, Signal estimation from modified short-time Fourier transform, IEEE
     Transactions on Acoustics, Speech, and Signal Processing, 1984.
     """
-    coefficients = jax.lax.complex(image[..., 0], image[..., 1]).T
+    image = as_image(image)
+    if image.shape[-1] != 2:
+        raise ValueError(
+            f"expected image to have shape (frequencies, frames, 2), got {image.shape}"
+        )
+    wide = at_least_single(image)
+    coefficients = jax.lax.complex(wide[..., 0], wide[..., 1]).T
     size = coefficients.shape[1]
     signal = spectrograms.inverse_stft(coefficients, hop=hop)
-    return to_iq(signal[size:-size])[None]
+    return to_iq(signal[size:-size])[None].astype(image.dtype)
+
+
+def over_time_frequency(score: Callable, *, hop: Count) -> Partial:
+    """A score of signals as one of images over frequency and time, which methods make maps of.
+
+    S'(X) = S(x), x the signal that is nearest to X
+
+    Args:
+      score: from a signal, an image (1, t, 2) of one row, to a real number.
+      hop: in samples, the one that images are made with by `time_frequency`.
+
+    Returns:
+      The score, a PyTree of the given one's leaves: weights and label stay arguments under `jit`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import attribution
+      >>> from saliency_jax.signals import radio
+      >>> score = radio.over_time_frequency(lambda signal: signal[0, 4, 0], hop=4)
+      >>> image = radio.time_frequency(jnp.ones((1, 16, 2)), window_size=8, hop=4)
+      >>> attribution.input_gradient(score, image).shape, round(float(score(image)), 4)
+      ((8, 7, 2), 1.0)
+
+    Reference: Griffin, Lim, Signal estimation from modified short-time Fourier transform, IEEE
+    Transactions on Acoustics, Speech, and Signal Processing, 1984.
+    """
+    check_count("hop", hop, 1)
+    return Partial(_ThroughSignal(int(hop)), as_pytree(score, "score"))
+
+
+@dataclasses.dataclass(frozen=True)
+class _ThroughSignal:
+    """From a score and an image over frequency and time to the score of the image's signal.
+
+    The hop is no leaf, as it decides on shapes.
+    """
+
+    hop: int
+
+    def __call__(self, score: Callable, image: Array) -> Scalar:
+        return score(from_time_frequency(image, hop=self.hop))
+
+
+def band_mask(
+    band: Float[Array, "2"] | Float[np.ndarray, "2"], sides: tuple[int, ...]
+) -> Bool[Array, "frequencies frames"]:
+    """The coefficients of `time_frequency` that lie in a band.
+
+    m_kj = f_low - 1 / (2 n) <= f_k <= f_high + 1 / (2 n), n the number of frequencies: to half of
+    the transform's resolution
+
+    Args:
+      band: (low, high), in cycles per sample, as of `occupied_band`. A traced one is welcome.
+      sides: (frequencies, frames) of the image.
+
+    Returns:
+      (frequencies, frames), true inside.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax.signals import radio
+      >>> print(radio.band_mask(jnp.array([0.0, 0.2]), (4, 3)).astype(int))
+      [[0 0 0]
+       [0 0 0]
+       [1 1 1]
+       [1 1 1]]
+
+    Reference: ITU-R SM.328, Spectra and bandwidth of emissions, on the occupied bandwidth.
+    """
+    for axis, length in zip(("the number of frequencies", "frames"), sides, strict=True):
+        check_count(axis, length, 1)
+    if np.shape(band) != (2,):
+        raise ValueError(f"expected band to have shape (2,), got {np.shape(band)}")
+    low, high = at_least_single(to_jax(band))
+    frequencies = spectrograms.frequencies(sides[0], two_sided=True).astype(low.dtype)
+    margin = 0.5 / sides[0]
+    inside = (frequencies >= low - margin) & (frequencies <= high + margin)
+    return jnp.broadcast_to(inside[:, None], sides)
+
+
+def decision_mask(
+    timing: Number,
+    length: Count,
+    *,
+    distance: Number,
+    samples_per_symbol: Count = SAMPLES_PER_SYMBOL,
+) -> Bool[Array, "1 t"]:
+    """The samples near a decision instant, where a signal's symbols are read.
+
+    m_n = |n - d - k T| <= distance for some integer k
+
+    Args:
+      timing: d, a decision instant in samples, as of a `Reception`. A traced one is welcome.
+      length: t, the number of samples, at least 1.
+      distance: at least 0, in samples.
+      samples_per_symbol: T, at least 1.
+
+    Returns:
+      (1, t), the mask of a signal as an image of one row; empty if the timing is nan, as of
+      modulations without symbols.
+
+    Example:
+      >>> from saliency_jax.signals import radio
+      >>> print(radio.decision_mask(1.0, 10, distance=1, samples_per_symbol=4).astype(int))
+      [[1 1 1 0 1 1 1 0 1 1]]
+
+    Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 4.2.
+    """
+    check_count("length", length, 1)
+    check_count("samples_per_symbol", samples_per_symbol, 1)
+    first, half = jnp.asarray(timing, jnp.float32), samples_per_symbol / 2
+    away = (jnp.arange(length, dtype=jnp.float32) - first + half) % samples_per_symbol - half
+    return (jnp.abs(away) <= as_number("distance", distance, 0))[None]
 
 
 class Transmission(NamedTuple):
@@ -687,8 +834,8 @@ def _keyed(points: Callable[[], Points], key: Key, num_symbols: int) -> Transmis
     symbol_key, rolloff_key, timing_key = jax.random.split(key, 3)
     symbols = jax.random.choice(symbol_key, points(), (num_symbols,))
     low, high = _ROLLOFFS
-    rolloff = jax.random.uniform(rolloff_key, minval=low, maxval=high)
-    timing = SAMPLES_PER_SYMBOL * jax.random.uniform(timing_key)
+    rolloff = _uniform(rolloff_key, minval=low, maxval=high)
+    timing = SAMPLES_PER_SYMBOL * _uniform(timing_key)
     return Transmission(linear_modulation(symbols, rolloff=rolloff, timing=timing), timing)
 
 
@@ -696,8 +843,8 @@ def _frequency_keyed(
     phase_response: Callable, index: float, key: Key, num_symbols: int
 ) -> Transmission:
     symbol_key, timing_key = jax.random.split(key)
-    symbols = jax.random.rademacher(symbol_key, (num_symbols,), float)
-    timing = SAMPLES_PER_SYMBOL * jax.random.uniform(timing_key)
+    symbols = jax.random.rademacher(symbol_key, (num_symbols,), jnp.float32)
+    timing = SAMPLES_PER_SYMBOL * _uniform(timing_key)
     signal = frequency_shift_keying(
         symbols, index=index, phase_response=phase_response, timing=timing
     )
@@ -708,13 +855,13 @@ def _amplitude_modulated(key: Key, num_symbols: int) -> Transmission:
     message_key, index_key = jax.random.split(key)
     message = band_limited_noise(message_key, num_symbols * SAMPLES_PER_SYMBOL, _AM_BANDWIDTH)
     low, high = _AM_INDICES
-    index = jax.random.uniform(index_key, minval=low, maxval=high)
-    return Transmission(amplitude_modulation(message, index), jnp.array(jnp.nan))
+    index = _uniform(index_key, minval=low, maxval=high)
+    return Transmission(amplitude_modulation(message, index), jnp.float32(jnp.nan))
 
 
 def _frequency_modulated(key: Key, num_symbols: int) -> Transmission:
     message = band_limited_noise(key, num_symbols * SAMPLES_PER_SYMBOL, _FM_BANDWIDTH)
-    return Transmission(frequency_modulation(message, _FM_DEVIATION), jnp.array(jnp.nan))
+    return Transmission(frequency_modulation(message, _FM_DEVIATION), jnp.float32(jnp.nan))
 
 
 # From a key and the number of symbols (for AM and FM: periods of that length) to what is sent.
@@ -759,7 +906,7 @@ def receive(modulation: str, snr: Number, key: Key, *, length: Count = LENGTH) -
 
     Example:
       >>> import jax
-      >>> from saliency_jax import radio
+      >>> from saliency_jax.signals import radio
       >>> received = radio.receive("QPSK", 10, jax.random.key(0), length=64)
       >>> print(received.iq.shape, (received.iq**2).sum(1).mean().round(3))
       (64, 2) 1.0
@@ -778,18 +925,20 @@ def receive(modulation: str, snr: Number, key: Key, *, length: Count = LENGTH) -
     num_symbols = int(length) // SAMPLES_PER_SYMBOL + 2 * _MARGIN
     sent, timing = MODULATIONS[modulation](sent_key, num_symbols)
 
-    powers = jnp.array(_PATH_POWERS)
-    gains = fading_gains(gain_key, powers, _RICIAN_K * jax.random.bernoulli(k_key))
+    powers = jnp.array(_PATH_POWERS, jnp.float32)
+    gains = fading_gains(
+        gain_key, powers, _RICIAN_K * jax.random.bernoulli(k_key).astype(jnp.float32)
+    )
     low, high = _DELAYS
-    delays = jax.random.uniform(delay_key, powers.shape, minval=low, maxval=high).at[0].set(0.0)
+    delays = _uniform(delay_key, powers.shape, minval=low, maxval=high).at[0].set(0.0)
     margin = _MARGIN * SAMPLES_PER_SYMBOL
     faded = multipath(sent, delays, gains)[margin : margin + int(length)]
 
-    offset, turn = jax.random.uniform(carrier_key, (2,))
+    offset, turn = _uniform(carrier_key, (2,))
     low, high = _CARRIERS
     clean = shift_frequency(faded, low + (high - low) * offset, 2 * jnp.pi * turn)
     received = clean + noise(noise_key, clean, snr)
-    scale = jax.lax.rsqrt(mean_power(received))
+    scale = jax.lax.rsqrt(mean_power(received)).astype(received.dtype)
     return Reception(to_iq(scale * received), scale * clean, occupied_band(clean), timing)
 
 
@@ -801,9 +950,40 @@ def _superposed(
     check_count("the number of symbols", len(symbols), 1)
     reach = np.arange(-_SPAN, _SPAN + 1)
     neighbours = symbols[(np.arange(len(symbols))[:, None] + reach[None, :]) % len(symbols)]
-    samples = jnp.arange(samples_per_symbol) - jnp.asarray(timing)
-    pulses = pulse(samples[None, :] / samples_per_symbol - reach[:, None])
+    dtype = symbols.real.dtype
+    samples = jnp.arange(samples_per_symbol, dtype=dtype) - jnp.asarray(timing, dtype)
+    pulses = pulse(samples[None, :] / samples_per_symbol - jnp.asarray(reach, dtype)[:, None])
     return (neighbours @ pulses.astype(symbols.dtype)).ravel()
+
+
+def _floats(name: str, values: Any) -> Float[Array, "..."]:
+    """An array of floats of any shape, of at least single precision."""
+    check_floats(name, values)
+    return at_least_single(to_jax(values))
+
+
+def _complex(name: str, values: Any) -> Complex[Array, "t"]:
+    """An array (t,) as complex numbers."""
+    signal = as_signal(name, values)
+    return signal if jnp.iscomplexobj(signal) else jax.lax.complex(signal, jnp.zeros_like(signal))
+
+
+def _cis(phase: Any) -> Complex[Array, "*n"]:
+    """exp(i phase)."""
+    return jnp.exp(jax.lax.complex(jnp.zeros_like(phase), phase))
+
+
+def _number(value: Number, dtype: Any) -> Any:
+    """A number that decides no array's precision; Python's are left exact."""
+    return value if type(value) in (int, float) else jnp.asarray(value, dtype)
+
+
+def _one_row(image: Any) -> Float[Array, "1 t 2"]:
+    """An image of in-phase and quadrature samples."""
+    image = as_image(image)
+    if image.shape[0] != 1 or image.shape[2] != 2:
+        raise ValueError(f"expected image to have shape (1, t, 2), got {image.shape}")
+    return image
 
 
 def _check_within(name: str, value: Number, low: Number, high: Number) -> None:

@@ -1,6 +1,7 @@
 """Finding a prepared TFDS dataset, and preparing one."""
 
 import contextlib
+import importlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,14 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from .._validation import nearest
-from .image_folder import ImageFolder
+from ._image_folder import ImageFolder
 
 FILE_FORMAT = "array_record"  # The one format of TFDS that is read at random without TensorFlow.
+# Builders of other rooms: their modules register them, and are imported when they are asked for.
+_BUILDERS = {
+    "radio_modulations": "saliency_jax.signals._radio_modulations",
+    "spoken_digits": "saliency_jax.signals._spoken_digits",
+}
 
 
 def prepare(
@@ -25,20 +31,19 @@ def prepare(
     The same as a command: `python -m saliency_jax.data NAME`.
 
     Args:
-        name: TFDS name, with the config after a slash: "mnist", "tiny_imagenet/paper20".
-        manual_dir: Folder with files that were downloaded by hand; for `tiny_imagenet` with
-            tiny-imagenet-200.zip or .tar.gz. TFDS's own default when None.
-        data_dir: TFDS data folder; TFDS's own default when None.
+      name, data_dir: see the room.
+      manual_dir: folder with files that were downloaded by hand; for `tiny_imagenet` with
+        tiny-imagenet-200.zip or .tar.gz. TFDS's own default when None.
 
     Returns:
-        The builder of the prepared dataset.
+      The builder of the prepared dataset.
 
     Raises:
-        ValueError: If there is no such dataset, or it cannot be prepared.
-        FileNotFoundError: If `manual_dir` is no folder.
+      ValueError: there is no such dataset, or it cannot be prepared.
+      FileNotFoundError: `manual_dir` is no folder.
 
     Example:
-        >>> prepare("tiny_imagenet/paper20", manual_dir="~/Downloads")  # doctest: +SKIP
+      >>> prepare("tiny_imagenet/paper20", manual_dir="~/Downloads")  # doctest: +SKIP
     """
     if manual_dir is not None:
         manual_dir = Path(manual_dir).expanduser()
@@ -66,16 +71,15 @@ def prepared(name: str, *, data_dir: str | Path | None = None) -> tfds.core.Data
     """The builder of a prepared dataset.
 
     Args:
-        name: TFDS name, with the config after a slash; or the path of a folder of images.
-        data_dir: TFDS data folder; TFDS's own default when None.
+      name, data_dir: see the room.
 
     Returns:
-        The builder.
+      The builder.
 
     Raises:
-        ValueError: If there is no such dataset, or it is prepared in another file format.
-        FileNotFoundError: If it is not prepared; the message holds the command that prepares it.
-            Or if there is no such folder.
+      ValueError: there is no such dataset, or it is prepared in another file format.
+      FileNotFoundError: it is not prepared; the message holds the command that prepares it. Or
+        there is no such folder.
     """
     builder = _construct(name, data_dir)
     if isinstance(builder, ImageFolder):
@@ -119,12 +123,15 @@ def _construct(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuild
     # No name of TFDS begins like this, and no folder is taken for a dataset by accident.
     if name.startswith((".", "~")) or Path(name).is_absolute():
         return ImageFolder(name)
+    base = _base(name)
+    if base in _BUILDERS:
+        importlib.import_module(_BUILDERS[base])
     with _quiet():
         try:
             return tfds.builder(name, data_dir=data_dir)
         except DatasetNotFoundError:
-            known = tfds.list_builders(with_community_datasets=False)
-            suggestion = nearest(name.partition("/")[0].partition(":")[0], known)
+            known = [*tfds.list_builders(with_community_datasets=False), *_BUILDERS]
+            suggestion = nearest(base, known)
             if Path(name).is_dir():
                 suggestion = f"; a folder of images is named by a path: ./{name}"
             raise ValueError(f"expected the name of a dataset, got {name!r}{suggestion}") from None
@@ -136,8 +143,13 @@ def _construct(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuild
             ) from error
 
 
+def _base(name: str) -> str:
+    """The name of a dataset without its config and version."""
+    return name.partition("/")[0].partition(":")[0]
+
+
 def _config_hint(name: str) -> str:
-    base = name.partition("/")[0].partition(":")[0]
+    base = _base(name)
     if base not in tfds.list_builders(with_community_datasets=False):
         return ""
     names = [f"{base}/{config}" for config in tfds.builder_cls(base).builder_configs]
@@ -161,6 +173,6 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Kind and text of an error without line breaks."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

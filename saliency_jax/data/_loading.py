@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
-import io
 import math
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,19 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 from numpy.typing import DTypeLike
-from PIL import Image as PILImage
 
+from .._constants import NOT_MIRRORED, STATISTICS, imagenet_classes
 from .._validation import check_count, nearest
-from .constants import NOT_MIRRORED, STATISTICS, imagenet_classes
-from .images import fit_picture, height_and_width
-from .preparation import one_line, prepared
+from ..images import decode, height_and_width, in_unit_range
+from ._preparation import one_line, prepared
 
 # Batches in flight: enough to hide one slow read, few enough to stay small in memory.
 _PREFETCHED_BATCHES = 4
 # Decoding leaves Python's lock about half of the time, so that more threads only queue for it.
 _READ_THREADS = 2
 
-_PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA", None: "RGB"}
+# Of image features that do not say how many.
+_USUAL_CHANNELS = 3
 
 Batch = dict[str, np.ndarray]
 
@@ -36,16 +35,21 @@ class Description:
     """What a dataset holds.
 
     Attributes:
-        num_classes: Number of classes k; labels are 0 to k - 1.
-        class_names: The k names in label order; their numbers where the dataset has no names, and
-            ImageNet's names for its WordNet ids.
-        image_shape: (height, width, channels), None where images differ.
-        num_examples: Number of examples of every split.
-        mean: Per channel, of the training images, in units of [0, 1]; None where not published.
-        std: Per channel, likewise.
-        mirrored: Whether an image's mirror image is one of the same class.
+      kind: "image"; or what the builder of signals calls them in its attribute `KIND`: "sound",
+        "iq" for in-phase and quadrature, "signal" if it does not say.
+      num_classes: number of classes k; labels are 0 to k - 1.
+      class_names: the k names in label order; their numbers where the dataset has no names, and
+        ImageNet's names for its WordNet ids.
+      image_shape: (height, width, channels), None where images differ.
+      num_examples: number of examples of every split.
+      mean: per channel, of the training images, in units of [0, 1]; None where not published.
+      std: per channel, likewise.
+      mirrored: whether an image's mirror image is one of the same class.
+      sample_rate: of sounds, in hertz, from the builder's attribute `SAMPLE_RATE`.
+      left_out: how many files and folders in a folder of images are no picture.
     """
 
+    kind: str
     num_classes: int
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, ...]
@@ -53,6 +57,8 @@ class Description:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     mirrored: bool = True
+    sample_rate: int | None = None
+    left_out: int = 0
 
     @property
     def test_split(self) -> str:
@@ -70,12 +76,13 @@ class Batches:
     """Batches in a fixed order, which can be iterated any number of times.
 
     Attributes:
-        dataset: The batches of all epochs by number, those before `start` too, as uint8.
-        batches_per_epoch: Number of batches in one pass over the split.
-        num_examples: Number of images in one pass.
-        start: Number of the first batch, counted over all epochs.
-        workers: Number of reading processes.
-        dtype: Of the images.
+      dataset: the batches of all epochs by number, those before `start` too; in uint8 if all of a
+        batch's pictures hold 8 bits.
+      batches_per_epoch: number of batches in one pass over the split.
+      num_examples: number of images in one pass.
+      start: number of the first batch, counted over all epochs.
+      workers: number of reading processes.
+      dtype: of the images.
     """
 
     dataset: grain.MapDataset
@@ -116,25 +123,26 @@ def describe(name: str, *, data_dir: str | Path | None = None) -> Description:
     """Classes, image shape, sizes and constants of a prepared dataset.
 
     Args:
-        name: TFDS name, with the config after a slash: "mnist", "tiny_imagenet/paper20"; or the
-            path of a folder of images, as `load` takes it.
-        data_dir: TFDS data folder; TFDS's own default when None.
+      name, data_dir: see the room.
 
     Returns:
-        The description.
+      The description.
 
     Raises:
-        ValueError: If there is no such dataset, or it is not one of classified images.
-        FileNotFoundError: If it is not prepared; the message holds the command that prepares it.
+      ValueError: there is no such dataset, or it is not one of classified images or signals.
+      FileNotFoundError: it is not prepared; the message holds the command that prepares it.
 
     Example:
-        >>> describe("tiny_imagenet/paper20").class_names[:2]  # doctest: +SKIP
-        ('dining table', 'magnetic compass')
+      >>> describe("tiny_imagenet/paper20").class_names[:2]  # doctest: +SKIP
+      ('dining table', 'magnetic compass')
     """
-    info = prepared(name, data_dir=data_dir).info
+    builder = prepared(name, data_dir=data_dir)
+    info = builder.info
     image, label = _image_and_label(info)
     statistics = STATISTICS.get(f"{info.name}/{info.config_name}", STATISTICS.get(info.name))
+    is_signal = _is_signal(info.features[image])
     return Description(
+        kind=getattr(builder, "KIND", "signal") if is_signal else "image",
         num_classes=info.features[label].num_classes,
         class_names=_class_names(info.features[label].names),
         image_shape=_image_shape(info.features[image]),
@@ -142,6 +150,8 @@ def describe(name: str, *, data_dir: str | Path | None = None) -> Description:
         mean=statistics and statistics.mean,
         std=statistics and statistics.std,
         mirrored=info.name not in NOT_MIRRORED,
+        sample_rate=getattr(builder, "SAMPLE_RATE", None) if is_signal else None,
+        left_out=getattr(builder, "left_out", 0),
     )
 
 
@@ -159,45 +169,45 @@ def load(
     fields: Sequence[str] = (),
     data_dir: str | Path | None = None,
 ) -> Batches:
-    """Batches of a TFDS image-classification set.
+    """Batches of a TFDS image-classification set, or of a folder of images.
 
     The order depends on `split`, `batch_size` and `seed` alone. Neither `workers` nor `start`
-    changes it, so that the batches from `start` on equal those of an uninterrupted run.
+    changes it, so that the batches from `start` on equal those of an uninterrupted run. Pictures
+    are decoded by `images.decode`: without `image_size` they have the very values of
+    `images.read_image`; pictures of 8 bits are resized in 8 bits.
 
     Args:
-        name: TFDS name, with the config after a slash: "mnist", "tiny_imagenet/paper20". Or a
-            path that begins with `.`, `/` or `~`: a folder PATH/SPLIT/CLASS/*.jpg (.jpeg, .png),
-            whose images are read as they are stored, upright or not.
-        split: TFDS split or a slice of it: "train", "train[:90%]", "train[90%:]". A slice is a
-            random part with all classes, because TFDS stores examples shuffled.
-        batch_size: Number of images b in every batch.
-        seed: Shuffles every epoch anew, from 0 up; None keeps the stored order.
-        epochs: Number of passes over the split.
-        start: Number of the batch to begin at, counted over all epochs.
-        workers: Number of reading processes; 0 reads in threads of this one. Processes start
-            this program's main module anew: guard a script by `if __name__ == "__main__"`.
-        image_size: Side, or (height, width), that `fit` brings images to: the largest centred
-            window of these proportions, resized. None keeps theirs.
-        dtype: float32 for values in [0, 1], uint8 for 0 to 255.
-        fields: Further features to deliver under their own names, such as "bbox".
-        data_dir: TFDS data folder; TFDS's own default when None.
+      name, data_dir: see the room.
+      split: TFDS split or a slice of it: "train", "train[:90%]", "train[90%:]". A slice is a
+        random part with all classes, because TFDS stores examples shuffled.
+      batch_size: number of images b in every batch.
+      seed: shuffles every epoch anew, from 0 up; None keeps the stored order.
+      epochs: number of passes over the split.
+      start: number of the batch to begin at, counted over all epochs.
+      workers: number of reading processes; 0 reads in threads of this one. Processes start this
+        program's main module anew: guard a script by `if __name__ == "__main__"`.
+      image_size: side, or (height, width), that `images.fit` brings images to: the largest centred
+        window of these proportions, resized. None keeps theirs.
+      dtype: float32 for values in [0, 1], uint8 for 0 to 255.
+      fields: further features to deliver under their own names, such as "bbox".
 
     Returns:
-        An iterable of dictionaries with `image` (b, h, w, c), `label` int32 (b,) and `mask` bool
-        (b,). A label of -1 is one that the dataset keeps to itself, as of ImageNet's test images.
-        The last batch of an epoch is filled up by zeros with mask False. `len` counts the
-        batches from `start` to the end of the last epoch.
+      An iterable of dictionaries with `image` (b, h, w, c), `label` int32 (b,) and `mask` bool
+      (b,). A label of -1 is one that the dataset keeps to itself, as of ImageNet's test images.
+      The last batch of an epoch is filled up by zeros with mask False. `len` counts the batches
+      from `start` to the end of the last epoch.
 
     Raises:
-        ValueError: If a name or a number is none that the dataset has, or the dataset is not one
-            of classified images, or its images differ in size and `image_size` is None.
-        TypeError: If a number is no integer.
-        FileNotFoundError: If it is not prepared; the message holds the command that prepares it.
-            Or if there is no such folder.
+      ValueError: a name or a number is none that the dataset has, or the dataset is not one of
+        classified images or signals, or its images differ in size and `image_size` is None. While
+        iterated: an image cannot be read.
+      TypeError: a number is no integer, or `fields` is one string.
+      FileNotFoundError: it is not prepared; the message holds the command that prepares it. Or
+        there is no such folder.
 
     Example:
-        >>> for batch in load("tiny_imagenet/paper20", "train[:90%]", 128, seed=0):
-        ...     batch["image"].shape, batch["label"].shape  # doctest: +SKIP
+      >>> for batch in load("tiny_imagenet/paper20", "train[:90%]", 128, seed=0):
+      ...     batch["image"].shape, batch["label"].shape  # doctest: +SKIP
     """
     check_count("batch_size", batch_size, 1)
     check_count("epochs", epochs, 1)
@@ -257,6 +267,32 @@ def load(
     )
 
 
+def joined(batches: Iterable[Mapping[str, np.ndarray]]) -> Batch:
+    """All batches as one, without what fills them up: a whole split in memory.
+
+    Args:
+      batches: of one pass, as of `load`, at least one.
+
+    Returns:
+      By name the arrays (n, ...), in the order of the batches; `mask` is True everywhere.
+
+    Raises:
+      ValueError: there is no batch.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax import data
+      >>> full = {"label": np.array([3, 1]), "mask": np.array([True, True])}
+      >>> last = {"label": np.array([2, 0]), "mask": np.array([True, False])}
+      >>> data.joined([full, last])["label"].tolist()
+      [3, 1, 2]
+    """
+    parts = [{name: values[batch["mask"]] for name, values in batch.items()} for batch in batches]
+    if not parts:
+        raise ValueError("expected at least one batch, got none")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Reader:
     """Reads the batch of given example numbers.
@@ -280,18 +316,21 @@ class _Reader:
 
     def __call__(self, numbers: Sequence[int]) -> Batch:
         if _is_signal(self.features[self.image]):
-            decoders, decode = {}, lambda signal, record: signal[None]
+            decoders, read = {}, lambda signal, record: signal[None]
         else:
-            decoders, decode = {self.image: tfds.decode.SkipDecoding()}, self._decode
+            decoders, read = {self.image: tfds.decode.SkipDecoding()}, self._decode
         records = self.source.__getitems__(numbers)
         examples = [
             self._wanted.deserialize_example_np(record, decoders=decoders) for record in records
         ]
+        images = [
+            read(example[self.image], record)
+            for example, record in zip(examples, records, strict=True)
+        ]
+        if len({image.dtype for image in images}) > 1:
+            images = [in_unit_range(image) for image in images]
         columns: dict[str, Sequence[Any]] = {
-            "image": [
-                decode(example[self.image], record)
-                for example, record in zip(examples, records, strict=True)
-            ],
+            "image": images,
             "label": [np.int32(example[self.label]) for example in examples],
         }
         for field in self.fields:
@@ -301,19 +340,14 @@ class _Reader:
         return batch
 
     def _decode(self, encoded: bytes, record: bytes) -> np.ndarray:
-        mode = _PIL_MODES[self.features[self.image].shape[-1]]
+        channels = self.features[self.image].shape[-1] or _USUAL_CHANNELS
         try:
-            with PILImage.open(io.BytesIO(encoded)) as picture:
-                pixels = picture if picture.mode == mode else picture.convert(mode)
-                if self.size is not None:
-                    pixels = fit_picture(pixels, self.size)
-                array = np.asarray(pixels)
-        except (OSError, SyntaxError) as error:  # Pillow's for what is damaged or no image.
+            return decode(encoded, channels=channels, size=self.size)
+        except ValueError as error:
             raise ValueError(
                 f"expected an image in {self._texts(record) or 'every example'}, got "
-                f"{len(encoded)} bytes that are none ({one_line(error)})"
+                f"{len(encoded)} bytes that are none ({one_line(error.__cause__ or error)})"
             ) from error
-        return array[..., None] if array.ndim == 2 else array
 
     def _texts(self, record: bytes) -> str:
         """All texts of an example, among which is the file's name if the dataset has kept it."""
@@ -357,7 +391,7 @@ def _is_readable(feature: Any) -> bool:
         isinstance(feature, tfds.features.Image)
         and feature.np_dtype == np.uint8
         and len(feature.shape) == 3
-        and feature.shape[-1] in _PIL_MODES
+        and feature.shape[-1] in (None, 1, 3, 4)
     )
 
 
@@ -396,9 +430,12 @@ def _text_or_array(value: Any) -> Any:
 
 
 def _converted(batch: Batch, *, dtype: np.dtype) -> Batch:
-    if batch["image"].dtype == dtype:
+    image = batch["image"]
+    if image.dtype == dtype:
         return batch
-    return batch | {"image": np.divide(batch["image"], dtype.type(255), dtype=dtype)}
+    return batch | {
+        "image": np.rint(255 * image).astype(dtype) if dtype == np.uint8 else in_unit_range(image)
+    }
 
 
 def _padded(column: Sequence[Any], length: int) -> np.ndarray:

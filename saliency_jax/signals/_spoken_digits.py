@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from .. import sound
-from ._archives import local_archive
+from ..data._archives import local_archive
+from . import sound
 
 HOMEPAGE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 URL = f"{HOMEPAGE}/archive/refs/heads/master.zip"
@@ -38,6 +38,8 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    KIND = "sound"
+    SAMPLE_RATE = SAMPLE_RATE
     RELEASE_NOTES: dict[str, str] = {"1.0.0": "First release."}  # noqa: RUF012
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"Optional: put {' or '.join(ARCHIVE_NAMES)} into the manual folder; "

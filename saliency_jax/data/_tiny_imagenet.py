@@ -53,9 +53,13 @@ def full_classes() -> dict[str, str]:
     on Tiny-ImageNet meet the labels they were trained with.
 
     Returns:
-        A dictionary of 200 entries; the names are unique.
+      A dictionary of 200 entries; the names are unique.
     """
-    text = resources.files(__package__).joinpath("tiny_imagenet_classes.txt").read_text("utf-8")
+    text = (
+        resources.files("saliency_jax._constants")
+        .joinpath("tiny_imagenet_classes.txt")
+        .read_text("utf-8")
+    )
     return dict(line.split("\t") for line in text.splitlines())
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
 
-from .. import radio
+from . import radio
 
 SEED = 0
 # Examples of each modulation at each signal-to-noise ratio. The order gives each split its key.
@@ -30,6 +30,7 @@ class RadioModulations(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    KIND = "iq"
     RELEASE_NOTES: dict[str, str] = {"1.0.0": "First release."}  # noqa: RUF012
 
     def _info(self) -> tfds.core.DatasetInfo:
