@@ -1,9 +1,8 @@
 """Grids of settings, run by one compiled program, chunk by chunk; an interrupted one continues."""
 
+import contextlib
 import functools
 import hashlib
-import io
-import json
 import math
 import os
 import zipfile
@@ -17,11 +16,9 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import PyTree
 
-from ._types import Count
-from ._validation import check_count
-
-_DESCRIPTION = "sweep.json"
-_PARTIAL = ".partial"
+from .._files import claim, whole
+from .._types import Count
+from .._validation import check_count
 
 
 def sweep(
@@ -58,7 +55,8 @@ def sweep(
       batch_size: how many points at once, on all devices together, at least 1. If it is not a
         multiple of the number of devices, the next smaller one is taken.
       folder: where each chunk is kept when it is done, whole or not at all. If the sweep is
-        interrupted, the same call continues it; the folder is left to the caller to remove.
+        interrupted, the same call continues it, one process at a time; the folder is left to the
+        caller to remove.
       progress: called with the number of points in each chunk that was computed or found, and with
         0 when the program is compiled and the first chunk begins: `tqdm.tqdm(total=n).update`.
 
@@ -71,6 +69,7 @@ def sweep(
         not of arrays, or batch_size is not an integer.
       ValueError: there is no axis, an axis has no values or arrays of different lengths, batch_size
         < 1, or the folder holds something else than chunks of this very sweep.
+      BlockingIOError: another process is at work in the folder.
 
     Example:
       Three classes by two learning rates: the probabilities of a picture after 0 and 4 steps.
@@ -79,7 +78,8 @@ def sweep(
       >>> import jax.numpy as jnp
       >>> import numpy as np
       >>> import optax
-      >>> from saliency_jax import ascent, scores, sweep
+      >>> from saliency_jax import ascent, scores
+      >>> from saliency_jax.runs import sweep
       >>> def visualize(model, *, label, rate):
       ...     optimizer = optax.sgd(rate)
       ...     state = ascent.initial_state(jnp.zeros((2, 2, 3)), optimizer, jax.random.key(0))
@@ -119,6 +119,7 @@ def sweep(
     size = -(-count // (num_chunks * num_devices)) * num_devices
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:num_devices]), ("points",))
     # Arrays that were computed are bound to one device, which a program on several does not take.
+    shared = jax.tree.map(_native, shared)
     shared = jax.device_put(shared, jax.sharding.NamedSharding(mesh, PartitionSpec()))
 
     def points(number: int) -> dict[str, PyTree]:
@@ -133,6 +134,7 @@ def sweep(
                 "expected function to return arrays of numbers, got random keys; return "
                 "jax.random.key_data(key)"
             )
+    claimed: contextlib.AbstractContextManager = contextlib.nullcontext()
     if folder is not None:
         folder = Path(folder)
         description = {
@@ -142,22 +144,24 @@ def sweep(
             "shared values": _digest(shared),
             "function": hashlib.sha256(program.as_text().encode()).hexdigest(),
         }
-        _claim(folder, description)
+        claimed = claim(folder, description, kind="sweep", file="sweep.json")
     compiled = None
     chunks = []
-    for number in range(num_chunks):
-        path = None if folder is None else folder / f"{number:06d}.npz"
-        if path is not None and path.exists():
-            chunk = _read(path, program.out_info)
-        else:
-            if compiled is None:
-                compiled = program.compile()
-                _tell(progress, 0)
-            chunk = jax.device_get(compiled(shared, points(number)))
-            if path is not None:
-                _write(path, _packed(chunk))
-        chunks.append(chunk)
-        _tell(progress, min(size, count - number * size))
+    with claimed:
+        for number in range(num_chunks):
+            path = None if folder is None else folder / f"{number:06d}.npz"
+            if path is not None and path.exists():
+                chunk = _read(path, program.out_info)
+            else:
+                if compiled is None:
+                    compiled = program.compile()
+                    _tell(progress, 0)
+                chunk = jax.device_get(compiled(shared, points(number)))
+                if path is not None:
+                    with whole(path) as partial:
+                        np.savez(partial, *jax.tree.leaves(chunk))
+            chunks.append(chunk)
+            _tell(progress, min(size, count - number * size))
     return jax.tree.map(
         lambda *leaves: np.concatenate(leaves)[:count].reshape(
             *lengths.values(), *leaves[0].shape[1:]
@@ -192,6 +196,8 @@ def _length(name: str, axis: PyTree) -> int:
                 f"expected axis {name!r} to be an array or a PyTree of arrays, got one with "
                 f"{type(leaf).__name__}"
             )
+        if not _is_key(leaf) and not _is_numbers(leaf):
+            raise TypeError(f"expected axis {name!r} to hold numbers, got {leaf.dtype}")
     lengths = {leaf.shape[:1] for leaf in leaves}
     if len(lengths) != 1 or lengths <= {(), (0,)}:
         raise ValueError(
@@ -203,7 +209,15 @@ def _length(name: str, axis: PyTree) -> int:
 
 def _indexable(leaf: Any) -> Any:
     # Rows are picked by NumPy, which compiles nothing; it knows no random keys.
-    return leaf if _is_key(leaf) else np.asarray(leaf)
+    return leaf if _is_key(leaf) else np.asarray(_native(leaf))
+
+
+def _native(leaf: Any) -> Any:
+    """An array of NumPy's in a byte order and a precision that JAX takes."""
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    dtype = leaf.dtype.newbyteorder("=")
+    return leaf.astype(np.float64 if dtype == np.longdouble else dtype, copy=False)
 
 
 def _at(index: np.ndarray, values: PyTree) -> PyTree:
@@ -214,6 +228,10 @@ def _is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(
         leaf.dtype, jax.dtypes.prng_key
     )
+
+
+def _is_numbers(leaf: Any) -> bool:
+    return leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number)
 
 
 def _tell(progress: Callable[[int], object] | None, points: int) -> None:
@@ -229,37 +247,6 @@ def _digest(tree: PyTree) -> str:
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _claim(folder: Path, description: dict[str, Any]) -> None:
-    """Makes the folder, or sees that an existing one is of the same sweep."""
-    path = folder / _DESCRIPTION
-    if path.exists():
-        stored = json.loads(path.read_text())
-        for name, value in description.items():
-            if stored.get(name) != value:
-                raise ValueError(
-                    f"expected {folder} to hold chunks of this sweep, got those of a sweep with "
-                    f"another {name}; choose another folder, or remove it"
-                )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(not file.name.endswith(_PARTIAL) for file in folder.iterdir()):
-        raise ValueError(f"expected {folder} to be empty or a sweep's, got another folder")
-    _write(path, (json.dumps(description, indent=2) + "\n").encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    partial = path.with_name(path.name + _PARTIAL)
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
-def _packed(chunk: PyTree) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, *jax.tree.leaves(chunk))
-    return file.getvalue()
 
 
 def _read(path: Path, like: PyTree) -> PyTree:

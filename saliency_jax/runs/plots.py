@@ -2,14 +2,22 @@
 
 Every map says how its colours were chosen: a map shown without its scale can look like anything. A
 function turns arrays into one cell, `grid` lays cells out, and the figure is saved by
-`figure.savefig(path)` or by `report.RunFolder.save_figure`.
+`figure.savefig(path)` or by `runs.RunFolder.save_figure`.
+
+What means the same everywhere here, beside the words of the room:
+
+  image: (h, w, 3), or (h, w, 1) for grey, in [0, 1], of NumPy or JAX and of any floating type.
+  saliency_map: (h, w), at least 0, in any unit; a signed map is drawn by `signed_map`.
+  title, note: what is written above and below a cell, in as many lines as it takes.
+  percentile: from 0 to 100. The share of a map's values that its colours tell apart: a few larger
+    ones share the last colour, and do not darken all the rest. 100 clips nothing.
 """
 
 import dataclasses
 import io
-import textwrap
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
@@ -20,10 +28,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image as PILImage
 
-from ._types import Number
-from ._validation import check_array, check_at_least, check_finite
+from .._types import Number
+from .._validation import check_array, check_at_least, check_finite
+from ._text import BOLD, DPI, FONT_SIZE, literal, one_line, shortened, text_width, wrapped
 
-# The share of a map's values that its colours tell apart; a few outliers would darken all the rest.
 PERCENTILE = 99.0
 # The note of a map that has no scale.
 ALL_ZERO = "all zero"
@@ -32,23 +40,25 @@ _DIVERGING = matplotlib.colormaps["RdBu_r"].resampled(257)
 _SEQUENTIAL = matplotlib.colormaps["inferno"]
 _ROUNDING = 1e-5
 
-_DPI = 100
-_FONT_SIZE = 8.5
 _LINE = 17
-# Widths of a character of running text in that size, in pixels of the figure.
-_CHARACTER = 6.2
-_BOLD_CHARACTER = 7.4
 _GAP = 12
 _MARGIN = 14
 _PANEL_WIDTH, _PANEL_HEIGHT = 330, 250
 _PANELS_IN_A_ROW = 3
-# Of a legend's entry, what is beside its name.
+# Of a legend's entry, what is beside its name; of a panel, what is beside its title.
 _LEGEND_LINE = 62
+_PANEL_MARGIN = 50
+# Of curves beyond the ten colours.
+_LINE_STYLES = (".-", ".--", ".:", ".-.")
+# A picture that is wider or higher than so many times its other side is stretched.
+_MOST_WIDE, _MOST_HIGH = 32, 8
+# What Agg, and many viewers, can draw.
+_LARGEST_SIDE = 2**16 - 1
 
 Pixels = Float[np.ndarray, "h w 3"]
 AnyImage = Float[Array | np.ndarray, "h w c"]
 AnyMap = Float[Array | np.ndarray, "h w"]
-Values = Real[np.ndarray, "n"]
+Values = Real[Array | np.ndarray, "n"]
 
 
 @runtime_checkable
@@ -83,7 +93,9 @@ class Picture:
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def draw(self, axes: Axes) -> None:
-        axes.imshow(self.pixels, interpolation="auto")
+        stretched = not 1 / _MOST_WIDE <= self.shape[0] / self.shape[1] <= _MOST_HIGH
+        aspect: Literal["auto", "equal"] = "auto" if stretched else "equal"
+        axes.imshow(self.pixels, interpolation="auto", aspect=aspect)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +103,7 @@ class Ranking:
     """A cell of horizontal bars: the likeliest classes, say, with their probabilities.
 
     Attributes:
-      names: from the top down.
+      names: from the top down, at least one; a name that its bar does not hold is shortened.
       fractions: the length of each bar, in [0, 1]; it is written out in per cent.
       title: what is written above.
       note: what is written below.
@@ -102,16 +114,29 @@ class Ranking:
     title: str = ""
     note: str = ""
 
+    def __post_init__(self) -> None:
+        check_at_least("the number of names", len(self.names), 1)
+        if len(self.fractions) != len(self.names):
+            raise ValueError(
+                f"expected {len(self.names)} fractions, one for each name, got "
+                f"{len(self.fractions)}"
+            )
+
     @property
     def shape(self) -> tuple[int, int]:
         return 1, 1
 
     def draw(self, axes: Axes) -> None:
-        places = range(len(self.names))
-        axes.barh(places, [float(part) for part in self.fractions], height=0.86, color="#b9cfe6")
-        for place, name, fraction in zip(places, self.names, self.fractions, strict=True):
-            axes.text(0.03, place, name, va="center", fontsize=_FONT_SIZE)
-            axes.text(0.97, place, percent(fraction), va="center", ha="right", fontsize=_FONT_SIZE)
+        rows = range(len(self.names))
+        axes.barh(rows, [float(part) for part in self.fractions], height=0.86, color="#b9cfe6")
+        box = axes.get_window_extent()
+        lines = max(1, int(box.height / len(self.names) / _LINE))
+        for row, name, fraction in zip(rows, self.names, self.fractions, strict=True):
+            share = percent(fraction)
+            available = 0.94 * box.width - text_width(share) - _GAP
+            text = shortened(one_line(name), available, lines)
+            axes.text(0.03, row, text, va="center", fontsize=FONT_SIZE)
+            axes.text(0.97, row, share, va="center", ha="right", fontsize=FONT_SIZE)
         axes.set(xlim=(0, 1), ylim=(len(self.names) - 0.5, -0.5))
 
 
@@ -146,9 +171,7 @@ def image(image: AnyImage, title: str = "", note: str = "") -> Picture:
     """A cell that shows an image as it is.
 
     Args:
-      image: (h, w, 3), or (h, w, 1) for grey, in [0, 1].
-      title: what is written above.
-      note: what is written below.
+      image, title, note: see the module.
 
     Returns:
       The cell.
@@ -159,7 +182,7 @@ def image(image: AnyImage, title: str = "", note: str = "") -> Picture:
 
     Example:
       >>> import numpy as np
-      >>> from saliency_jax import plots
+      >>> from saliency_jax.runs import plots
       >>> plots.image(np.full((2, 2, 1), 0.25)).pixels[0, 0].tolist()
       [0.25, 0.25, 0.25]
     """
@@ -175,9 +198,7 @@ def saliency_map(
     the percentile is 0
 
     Args:
-      saliency_map: (h, w), at least 0, in any unit.
-      title: what is written above.
-      percentile: from 0 to 100; larger values share its colour. 100 clips nothing.
+      saliency_map, title, percentile: see the module.
 
     Returns:
       The cell; its note states p, or that the whole map is zero.
@@ -188,7 +209,7 @@ def saliency_map(
 
     Example:
       >>> import numpy as np
-      >>> from saliency_jax import plots
+      >>> from saliency_jax.runs import plots
       >>> plots.saliency_map(np.array([[0.0, 1.0], [2.0, 3.0]]), percentile=100).note
       '0 to 3 (maximum)'
       >>> plots.saliency_map(np.zeros((2, 2))).note
@@ -208,8 +229,7 @@ def signed_map(
 
     Args:
       signed_map: (h, w), in any unit.
-      title: what is written above.
-      percentile: from 0 to 100; absolute values beyond it share its colour. 100 clips nothing.
+      title, percentile: see the module; the percentile is of absolute values.
 
     Returns:
       The cell; its note states p, or that the whole map is zero.
@@ -220,7 +240,7 @@ def signed_map(
 
     Example:
       >>> import numpy as np
-      >>> from saliency_jax import plots
+      >>> from saliency_jax.runs import plots
       >>> plots.signed_map(np.array([[-2.0, 1.0]]), percentile=100).note
       '-2 to 2 (maximum)'
     """
@@ -242,10 +262,7 @@ def overlay(
     color = (1 - a) grey / 2 + a inferno(a), a = min(m / p, 1) as in `saliency_map`
 
     Args:
-      image: (h, w, 3), or (h, w, 1) for grey, in [0, 1].
-      saliency_map: (h, w), at least 0, in any unit.
-      title: what is written above.
-      percentile: from 0 to 100; larger values share its colour.
+      image, saliency_map, title, percentile: see the module; the map is of the image's size.
 
     Returns:
       The cell; its note states p, or that the whole map is zero.
@@ -256,7 +273,7 @@ def overlay(
 
     Example:
       >>> import numpy as np
-      >>> from saliency_jax import plots
+      >>> from saliency_jax.runs import plots
       >>> cell = plots.overlay(np.ones((1, 2, 3)), np.array([[0.0, 1.0]]), percentile=100)
       >>> cell.pixels[0, 0].tolist()
       [0.5, 0.5, 0.5]
@@ -282,7 +299,7 @@ def percent(fraction: Number) -> str:
       The text. It says 100 % or 0 % only where that is right to a tenth of a per cent.
 
     Example:
-      >>> from saliency_jax import plots
+      >>> from saliency_jax.runs import plots
       >>> plots.percent(0.6789), plots.percent(0.9971), plots.percent(0.9999)
       ('68 %', '99.7 %', '100 %')
     """
@@ -307,17 +324,19 @@ def grid(
       column_titles: written above the first row.
       caption: written below the grid.
       cell_width: the width of a cell in pixels of the figure, at least 32. It is rounded to a
-        multiple of the widest picture's width, unless that is much wider.
+        multiple of the widest picture's width, unless that is much wider. A picture of one row or
+        of one column is stretched to a stripe.
 
     Returns:
       The figure, to be saved at its own resolution.
 
     Raises:
-      ValueError: there is no cell, or titles do not fit the rows and columns.
+      ValueError: there is no cell, titles do not fit the rows and columns, or the figure has more
+        than 65535 pixels on a side.
 
     Example:
       >>> import numpy as np
-      >>> from saliency_jax import plots
+      >>> from saliency_jax.runs import plots
       >>> figure = plots.grid([[plots.image(np.zeros((64, 64, 3)), "black")]])
       >>> len(figure.axes)
       1
@@ -334,39 +353,49 @@ def grid(
             raise ValueError(f"expected {count} {name}, got {len(titles)}")
 
     width = _enlarged(max(cell.shape[1] for cell in cells), cell_width)
-    left = _MARGIN + (2 * _LINE + _GAP // 2 if row_titles else 0)
+    heights = [
+        max((_cell_height(cell, width) for cell in row if cell is not None), default=width)
+        for row in rows
+    ]
+    row_texts = [
+        wrapped(title, height, BOLD) for title, height in zip(row_titles, heights, strict=False)
+    ]
+    column_texts = [wrapped(title, width, BOLD) for title in column_titles]
+    beside = max((_num_lines(text) for text in row_texts), default=0) * _LINE
+    left = _MARGIN + (beside + _GAP // 2 if row_titles else 0)
     total_width = left + num_columns * (width + _GAP) - _GAP + _MARGIN
-    caption_text = _wrapped(caption, total_width - left - _MARGIN)
-    column_texts = [_wrapped(title, width, _BOLD_CHARACTER) for title in column_titles]
+    caption_text = wrapped(caption, total_width - left - _MARGIN)
 
     # From the top down, in pixels; matplotlib counts from the bottom, so the height comes first.
     top = _MARGIN + _height(column_texts)
-    placed = []
-    for row in rows:
+    tops = []
+    for row, height in zip(rows, heights, strict=True):
         present = [cell for cell in row if cell is not None]
-        titles = [_wrapped(cell.title, width) for cell in present]
-        notes = [_wrapped(cell.note, width) for cell in present]
+        titles = [wrapped(cell.title, width) for cell in present]
+        notes = [wrapped(cell.note, width) for cell in present]
         top += _height(titles)
-        shapes = [cell.shape for cell in present]
-        height = max((round(width * h / w) for h, w in shapes), default=width)
-        placed.append((top, height))
+        tops.append(top)
         top += height + _height(notes) + _GAP
     total_height = top + _height([caption_text]) + _MARGIN - _GAP
 
-    figure = Figure(figsize=(total_width / _DPI, total_height / _DPI), dpi=_DPI, facecolor="white")
+    if max(total_width, total_height) > _LARGEST_SIDE:
+        raise ValueError(
+            f"expected a figure of at most {_LARGEST_SIDE} pixels on a side, got "
+            f"{total_height} x {total_width}; draw fewer cells or a smaller cell_width"
+        )
+    figure = Figure(figsize=(total_width / DPI, total_height / DPI), dpi=DPI, facecolor="white")
 
     def write(x: int | float, y: int | float, text: str, **style) -> None:
-        style = {"fontsize": _FONT_SIZE, "ha": "center", "va": "bottom", **style}
+        style = {"fontsize": FONT_SIZE, "ha": "center", "va": "bottom", **style}
         figure.text(x / total_width, 1 - y / total_height, text, **style)
 
     for column, text in enumerate(column_texts):
         center = left + column * (width + _GAP) + width / 2
         write(center, _MARGIN + _height(column_texts) - 4, text, weight="bold")
-    for index, (row, (top, height)) in enumerate(zip(rows, placed, strict=True)):
-        if row_titles:
-            text = _wrapped(row_titles[index], height, _BOLD_CHARACTER)
+    for row, text, top, height in itertools.zip_longest(rows, row_texts, tops, heights):
+        if text:
             style = {"rotation": "vertical", "ha": "center", "va": "center", "weight": "bold"}
-            write(_MARGIN + _LINE, top + height / 2, text, **style)
+            write(_MARGIN + beside / 2, top + height / 2, text, **style)
         for column, cell in enumerate(row):
             if cell is None:
                 continue
@@ -381,10 +410,11 @@ def grid(
             cell.draw(axes)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-            write(x + width / 2, top - 3, _wrapped(cell.title, width))
-            note = _wrapped(cell.note, width)
+            write(x + width / 2, top - 3, wrapped(cell.title, width))
+            note = wrapped(cell.note, width)
             write(x + width / 2, top + height + 3, note, va="top", color="#555555")
     write(left, total_height - _MARGIN, caption_text, ha="left", color="#555555")
+    literal(figure)
     return figure
 
 
@@ -407,7 +437,7 @@ def curves(
 
     Example:
       >>> import numpy as np
-      >>> from saliency_jax import plots
+      >>> from saliency_jax.runs import plots
       >>> steps, score = np.array([1, 2, 4]), np.array([0.0, 0.5, 0.8])
       >>> curve = plots.Curve("robust", steps, score, score - 0.1, score + 0.1)
       >>> figure = plots.curves({"score": [curve]}, "steps", log_base=2)
@@ -417,36 +447,52 @@ def curves(
     check_at_least("the number of panels", len(panels), 1)
     columns = min(len(panels), _PANELS_IN_A_ROW)
     rows = -(-len(panels) // columns)
-    width = columns * _PANEL_WIDTH
-    names = {curve.name for lines in panels.values() for curve in lines}
-    longest = max(map(len, names), default=0) * _CHARACTER + _LEGEND_LINE
-    names_in_a_row = max(1, int(width / longest))
-    legend_rows = -(-len(names) // names_in_a_row)
-    size = (width / _DPI, (rows * _PANEL_HEIGHT + (legend_rows + 1) * _LINE) / _DPI)
-    figure = Figure(figsize=size, dpi=_DPI, facecolor="white", layout="constrained")
-    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    total_width = columns * _PANEL_WIDTH
+    names = list(dict.fromkeys(curve.name for lines in panels.values() for curve in lines))
+    legend_texts = [wrapped(one_line(name), total_width - _LEGEND_LINE) for name in names]
+    longest = max(
+        (text_width(line) for text in legend_texts for line in text.split("\n")), default=0
+    )
+    names_in_a_row = max(1, int(total_width / (longest + _LEGEND_LINE)))
+    legend_lines = -(-len(names) // names_in_a_row) * max(map(_num_lines, legend_texts), default=0)
+    titles = [wrapped(title, _PANEL_WIDTH - _PANEL_MARGIN, BOLD) for title in panels]
+    label = wrapped(x_label, _PANEL_WIDTH - _PANEL_MARGIN)
+    texts_height = rows * (max(map(_num_lines, titles)) + _num_lines(label) - 2) * _LINE
+    height = rows * _PANEL_HEIGHT + texts_height + (legend_lines + 1) * _LINE
+    size = (total_width / DPI, height / DPI)
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
+    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     handles: dict[str, Line2D] = {}
-    for place, (title, lines) in zip(places, panels.items(), strict=False):
+    for axes, title, lines in zip(all_axes, titles, panels.values(), strict=False):
         for curve in lines:
-            color = handles[curve.name].get_color() if curve.name in handles else f"C{len(handles)}"
-            (line,) = place.plot(curve.x, curve.y, ".-", color=color)
-            place.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
+            number = names.index(curve.name)
+            color, style = f"C{number % 10}", _LINE_STYLES[number // 10 % len(_LINE_STYLES)]
+            x, y, low, high = (
+                np.asarray(values, np.float64)
+                for values in (curve.x, curve.y, curve.low, curve.high)
+            )
+            (line,) = axes.plot(x, y, style, color=color)
+            axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
             handles.setdefault(curve.name, line)
-        place.set_title(title, fontsize=_FONT_SIZE, weight="bold")
-        place.set_xlabel(x_label, fontsize=_FONT_SIZE)
-        place.tick_params(labelsize=_FONT_SIZE)
+        axes.set_title(title, fontsize=FONT_SIZE, weight="bold")
+        axes.set_xlabel(label, fontsize=FONT_SIZE)
+        axes.tick_params(labelsize=FONT_SIZE)
         if log_base is not None:
-            place.set_xscale("log", base=log_base)
-    for place in places[len(panels) :]:
-        place.set_axis_off()
-    figure.legend(
+            axes.set_xscale("log", base=log_base)
+    for axes in all_axes[len(panels) :]:
+        axes.set_axis_off()
+    legend = figure.legend(
         list(handles.values()),
-        list(handles),
+        # Written below, since matplotlib leaves out names that begin with an underscore.
+        ["name"] * len(handles),
         loc="outside lower center",
         ncols=names_in_a_row,
-        fontsize=_FONT_SIZE,
+        fontsize=FONT_SIZE,
         frameon=False,
     )
+    for written, text in zip(legend.get_texts(), legend_texts, strict=True):
+        written.set_text(text)
+    literal(figure)
     return figure
 
 
@@ -466,7 +512,7 @@ def gif(figures: Sequence[Figure], *, milliseconds: int = 500) -> bytes:
 
     Example:
       >>> import numpy as np
-      >>> from saliency_jax import plots
+      >>> from saliency_jax.runs import plots
       >>> shades = [np.full((8, 8, 3), level) for level in (0.0, 0.5, 1.0)]
       >>> plots.gif([plots.grid([[plots.image(shade)]]) for shade in shades])[:6]
       b'GIF89a'
@@ -475,6 +521,7 @@ def gif(figures: Sequence[Figure], *, milliseconds: int = 500) -> bytes:
     check_at_least("the number of figures", len(figures), 1)
     frames = []
     for figure in figures:
+        literal(figure)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         frames.append(PILImage.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
@@ -533,12 +580,15 @@ def _enlarged(width: int, wanted: int) -> int:
     return wanted if width > 1.5 * wanted else max(1, round(wanted / width)) * width
 
 
-def _wrapped(text: str, width: int, character: float = _CHARACTER) -> str:
-    # A number stays with its sign.
-    joined = text.replace(" %", "\N{NO-BREAK SPACE}%")
-    return "\n".join(textwrap.wrap(joined, max(1, int(width / character))))
+def _cell_height(cell: Cell, width: int) -> int:
+    rows, columns = cell.shape
+    return round(width * min(max(rows / columns, 1 / _MOST_WIDE), _MOST_HIGH))
+
+
+def _num_lines(text: str) -> int:
+    return text.count("\n") + 1 if text else 0
 
 
 def _height(texts: Sequence[str]) -> int:
-    lines = max((text.count("\n") + 1 for text in texts if text), default=0)
+    lines = max(map(_num_lines, texts), default=0)
     return lines * _LINE + (6 if lines else 0)

@@ -1,0 +1,102 @@
+"""How a script starts: flags from a dataclass, one line and status 2 for a mistake."""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import jax
+import tyro
+
+MISTAKE, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+def from_command_line(
+    main: Callable[[Any], None],
+    settings: type,
+    description: str,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Reads the settings from the command line and calls `main` with them.
+
+    A mistake in what was asked for and an error in the program are told apart by the message: every
+    check of the library says "expected X, got Y", in a ValueError or a TypeError, and the operating
+    system's refusals are OSErrors. They become one line. Anything else is a bug, and its traceback
+    is shown.
+
+    Args:
+      main: the script.
+      settings: a frozen dataclass; its fields become flags, its docstrings their help.
+      description: the script's docstring, shown by `--help`.
+      arguments: what stands after the script's name; the process's own arguments if None.
+
+    Raises:
+      SystemExit: status 2 and one line on stderr for a mistake in flags, names, files or values;
+        status 130 for an interrupt and 143 for a termination, after cleaning up.
+
+    Example:
+      >>> import dataclasses
+      >>> from saliency_jax import runs
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Settings:
+      ...     steps: int = 3
+      >>> runs.from_command_line(print, Settings, "A script.", ["--steps", "5"])
+      Settings(steps=5)
+    """
+    with contextlib.suppress(ValueError):  # Only the main thread may handle signals.
+        signal.signal(signal.SIGTERM, _raise_terminated)
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        # Each core a device, among which `sweep` shares out its work. Not where JAX has started.
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    try:
+        main(_parsed(settings, description, arguments))
+    except (ValueError, TypeError, OSError) as error:
+        if not _is_mistake(error):
+            raise
+        _exit(f"error: {_one_line(str(error))}", MISTAKE)
+    except KeyboardInterrupt:
+        _exit("interrupted", INTERRUPTED)
+    except _Terminated:
+        # Python's own way out can crash while XLA's threads are still computing.
+        print("terminated", file=sys.stderr, flush=True)
+        os._exit(TERMINATED)
+
+
+class _Terminated(BaseException):
+    """What a termination raises, wherever the program is, so that it cleans up."""
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Whether an error is about what was asked for, and not about how the program does it."""
+    return isinstance(error, OSError) or str(error).startswith("expected ")
+
+
+def _parsed(settings: type, description: str, arguments: Sequence[str] | None) -> Any:
+    """Tyro's reading of the arguments, with its framed complaints brought into one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(settings, description=description, args=arguments)
+    except SystemExit as end:
+        if end.code != MISTAKE:
+            raise
+        framed = complaint.getvalue().splitlines()[1:-1]
+        text = _one_line(" ".join(line.strip("│─ ") for line in framed))
+        _exit(f"error: {text.partition(' For full helptext')[0]}; see --help", MISTAKE)
+
+
+def _raise_terminated(*_: object) -> NoReturn:
+    raise _Terminated
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _exit(line: str, status: int) -> NoReturn:
+    print(line, file=sys.stderr)
+    sys.exit(status)
