@@ -30,55 +30,60 @@ The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (image
 measured of them), `config.json` and `index.html`, which shows it all.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import command_line
-import comparison
 import jax.numpy as jnp
-import numpy as np
 import optax
-from comparison import Side, Variant, Work
+from lab import frame, pictures, recipes
+from lab.frame import Run
+from lab.pictures import ClassSettings as Settings
+from lab.pictures import Side, Variant
 
-from saliency_jax import ascent, report, scores
+from saliency_jax import ascent, scores
 from saliency_jax._types import Augment
 from saliency_jax.ascent import Canvas
+from saliency_jax.runs import Section
 
 STEP = 1.58
 PAPERS_STEP, PAPERS_L2 = 0.5, 0.001
-JITTER, SCALE, DEGREES = comparison.JITTER, (0.9, 1.1), 20.0
+SCALE, DEGREES = (0.9, 1.1), 20.0
 ADAM_RATE, PHASE_RATE = 0.02, 0.05
 # A canvas through a sigmoid cannot hold black and white.
 DARKEST, BRIGHTEST = 0.02, 0.98
 
-shift, zoom, turn = ascent.jitter(JITTER), ascent.scale(*SCALE), ascent.rotate(DEGREES)
+Shape = tuple[int, int, int]
+
+shift = ascent.jitter(recipes.JITTER)
+zoom, turn = ascent.scale(*SCALE), ascent.rotate(DEGREES)
 ALL = ascent.compose(shift, zoom, turn, ascent.flip())
 
 
-def plain(shape: tuple[int, int, int]) -> Canvas:
+def plain(shape: Shape) -> Canvas:
     return Canvas(ascent.pixels, ascent.pixels)
 
 
-def through_sigmoid(shape: tuple[int, int, int]) -> Canvas:
+def through_sigmoid(shape: Shape) -> Canvas:
     return ascent.sigmoid_canvas()
 
 
-def fourier(shape: tuple[int, int, int]) -> Canvas:
+def fourier(shape: Shape) -> Canvas:
     return ascent.chain_canvases(ascent.fourier_canvas(shape), ascent.sigmoid_canvas())
 
 
-def decorrelated(shape: tuple[int, int, int]) -> Canvas:
+def in_colors_of_photographs(canvas: Canvas) -> Canvas:
     colors = ascent.color_canvas(ascent.TINY_IMAGENET_COLORS.covariance)
-    return ascent.chain_canvases(ascent.fourier_canvas(shape), colors, ascent.sigmoid_canvas())
+    return ascent.chain_canvases(canvas, colors, ascent.sigmoid_canvas())
 
 
-def phases(shape: tuple[int, int, int]) -> Canvas:
+def decorrelated(shape: Shape) -> Canvas:
+    return in_colors_of_photographs(ascent.fourier_canvas(shape))
+
+
+def phases(shape: Shape) -> Canvas:
     _, width, _ = shape
-    colors = ascent.color_canvas(ascent.TINY_IMAGENET_COLORS.covariance)
-    of_spectrum = ascent.phase_canvas(ascent.tiny_imagenet_magnitude(), width)
-    return ascent.chain_canvases(of_spectrum, colors, ascent.sigmoid_canvas())
+    return in_colors_of_photographs(ascent.phase_canvas(ascent.tiny_imagenet_magnitude(), width))
 
 
 class Recipe(NamedTuple):
@@ -93,8 +98,8 @@ class Recipe(NamedTuple):
     """
 
     augment: Augment | None
-    canvas: Callable[[tuple[int, int, int]], Canvas] = plain
-    optimizer: optax.GradientTransformation = comparison.make_optimizer("normalized", STEP)
+    canvas: Callable[[Shape], Canvas] = plain
+    optimizer: optax.GradientTransformation = recipes.make_optimizer("normalized", STEP)
     times: int = 1
     l2: float = 0.0
 
@@ -104,13 +109,13 @@ def normalized(length: float) -> optax.GradientTransformation:
     return optax.chain(ascent.normalize_by_l2(), optax.sgd(length))
 
 
-def adam(canvas: Callable[[tuple[int, int, int]], Canvas], rate: float) -> Recipe:
+def adam(canvas: Callable[[Shape], Canvas], rate: float) -> Recipe:
     return Recipe(ALL, canvas, optax.adam(rate), times=4)
 
 
 RECIPES: Mapping[str, Recipe] = {
     "Simonyan et al.": Recipe(
-        None, optimizer=comparison.make_optimizer("sgd", PAPERS_STEP), l2=PAPERS_L2
+        None, optimizer=recipes.make_optimizer("sgd", PAPERS_STEP), l2=PAPERS_L2
     ),
     "no augmentation": Recipe(None),
     "shift": Recipe(shift),
@@ -123,73 +128,58 @@ RECIPES: Mapping[str, Recipe] = {
     "Fourier, decorrelated": adam(decorrelated, ADAM_RATE),
     "phases": adam(phases, PHASE_RATE),
 }
-# Those that know the bundled models' colours or spectrum.
+# Those that know the bundled models' colours or spectrum, and the ends of the shapes they suit.
 OF_TINY_IMAGENET = {"Fourier, decorrelated": (3,), "phases": (64, 64, 3)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings(comparison.ClassSettings):
-    pass
-
-
-def main(settings: Settings) -> None:
-    comparison.check(settings)
-    with report.RunFolder(settings.output, "canvases") as run:
-        run.save_config(settings)
-        both = comparison.sides(settings)
-        names = [recipes(side) for side in both]
-        pictures_of_each = len(both[0].labels) * settings.seeds
-        num_pictures = sum(map(len, names)) * pictures_of_each
-        with comparison.working(run, settings, num_pictures) as work:
-            results = [
-                (side, [variant(side, name, settings, work) for name in of_side])
-                for side, of_side in zip(both, names, strict=True)
-            ]
-        measured = comparison.save(
-            run, "Canvases and augmentations", __doc__.partition("\n")[0], results
+@frame.experiment("Canvases and augmentations")
+def main(settings: Settings, run: Run) -> list[Section]:
+    both = pictures.sides(settings)
+    chosen = [(side, suitable(side)) for side in both]
+    num_recipes = sum(len(names) for _, names in chosen)
+    run.expect(num_recipes * len(both[0].labels) * settings.seeds, "picture")
+    makers = {
+        name: functools.partial(visualize, recipe=name, steps=settings.steps) for name in RECIPES
+    }
+    results = [
+        (
+            side,
+            [
+                Variant(name, *pictures.make(run, side, name, makers[name], settings))
+                for name in names
+            ],
         )
-    comparison.finish(run, measured)
-
-
-def recipes(side: Side) -> list[str]:
-    """The names of those that suit the images that a model was trained for."""
-    shape = comparison.shape(side.maker.model)
-    return [
-        name
-        for name in RECIPES
-        if name not in OF_TINY_IMAGENET
-        or shape[-len(OF_TINY_IMAGENET[name]) :] == OF_TINY_IMAGENET[name]
+        for side, names in chosen
     ]
+    return pictures.save(run, results)
 
 
-def variant(side: Side, name: str, settings: Settings, work: Work) -> Variant:
-    """One classifier's pictures of all classes from all seeds by one recipe."""
-    recipe = functools.partial(visualize, recipe=name, steps=settings.steps)
-    axes = {"label": side.labels, "seed": np.arange(settings.seeds)}
-    return Variant(name, *comparison.timed_sweep(work, side.maker, name, recipe, axes, side.models))
+def suitable(side: Side) -> list[str]:
+    """The names of the recipes for the images that a model was trained for."""
+    ends = {name: OF_TINY_IMAGENET.get(name, ()) for name in RECIPES}
+    shape = side.models.mean.shape
+    return [name for name, end in ends.items() if shape[len(shape) - len(end) :] == end]
 
 
 def visualize(models, *, label, seed, recipe, steps):
     """Gradient ascent by the recipe of a name, and what is measured of its picture."""
     chosen = RECIPES[recipe]
-    canvas = chosen.canvas(comparison.shape(models.maker))
-    image, step_key = comparison.default_start(models.maker, label, seed)
-    mean = comparison.mean_color(models.maker)
-    if chosen.l2:
-        image = jnp.broadcast_to(mean, image.shape)
-    params = canvas.encode(jnp.clip(image, DARKEST, BRIGHTEST))
+    canvas = chosen.canvas(models.mean.shape)
+    start, step_key = recipes.start(models.mean, "mean" if chosen.l2 else "normal", label, seed)
+    params = canvas.encode(jnp.clip(start, DARKEST, BRIGHTEST))
     score = scores.logit(models.maker, label)
-    made = ascent.ascend(
+    made = recipes.ascend(
         score,
-        ascent.initial_state(params, chosen.optimizer, step_key),
-        chosen.optimizer,
+        params,
+        step_key,
         steps * chosen.times,
-        decode=canvas.decode,
+        optimizer=chosen.optimizer,
         augment=chosen.augment,
-        prior=ascent.l2(chosen.l2, mean) if chosen.l2 else None,
+        decode=canvas.decode,
+        prior=ascent.l2(chosen.l2, models.mean[0, 0]) if chosen.l2 else None,
     )
-    return comparison.measure(models, score, made, made.image)
+    return pictures.measure(models, score, made, made.image)
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

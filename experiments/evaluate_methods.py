@@ -47,22 +47,19 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import classifiers
-import command_line
-import comparison
 import jax
 import jax.numpy as jnp
-import judging
-import labelled_images
-import methods
 import numpy as np
-from classifiers import Classifier
-from comparison import Work
+from lab import examples, frame, methods, tables
+from lab.examples import Measurements, Subject
+from lab.frame import Count, Run
+from lab.methods import CONTROLS
 from matplotlib.figure import Figure
 
-from saliency_jax import attribution, filters, metrics, plots, report, scores
+from saliency_jax import baselines, filters, metrics, scores
+from saliency_jax.runs import Section, plots
 
 # Each measure with what is good of it.
 BETTER = {
@@ -84,7 +81,7 @@ CELL_WIDTH = 96
 PANELS_IN_A_ROW = 5
 PANEL_WIDTH, LINE_HEIGHT, PANEL_MARGIN = 2.6, 0.26, 1.0
 HOW_TO_READ = (
-    f"{labelled_images.HOW_TO_READ} Higher is better of insertion, mu-fidelity, share in the box, "
+    f"{examples.HOW_TO_READ} Higher is better of insertion, mu-fidelity, share in the box, "
     "rank accuracy and pointing game, lower of deletion, ROAD and sensitivity; Gini (0 for a map "
     "that is the same everywhere) and the likeness to the edges say what a map looks like. Random "
     "and edges are the controls, which do not look at the model: a method that is no better than "
@@ -93,7 +90,7 @@ HOW_TO_READ = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(labelled_images.Settings):
+class Settings(examples.Settings):
     method: tuple[methods.Name, ...] = (
         "saliency",
         "gradient",
@@ -105,218 +102,173 @@ class Settings(labelled_images.Settings):
         "occlusion",
     )
     """Attribution methods."""
-    count: int = 500
+    count: examples.AtLeastTwo = 500
     """How many of its images, from the first on."""
-    few: int = 100
+    few: Count = 100
     """How many of those the sensitivity is measured on."""
-    steps: int = 16
+    steps: Count = 16
     """Parts of the pixels that are shown or replaced one after the other."""
-    shown: int = 3
+    shown: Count = 3
     """How many of the images are shown."""
 
 
-class Measurements(NamedTuple):
-    """What is measured of a map, in the order of `BETTER`, without the sensitivity."""
-
-    insertion: Any
-    deletion: Any
-    road: Any
-    mu_fidelity: Any
-    share: Any
-    rank: Any
-    pointing: Any
-    gini: Any
-    edges: Any
-
-
-class Evaluated(NamedTuple):
-    """Of one model and m methods, controls included.
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """The methods and controls under one model.
 
     Attributes:
-      maps: (m, s, h, w), of the first images.
-      values: by measure (m, n); the sensitivity is nan but for the first images.
+      maps: by method (s, h, w), of the first images.
+      values: by method and measure (n,); the sensitivity is nan but for the first images.
       seconds: by method, wall time of a map; nan if an interruption lost it.
       judged: wall time of judging a map, likewise.
       total: wall time of all, likewise.
     """
 
-    maps: np.ndarray
-    values: dict[str, np.ndarray]
+    maps: dict[str, np.ndarray]
+    values: dict[str, Measurements]
     seconds: dict[str, float]
     judged: float
     total: float
 
 
-def main(settings: Settings) -> None:
-    labelled_images.check(settings)
-    for name in ("few", "steps"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"expected --{name} to be at least 1, got {getattr(settings, name)}")
-    judging.check(settings.method, [])
-    names = [*settings.method, *judging.CONTROLS]
-    with report.RunFolder(settings.output, "evaluate_methods") as run:
-        run.save_config(settings)
-        both = classifiers.load(settings.model)
-        judging.check(settings.method, both)
-        examples = [labelled_images.read(settings, classifier) for classifier in both]
-        count = len(examples[0]["number"])
-        num_points = len(both) * len(names) * (2 * count + min(settings.few, count))
-        with comparison.working(run, settings, num_points) as work:
-            evaluated = [
-                evaluate(settings, classifier, own(of), names, work)
-                for classifier, of in zip(both, examples, strict=True)
-            ]
-        for classifier, of_model in zip(both, evaluated, strict=True):
-            run.save_arrays(
-                f"measurements-{classifier.file_name}",
-                **{name.replace(" ", "_"): values for name, values in of_model.values.items()},
-                methods=np.array(names),
-                seconds=np.array([of_model.seconds[name] for name in names]),
-            )
-        model_names = [classifier.name for classifier in both]
-        table = labelled_images.tabulate(model_names, [rows(names, of) for of in evaluated])
-        text = f"{HOW_TO_READ} {took(model_names, evaluated)}"
-        sections = [
-            report.Section(
-                "At a glance",
-                "Means over the images and their 95 % bootstrap intervals.",
-                [run.save_figure("scores", draw_scores(model_names, names, evaluated))],
-            ),
-            report.Section("Measured", text, table=table),
-            report.Section(
-                "The first images",
-                figures=[
-                    run.save_figure("examples", draw_examples(both, examples[0], names, evaluated))
-                ],
-            ),
-        ]
-        run.save_page("Attribution methods evaluated", sections, __doc__.partition("\n")[0])
-    labelled_images.finish(run, table, text)
-
-
-def own(examples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The examples without the other ones beside them."""
-    return {
-        "image": examples["images"][:, 0],
-        "label": examples["labels"][:, 0],
-        "box": examples["boxes"][:, 0],
-        "number": examples["number"],
-    }
+@frame.experiment("Attribution methods evaluated")
+def main(settings: Settings, run: Run) -> list[Section]:
+    methods.check(settings.method, [], many=True)
+    names = [*settings.method, *CONTROLS]
+    pair = examples.subjects(settings)
+    methods.check(settings.method, [subject.classifier for subject in pair])
+    few = min(settings.few, pair[0].count)
+    run.expect(len(pair) * len(names) * (2 * pair[0].count + few), "map")
+    judging = functools.partial(judge, steps=settings.steps)
+    explaining = {name: functools.partial(explain, name=name) for name in names}
+    noisy = {name: functools.partial(sensitivity, name=name) for name in names}
+    evaluated = [evaluate(settings, run, subject, explaining, noisy, judging) for subject in pair]
+    for subject, each in zip(pair, evaluated, strict=True):
+        run.save_arrays(
+            f"measurements-{subject.classifier.file_name}",
+            **{
+                measure.replace(" ", "_"): np.stack([each.values[name][measure] for name in names])
+                for measure in BETTER
+            },
+            methods=np.array(names),
+            seconds=np.array(list(each.seconds.values())),
+        )
+    model_names = [subject.name for subject in pair]
+    values = [
+        {
+            f"{measure}, {methods.title(name)}": each.values[name][measure]
+            for measure in BETTER
+            for name in names
+        }
+        for each in evaluated
+    ]
+    glance = run.save_figure("scores", draw_scores(model_names, names, evaluated))
+    pictures = run.save_figure("examples", draw_examples(pair, evaluated))
+    return [
+        Section(
+            "At a glance", "Means over the images and their 95 % bootstrap intervals.", [glance]
+        ),
+        Section(
+            "Measured",
+            f"{HOW_TO_READ} {took(model_names, evaluated)}",
+            table=tables.paired(model_names, values),
+        ),
+        Section("The first images", figures=[pictures]),
+    ]
 
 
 def evaluate(
     settings: Settings,
-    classifier: Classifier,
-    examples: Mapping[str, np.ndarray],
-    names: Sequence[str],
-    work: Work,
+    run: Run,
+    subject: Subject,
+    explaining: Mapping[str, Callable],
+    noisy: Mapping[str, Callable],
+    judging: Callable,
 ) -> Evaluated:
     """All methods' maps of all images under one model, and what is measured of them."""
-    count = len(examples["number"])
-    few = min(settings.few, count)
-    shown: list[np.ndarray] = []
-    columns: list[list[np.ndarray]] = []
-    seconds: dict[str, float] = {}
-    judged: list[float] = []
-    total = 0.0
+    classifier, points, few = subject.classifier, subject.alone(), subject.first(settings.few)
+    evaluated = Evaluated({}, {}, {}, math.nan, math.nan)
+    judged, total = [], 0.0
 
     def swept(what: str, function: Callable, points: Mapping[str, Any]) -> tuple[Any, float]:
         nonlocal total
-        values, taken = comparison.timed_sweep(
-            work, classifier, what, function, {"example": points}, classifier.model
+        values, seconds = run.sweep(
+            classifier,
+            what,
+            function,
+            {"example": points},
+            shared=classifier.network,
+            batch_size=settings.batch_size,
         )
-        total += taken * len(points["number"])
-        return values, taken
+        total += seconds * len(points["number"])
+        return values, seconds
 
-    for name in names:
-        maps, seconds[name] = swept(f"{name} maps", explain(name), examples)
-        measured, taken = swept(
-            f"{name} judged", judge(settings.steps), {**examples, "saliency_map": maps}
-        )
-        changes, _ = swept(
-            f"{name} sensitivity", sensitivity(name), labelled_images.first(examples, few)
-        )
-        padded = np.pad(changes, (0, count - few), constant_values=np.nan)
-        columns.append([*measured, padded])
-        shown.append(maps[: settings.shown])
-        judged.append(taken)
-    by_measure = [np.stack(of) for of in zip(*columns, strict=True)]
-    values = dict(zip(BETTER, by_measure, strict=True))
-    return Evaluated(np.stack(shown), values, seconds, float(np.mean(judged)), total)
+    for name in explaining:
+        maps, evaluated.seconds[name] = swept(f"{name} maps", explaining[name], points)
+        measured, seconds = swept(f"{name} judged", judging, {**points, "map": maps})
+        changes, _ = swept(f"{name} sensitivity", noisy[name], few.alone())
+        missing = (0, subject.count - few.count)
+        changes = np.pad(changes, missing, constant_values=np.nan)
+        evaluated.values[name] = measured | {"sensitivity": changes}
+        evaluated.maps[name] = maps[: settings.shown]
+        judged.append(seconds)
+    return dataclasses.replace(evaluated, judged=float(np.mean(judged)), total=total)
 
 
-@functools.cache
-def explain(name: str) -> Callable:
-    """From a model and an example to the method's map (h, w); one function for equal arguments."""
-
-    def of_example(model, *, example):
-        score = scores.logit(model, example["label"])
-        return judging.explain(name, score, example["image"])
-
-    return of_example
+def explain(network, *, example, name):
+    """A method's map (h, w) of an example."""
+    score = methods.row(name).score(network, example["label"])
+    return methods.explain(name, score, example["image"])
 
 
-@functools.cache
-def sensitivity(name: str) -> Callable:
-    """From a model and an example to the relative change of the method's map under noise."""
-
-    def of_example(model, *, example):
-        return metrics.average_sensitivity(
-            functools.partial(judging.explain, name),
-            scores.logit(model, example["label"]),
-            example["image"],
-            key=example_key(example),
-            num_samples=NOISY_COPIES,
-            batch_size=1,
-        )
-
-    return of_example
+def sensitivity(network, *, example, name):
+    """The relative change of a method's map of an example under noise."""
+    return metrics.average_sensitivity(
+        functools.partial(methods.explain, name),
+        methods.row(name).score(network, example["label"]),
+        example["image"],
+        key=example_key(example),
+        num_samples=NOISY_COPIES,
+        batch_size=1,
+    )
 
 
-@functools.cache
-def judge(steps: int) -> Callable:
-    """From a model and an example with its map to what is measured of the map."""
-
-    def of_example(model, *, example):
-        image, label, saliency_map = (example[name] for name in ("image", "label", "saliency_map"))
-        key = example_key(example)
-        inside = metrics.box_mask(example["box"], saliency_map.shape)
-        inserted, deleted = (
-            curve(
-                metrics.probability(model, label), image, saliency_map, steps=steps, batch_size=1
-            ).area
-            for curve in (metrics.insertion, metrics.deletion)
-        )
-        removed = metrics.road(
-            metrics.accuracy(model, label),
-            image,
-            saliency_map,
-            key=key,
-            fractions=REMOVED,
-            batch_size=1,
-        )
-        fidelity = metrics.mu_fidelity(
-            scores.logit(model, label),
-            image,
-            saliency_map,
-            key=key,
-            num_samples=SETS,
-            baseline=attribution.baselines.mean_color,
-            batch_size=1,
-        )
-        return Measurements(
-            inserted,
-            deleted,
-            removed.scores.mean(),
-            fidelity,
-            metrics.relevance_mass_accuracy(jnp.maximum(saliency_map, 0), inside),
-            metrics.relevance_rank_accuracy(saliency_map, inside),
-            metrics.pointing_game(saliency_map, inside),
-            metrics.gini_sparsity(saliency_map),
-            metrics.spearman_correlation(jnp.abs(saliency_map), filters.sobel(image)),
-        )
-
-    return of_example
+def judge(network, *, example, steps):
+    """What is measured of an example's map, but for its sensitivity."""
+    image, label, saliency_map = (example[name] for name in ("image", "label", "map"))
+    key = example_key(example)
+    inside = metrics.box_mask(example["box"], saliency_map.shape)
+    probability = scores.probability(network, label)
+    shown = {"steps": steps, "batch_size": 1}
+    removed = metrics.road(
+        scores.accuracy(network, label),
+        image,
+        saliency_map,
+        key=key,
+        fractions=REMOVED,
+        batch_size=1,
+    )
+    fidelity = metrics.mu_fidelity(
+        scores.logit(network, label),
+        image,
+        saliency_map,
+        key=key,
+        num_samples=SETS,
+        baseline=baselines.mean_color,
+        batch_size=1,
+    )
+    positive = jnp.maximum(saliency_map, 0)
+    return {
+        "insertion": metrics.insertion(probability, image, saliency_map, **shown).area,
+        "deletion": metrics.deletion(probability, image, saliency_map, **shown).area,
+        "ROAD": removed.scores.mean(),
+        "mu-fidelity": fidelity,
+        "share in the box": metrics.relevance_mass_accuracy(positive, inside),
+        "rank accuracy": metrics.relevance_rank_accuracy(saliency_map, inside),
+        "pointing game": metrics.pointing_game(saliency_map, inside),
+        "Gini": metrics.gini_sparsity(saliency_map),
+        "like edges": metrics.spearman_correlation(jnp.abs(saliency_map), filters.sobel(image)),
+    }
 
 
 def example_key(example: Mapping[str, Any]) -> jax.Array:
@@ -324,28 +276,19 @@ def example_key(example: Mapping[str, Any]) -> jax.Array:
     return jax.random.fold_in(jax.random.key(0), example["number"])
 
 
-def rows(names: Sequence[str], evaluated: Evaluated) -> dict[str, np.ndarray]:
-    """All that is reported: (n,) by the name of measure and method."""
-    return {
-        f"{measure}, {methods.title(name)}": values
-        for measure, of_methods in evaluated.values.items()
-        for name, values in zip(names, of_methods, strict=True)
-    }
-
-
 def took(model_names: Sequence[str], evaluated: Sequence[Evaluated]) -> str:
     """How long it took, but for what an interruption lost."""
     sentences = []
-    for model_name, of_model in zip(model_names, evaluated, strict=True):
-        each = [
-            f"{methods.title(name)} {seconds:.3f}"
-            for name, seconds in of_model.seconds.items()
-            if not math.isnan(seconds)
+    for model_name, each in zip(model_names, evaluated, strict=True):
+        seconds = [
+            f"{methods.title(name)} {taken:.3f}"
+            for name, taken in each.seconds.items()
+            if not math.isnan(taken)
         ]
-        if not math.isnan(of_model.total):
+        if not math.isnan(each.total):
             sentences.append(
-                f"All maps under {model_name} took {of_model.total / 60:.1f} minutes, compilation "
-                f"excepted; seconds a map: {', '.join(each)}, judging one {of_model.judged:.3f}."
+                f"All maps under {model_name} took {each.total / 60:.1f} minutes, compilation "
+                f"excepted; seconds a map: {', '.join(seconds)}, judging one {each.judged:.3f}."
             )
     return " ".join(sentences)
 
@@ -361,12 +304,13 @@ def draw_scores(
     lines = np.arange(len(names))
     offsets = np.linspace(-0.15, 0.15, len(model_names))
     for place, (measure, better) in zip(places, BETTER.items(), strict=False):
-        for model_name, offset, of_model in zip(model_names, offsets, evaluated, strict=True):
-            means = labelled_images.curve(model_name, lines, list(of_model.values[measure]))
+        for model_name, offset, each in zip(model_names, offsets, evaluated, strict=True):
+            columns = [each.values[name][measure] for name in names]
+            means = tables.curve(model_name, lines, columns)
             ends = np.stack([means.y - means.low, means.high - means.y])
             place.errorbar(means.y, lines + offset, xerr=ends, fmt="o", ms=3, label=model_name)
         # Below the line are the controls.
-        place.axhline(len(names) - len(judging.CONTROLS) - 0.5, color="#bbbbbb", linewidth=1)
+        place.axhline(len(names) - len(CONTROLS) - 0.5, color="#bbbbbb", linewidth=1)
         title = f"{measure}\n{better} is better" if better else measure
         place.set_title(title, fontsize=8.5, weight="bold")
         place.tick_params(labelsize=8.5)
@@ -379,32 +323,21 @@ def draw_scores(
     return figure
 
 
-def draw_examples(
-    both: Sequence[Classifier],
-    examples: Mapping[str, np.ndarray],
-    names: Sequence[str],
-    evaluated: Sequence[Evaluated],
-) -> Figure:
+def draw_examples(pair: Sequence[Subject], evaluated: Sequence[Evaluated]) -> Figure:
     """For each of the first images a row of all maps under each model."""
-    grid: list[list[plots.Cell | None]] = []
-    row_titles = []
-    for index in range(evaluated[0].maps.shape[1]):
-        image = labelled_images.outlined(examples["images"][index, 0], examples["boxes"][index, 0])
-        label = examples["labels"][index, 0]
-        for classifier, of_model in zip(both, evaluated, strict=True):
-            grid.append(
-                [
-                    plots.image(image, both[0].class_names[label]),
-                    *(
-                        judging.draw(name, saliency_map)
-                        for name, saliency_map in zip(names, of_model.maps[:, index], strict=True)
-                    ),
-                ]
-            )
-            row_titles.append(classifier.name)
+    names = list(evaluated[0].maps)
+    count = len(evaluated[0].maps[names[0]])
+    rows: list[list[plots.Cell | None]] = [
+        [
+            pair[0].boxed(index),
+            *(methods.row(name).draw(maps[index]) for name, maps in each.maps.items()),
+        ]
+        for index in range(count)
+        for each in evaluated
+    ]
     return plots.grid(
-        grid,
-        row_titles=row_titles,
+        rows,
+        row_titles=[subject.name for subject in pair] * count,
         column_titles=["image and box", *map(methods.title, names)],
         caption="Maps of the class above the image. From black at 0 to bright they are never "
         "negative; in those with white at 0 red raises the logit and blue lowers it. Below: the "
@@ -414,4 +347,4 @@ def draw_examples(
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

@@ -1,11 +1,11 @@
 """What do the channels of a classifier's layers look for?
 
   python experiments/feature_visualization.py
-  python experiments/feature_visualization.py --channels 5 --seeds 2 --layers 3 4
+  python experiments/feature_visualization.py --channels 5 --seeds 2 --layers "stage 3" "stage 4"
 
-Feature visualization: gradient ascent on the mean activation of one channel after the stem (layer
-0) or after a stage (layers 1 to 4), by the recipe of class visualization: 64 normalized steps of
-length 0.5 from normal noise about grey, each seeing the image shifted.
+Feature visualization: gradient ascent on the mean activation of one channel after the stem or after
+a stage, by the recipe of class visualization: 64 normalized steps of length 0.5 from normal noise
+about grey, each seeing the image shifted.
 
 Twenty channels of each of five layers from five seeds, under the bundled standard and robust
 ResNet: 64,000 gradient steps, 2 minutes on two processor cores, as most stop at a lower layer.
@@ -21,7 +21,7 @@ model is surer of what it sees in the robust channels' pictures, 0.56 to 0.69 by
 to 0.65. One channel in eighteen is silent from every seed: rectified to 0 at the initial image, it
 has no gradient to climb.
 
-The run's folder then holds `layer-0.png` to `layer-4.png`, a grid a layer, arrays
+The run's folder then holds `layer-stem.png` to `layer-stage-4.png`, a grid a layer, arrays
 `features-MODEL-LAYER.npz` (images and what was measured of them), `config.json` and `index.html`,
 which shows it all.
 """
@@ -29,21 +29,19 @@ which shows it all.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
 
-import classifiers
-import command_line
-import comparison
 import jax
-import jax.numpy as jnp
 import numpy as np
-from classifiers import Classifier
-from comparison import Measurements, Models
-from jax.tree_util import Partial
+from lab import frame, loading, pictures, recipes
+from lab.frame import SOME, Count, Run
+from lab.pictures import Measurements
 from matplotlib.figure import Figure
 
-from saliency_jax import ascent, plots, report, scores
+from saliency_jax import scores
+from saliency_jax.models import Classifier
+from saliency_jax.runs import Section, plots
 
 COLUMNS = 10
 CELL_WIDTH = 96
@@ -58,14 +56,14 @@ HOW_TO_READ = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(comparison.Settings):
-    layers: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Which; 0 is the stem, 1 to 4 the stages."""
-    channels: int = 20
+class Settings(pictures.Settings):
+    layers: Annotated[tuple[str, ...], SOME] = ("stem", "stage 1", "stage 2", "stage 3", "stage 4")
+    """Which, by their names."""
+    channels: Count = 20
     """How many of each layer, evenly spaced."""
 
 
-class Layer(NamedTuple):
+class Made(NamedTuple):
     """Pictures of n channels from m seeds, and how they excite their layer.
 
     Attributes:
@@ -81,54 +79,37 @@ class Layer(NamedTuple):
     seconds: float
 
 
-def main(settings: Settings) -> None:
-    check(settings)
-    with report.RunFolder(settings.output, "feature_visualization") as run:
-        run.save_config(settings)
-        first, second = classifiers.load(settings.model)
-        comparison.check_channels(first, second)
-        recipes = {
-            layer: functools.partial(visualize, layer=layer, steps=settings.steps)
-            for layer in settings.layers
-        }
-        chosen = {
-            (maker.name, layer): evenly_spaced(num_channels(maker, layer), settings.channels)
-            for maker in (first, second)
-            for layer in settings.layers
-        }
-        num_pictures = settings.seeds * sum(map(len, chosen.values()))
-        made: dict[tuple[str, int], Layer] = {}
-        with comparison.working(run, settings, num_pictures) as work:
-            for maker, judge in ((first, second), (second, first)):
-                shared = Models(maker.model, judge.model)
-                for layer, recipe in recipes.items():
-                    channels = chosen[maker.name, layer]
-                    axes = {"channel": channels, "seed": np.arange(settings.seeds)}
-                    (pictures, activations), seconds = comparison.timed_sweep(
-                        work, maker, layer_name(layer), recipe, axes, shared
-                    )
-                    made[maker.name, layer] = Layer(channels, pictures, activations, seconds)
-        measured = save(run, (first, second), settings.layers, made)
-    comparison.finish(run, measured)
+@frame.experiment("Feature visualization")
+def main(settings: Settings, run: Run) -> list[Section]:
+    first, second = loading.load(settings.model)
+    pictures.check_channels(first, second)
+    channels = {
+        (layer, maker): evenly_spaced(num_channels(maker, layer), settings.channels)
+        for layer in settings.layers
+        for maker in (first, second)
+    }
+    run.expect(settings.seeds * sum(map(len, channels.values())), "picture")
+    made: dict[str, dict[Classifier, Made]] = {layer: {} for layer in settings.layers}
+    for layer in settings.layers:
+        recipe = functools.partial(visualize, layer=layer, steps=settings.steps)
+        for maker, judge in ((first, second), (second, first)):
+            chosen = channels[layer, maker]
+            (measured, activations), seconds = run.sweep(
+                maker,
+                layer,
+                recipe,
+                {"channel": chosen, "seed": np.arange(settings.seeds)},
+                shared=pictures.models(maker, judge),
+                batch_size=settings.batch_size,
+            )
+            made[layer][maker] = Made(chosen, measured, activations, seconds)
+    return save(run, made)
 
 
-def check(settings: Settings) -> None:
-    """Says at once what would only fail after the models are loaded."""
-    comparison.check(settings)
-    if settings.channels < 1:
-        raise ValueError(f"expected --channels to be at least 1, got {settings.channels}")
-    if not settings.layers or not set(settings.layers) <= set(range(5)):
-        raise ValueError(f"expected --layers to be among 0 1 2 3 4, got {settings.layers}")
-
-
-def layer_name(layer: int) -> str:
-    return f"stage {layer}" if layer else "stem"
-
-
-def num_channels(classifier: Classifier, layer: int) -> int:
+def num_channels(classifier: Classifier, layer: str) -> int:
     """The number of channels of a layer."""
-    image = jax.ShapeDtypeStruct(comparison.shape(classifier.model), jnp.float32)
-    return jax.eval_shape(classifier.model.stage_outputs, image)[layer].shape[-1]
+    network: Any = classifier.network
+    return jax.eval_shape(network.layer(layer).map, loading.mean_image(classifier)).shape[-1]
 
 
 def evenly_spaced(available: int, wanted: int) -> np.ndarray:
@@ -138,71 +119,59 @@ def evenly_spaced(available: int, wanted: int) -> np.ndarray:
 
 def visualize(models, *, channel, seed, layer, steps):
     """Gradient ascent on a channel, what is measured of its picture, and the whole layer."""
-    image, step_key = comparison.default_start(models.maker, channel, seed)
-    optimizer = comparison.make_optimizer("normalized", comparison.LEARNING_RATE)
-    state = ascent.initial_state(image, optimizer, step_key)
-    features = Partial(lambda model, image: model.stage_outputs(image)[layer], models.maker)
-    score = scores.channel(features, channel)
-    augment = ascent.jitter(comparison.JITTER)
-    made = ascent.ascend(score, state, optimizer, steps, augment=augment)
-    activations = features(made.image).mean((0, 1))
-    return comparison.measure(models, score, made, made.image), activations
+    image, step_key = recipes.start(models.mean, "normal", channel, seed)
+    cut = models.maker.layer(layer)
+    score = scores.channel(cut, channel)
+    made = recipes.ascend(score, image, step_key, steps)
+    activations = cut.map(made.image).mean((0, 1))
+    return pictures.measure(models, score, made, made.image), activations
 
 
-def values(layer: Layer) -> dict[str, np.ndarray]:
+def values(made: Made) -> dict[str, np.ndarray]:
     """All that is reported of the pictures of a layer: by name, (n, m) or (n,)."""
-    own = np.take_along_axis(layer.activations, layer.channels[:, None, None], axis=-1)[..., 0]
-    likeliest = layer.pictures.judged.argmax(-1)
-    pairs = list(itertools.combinations(range(likeliest.shape[1]), 2))
+    own = np.take_along_axis(made.activations, made.channels[:, None, None], axis=-1)[..., 0]
+    likeliest = made.pictures.judged.argmax(-1)
     named = {
-        "selectivity": own / layer.activations.mean(-1),
-        "confidence": layer.pictures.judged.max(-1),
+        "selectivity": own / made.activations.mean(-1),
+        "confidence": made.pictures.judged.max(-1),
     }
-    if pairs:
-        first, second = np.array(pairs).T
-        named["same class"] = (likeliest[:, first] == likeliest[:, second]).astype(np.float32)
-    return named | comparison.picture_values(layer.pictures)
+    pairs = np.array(list(itertools.combinations(range(likeliest.shape[1]), 2)))
+    if len(pairs):
+        same = likeliest[:, pairs[:, 0]] == likeliest[:, pairs[:, 1]]
+        named["same class"] = same.astype(np.float32)
+    return named | pictures.picture_values(made.pictures)
 
 
-def save(
-    run: report.RunFolder,
-    makers: Sequence[Classifier],
-    layers: Sequence[int],
-    made: dict[tuple[str, int], Layer],
-) -> report.Section:
-    """Writes the arrays, a figure for each layer, the table and the page."""
+def save(run: Run, made: Mapping[str, Mapping[Classifier, Made]]) -> list[Section]:
+    """Writes the arrays and a figure for each layer, and returns the sections of the page."""
     rows = []
     sections = []
-    for layer in layers:
-        for maker in makers:
-            of_maker = made[maker.name, layer]
-            comparison.save_pictures(
+    for layer, makers in made.items():
+        name = layer.replace(" ", "-")
+        for maker, one in makers.items():
+            pictures.save_pictures(
                 run,
-                f"features-{maker.file_name}-{layer}",
-                of_maker.pictures,
-                channels=of_maker.channels,
-                activations=of_maker.activations,
+                f"features-{maker.file_name}-{name}",
+                one.pictures,
+                channels=one.channels,
+                activations=one.activations,
             )
-            names = (maker.name, layer_name(layer))
-            rows.append((names, values(of_maker), of_maker.seconds))
-        figure = draw([(maker, made[maker.name, layer]) for maker in makers])
-        name = run.save_figure(f"layer-{layer}", figure)
-        sections.append(report.Section(layer_name(layer).capitalize(), figures=[name]))
-    measured = report.Section("Measured", HOW_TO_READ, table=comparison.tabulate(rows))
-    run.save_page("Feature visualization", [measured, *sections], __doc__.partition("\n")[0])
-    return measured
+            rows.append(((maker.name, layer), values(one), one.seconds))
+        figure = run.save_figure(f"layer-{name}", draw(makers))
+        sections.append(Section(layer.capitalize(), figures=[figure]))
+    return [Section("Measured", HOW_TO_READ, table=pictures.tabulate(rows)), *sections]
 
 
-def draw(makers: Sequence[tuple[Classifier, Layer]]) -> Figure:
+def draw(makers: Mapping[Classifier, Made]) -> Figure:
     """Rows of a layer's channels for each classifier, from the first seed."""
     rows: list[list[plots.Cell | None]] = []
     row_titles = []
-    for maker, layer in makers:
-        selectivity = values(layer)["selectivity"][:, 0]
+    for maker, made in makers.items():
+        selectivity = values(made)["selectivity"][:, 0]
         cells: list[plots.Cell | None] = [
             plots.image(image, f"channel {channel}", f"x {ratio:.1f}" if ratio else "silent")
             for channel, image, ratio in zip(
-                layer.channels, layer.pictures.image[:, 0], selectivity, strict=True
+                made.channels, made.pictures.image[:, 0], selectivity, strict=True
             )
         ]
         starts = range(0, len(cells), COLUMNS)
@@ -218,4 +187,4 @@ def draw(makers: Sequence[tuple[Classifier, Layer]]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

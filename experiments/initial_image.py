@@ -27,98 +27,77 @@ The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (image
 measured of them), `config.json` and `index.html`, which shows it all.
 """
 
-import dataclasses
 import functools
+from collections.abc import Callable
 
-import command_line
-import comparison
 import jax
-import jax.numpy as jnp
 import numpy as np
-import saliency
-import skimage.data
-from comparison import Side, Variant, Work
+from lab import frame, photographs, pictures, recipes
+from lab.frame import Run
+from lab.pictures import ClassSettings as Settings
+from lab.pictures import Side, Variant
+from lab.recipes import INITIAL
 
-from saliency_jax import ascent, data, report, scores
+from saliency_jax import scores
+from saliency_jax.runs import Section
 
 # The start whose pictures are another class's start.
 DEFAULT = "normal"
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings(comparison.ClassSettings):
-    pass
-
-
-def main(settings: Settings) -> None:
-    comparison.check(settings)
-    with report.RunFolder(settings.output, "initial_image") as run:
-        run.save_config(settings)
-        both = comparison.sides(settings)
-        if len(both[0].labels) < 2:
-            raise ValueError(
-                "expected at least two of --classes, each to start from another's picture, got one"
-            )
-        recipe = functools.partial(visualize, steps=settings.steps)
-        num_pictures = 2 * (len(comparison.INITIAL) + 2) * len(both[0].labels) * settings.seeds
-        with comparison.working(run, settings, num_pictures) as work:
-            results = [(side, variants(side, recipe, settings.seeds, work)) for side in both]
-        measured = comparison.save(
-            run, "The impact of the initial image", __doc__.partition("\n")[0], results
+@frame.experiment("The impact of the initial image")
+def main(settings: Settings, run: Run) -> list[Section]:
+    both = pictures.sides(settings)
+    num_classes = len(both[0].labels)
+    if num_classes < 2:
+        raise ValueError(
+            "expected at least two of --classes, each to start from another's picture, got one"
         )
-    comparison.finish(run, measured)
+    run.expect(2 * (len(INITIAL) + 2) * num_classes * settings.seeds, "picture")
+    recipe = functools.partial(visualize, steps=settings.steps)
+    return pictures.save(run, [(side, variants(run, side, recipe, settings)) for side in both])
 
 
-def variants(side: Side, recipe: functools.partial, seeds: int, work: Work) -> list[Variant]:
+def variants(run: Run, side: Side, recipe: Callable, settings: Settings) -> list[Variant]:
     """One classifier's pictures of all classes from all seeds, for each start."""
-    axes = {
-        "of_class": {"label": side.labels, "place": np.arange(len(side.labels))},
-        "seed": np.arange(seeds),
+    seeds = np.arange(settings.seeds)
+
+    def made_from(name: str, images: np.ndarray) -> Variant:
+        axes = {"start": {"label": side.labels, "images": images}, "seed": seeds}
+        return Variant(name, *pictures.make(run, side, name, recipe, settings, axes))
+
+    mean = side.models.mean
+    drawn = {
+        name: made_from(name, np.asarray(_initial_images(mean, side.labels, seeds, name=name)))
+        for name in INITIAL
     }
-
-    def made_from(name: str, starts: np.ndarray) -> Variant:
-        shared = (side.models, starts)
-        return Variant(name, *comparison.timed_sweep(work, side.maker, name, recipe, axes, shared))
-
-    drawn = [made_from(name, initial_images(name, side, seeds)) for name in comparison.INITIAL]
-    (default,) = (variant for variant in drawn if variant.name == DEFAULT)
-    photograph = np.broadcast_to(cat(side), default.pictures.image.shape)
-    others = np.roll(default.pictures.image, 1, axis=0)
-    return [*drawn, made_from("photograph", photograph), made_from("another class", others)]
+    others = np.roll(drawn[DEFAULT].pictures.image, 1, axis=0)
+    cat, _ = photographs.carried_photographs()
+    photograph = np.broadcast_to(side.maker.preprocess(cat.image), others.shape)
+    return [
+        *drawn.values(),
+        made_from("photograph", photograph),
+        made_from("another class", others),
+    ]
 
 
-def initial_images(name: str, side: Side, seeds: int) -> np.ndarray:
+@functools.partial(jax.jit, static_argnames="name")
+def _initial_images(mean, labels, seeds, *, name):
     """(n, m, h, w, c), a start for each class and seed."""
-    make, model = comparison.INITIAL[name], side.maker.model
 
-    def of_one(label, seed):
-        image_key, _ = comparison.keys(seed, label)
-        return make(image_key, comparison.shape(model), comparison.mean_color(model))
+    def initial_image(label, seed):
+        return recipes.start(mean, name, label, seed)[0]
 
-    of_all = jax.vmap(jax.vmap(of_one, (None, 0)), (0, None))
-    return np.asarray(jax.jit(of_all)(side.labels, np.arange(seeds)))
+    return jax.vmap(jax.vmap(initial_image, (None, 0)), (0, None))(labels, seeds)
 
 
-def cat(side: Side) -> np.ndarray:
-    """(h, w, c) in [0, 1]: the photograph that scikit-image carries of a tabby cat."""
-    photograph = data.fit(
-        np.asarray(skimage.data.chelsea(), np.float32) / 255, side.maker.input_size
-    )
-    return saliency.with_channels(photograph, side.maker.model.channels)
-
-
-def visualize(shared, *, of_class, seed, steps):
+def visualize(models, *, start, seed, steps):
     """Gradient ascent from the start of a class and seed, and what is measured of its picture."""
-    models, starts = shared
-    _, step_key = comparison.keys(seed, of_class["label"])
-    optimizer = comparison.make_optimizer("normalized", comparison.LEARNING_RATE)
-    image = jnp.asarray(starts)[of_class["place"], seed]
-    state = ascent.initial_state(image, optimizer, step_key)
-    score = scores.logit(models.maker, of_class["label"])
-    augment = ascent.jitter(comparison.JITTER)
-    made = ascent.ascend(score, state, optimizer, steps, augment=augment)
-    return comparison.measure(models, score, made, made.image)
+    _, step_key = recipes.keys(seed, start["label"])
+    score = scores.logit(models.maker, start["label"])
+    made = recipes.ascend(score, start["images"][seed], step_key, steps)
+    return pictures.measure(models, score, made, made.image)
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

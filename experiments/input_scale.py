@@ -37,27 +37,27 @@ The run's folder then holds `curves.png` (everything measured, over the scale), 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import functools
+import operator
+from collections.abc import Sequence
 
-import classifiers
-import command_line
-import comparison
 import jax
 import jax.numpy as jnp
-import labelled_images
-import methods
 import numpy as np
-from classifiers import Classifier
-from comparison import Work
+from lab import examples, frame, photographs, tables
+from lab.examples import Measurements, Subject
+from lab.frame import Count, Run
+from lab.methods import METHODS
 from matplotlib.figure import Figure
 
-from saliency_jax import attribution, metrics, plots, report, scores, sweep
+from saliency_jax import attribution, metrics, scores
+from saliency_jax.models import Classifier
+from saliency_jax.runs import Section, Table, plots
 
 PLACES = ("before", "after")
 CELL_WIDTH = 128
 HOW_TO_READ = (
-    f"{labelled_images.HOW_TO_READ} Before and after: where the input is scaled, before "
+    f"{examples.HOW_TO_READ} Before and after: where the input is scaled, before "
     "normalization, towards black, or after it, towards the mean colour. Correlation and SSIM are "
     "those with the map at scale 1; their control is another image's map at scale 1. Confidence: "
     "the probability of the likeliest class."
@@ -65,153 +65,114 @@ HOW_TO_READ = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(labelled_images.Settings):
+class Settings(examples.Settings):
     scales: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
     """What the input is multiplied by."""
-    shown: int = 3
+    shown: Count = 3
     """How many of the images are shown."""
-    batch_size: int = 5
+    batch_size: Count = 5
     """Images measured at once, each at all scales; those finished are kept when interrupted."""
 
 
-class Scaled(NamedTuple):
-    """An image at p places of scaling and s scales, and what the model makes of it.
-
-    Attributes:
-      images: (p, s, h, w, c).
-      logits: (p, s, k).
-      gradients: (p, s, h, w, c), of the explained logit with respect to the scaled image.
-    """
-
-    images: Any
-    logits: Any
-    gradients: Any
-
-
-class Measurements(NamedTuple):
-    """What is measured at p places of scaling and s scales.
-
-    Attributes:
-      correlation: (p, s, 2), of the map with that at scale 1, and with another image's.
-      similarity: (p, s, 2), likewise.
-      correct: (p, s), whether the model names the class.
-      unchanged: (p, s), whether its answer is that to the image itself.
-      confidence: (p, s), the probability of its answer.
-      share: (p, s), the saliency's share inside the box.
-      cosine: (p, s, 2), of the gradient and the centred image without its sign, and another.
-    """
-
-    correlation: Any
-    similarity: Any
-    correct: Any
-    unchanged: Any
-    confidence: Any
-    share: Any
-    cosine: Any
-
-
-def main(settings: Settings) -> None:
-    labelled_images.check(settings)
+@frame.experiment("The scale of the input")
+def main(settings: Settings, run: Run) -> list[Section]:
     scales = np.array(settings.scales, np.float32)
     if not len(scales) or not np.isfinite(scales).all() or scales.min() <= 0 or scales.max() > 1:
         raise ValueError(
             f"expected --scales above 0 and at most 1, got {' '.join(map(str, settings.scales))}"
         )
-    with report.RunFolder(settings.output, "input_scale") as run:
-        run.save_config(settings)
-        both = classifiers.load(settings.model)
-        examples = [labelled_images.read(settings, classifier) for classifier in both]
-        with comparison.working(run, settings, 2 * len(examples[0]["number"])) as work:
-            measured = [
-                measure_all(classifier, of, scales, work)
-                for classifier, of in zip(both, examples, strict=True)
-            ]
-        for classifier, measurements in zip(both, measured, strict=True):
-            run.save_arrays(
-                f"measurements-{classifier.file_name}", **measurements._asdict(), scales=scales
-            )
-        names = [classifier.name for classifier in both]
-        tables = {
-            title: tabulate(names, [values(of) for of in measured], scales)
-            for title, values in VALUES.items()
-        }
-        figures = draw_examples(settings, both, examples, scales)
-        sections = [
-            report.Section(
-                "Over the scale",
-                "Bands are the 95 % bootstrap intervals over the images.",
-                [run.save_figure("curves", draw_curves(both, measured, scales))],
-            ),
-            *(report.Section(title, HOW_TO_READ, table=table) for title, table in tables.items()),
-            *(
-                report.Section(
-                    f"Scaled {place} normalization", figures=[run.save_figure(place, of)]
-                )
-                for place, of in zip(PLACES, figures, strict=True)
-            ),
-        ]
-        run.save_page("The scale of the input", sections, __doc__.partition("\n")[0])
-    text = "\n\n".join(f"{title}\n{table}" for title, table in tables.items())
-    labelled_images.finish(run, text, HOW_TO_READ)
+    pair = examples.subjects(settings)
+    measured = measure_all(run, settings, pair)
+    curves = run.save_figure("curves", draw_curves(pair, measured, scales))
+    pictures = draw_examples(settings, pair)
+    return [
+        Section(
+            "Over the scale",
+            "Bands are the 95 % bootstrap intervals over the images.",
+            [curves],
+        ),
+        *(
+            Section(title, HOW_TO_READ, table=table)
+            for title, table in tabulate(pair, measured, scales).items()
+        ),
+        *(
+            Section(f"Scaled {place} normalization", figures=[run.save_figure(place, picture)])
+            for place, picture in zip(PLACES, pictures, strict=True)
+        ),
+    ]
 
 
-def scaled(model, image, label, scales):
-    """The model's answers to an image that is scaled towards black and towards the mean colour."""
+def measure_all(run: Run, settings: Settings, pair: Sequence[Subject]) -> list[Measurements]:
+    """What is measured of every example, image by place of scaling by scale, of each subject."""
+    scales = np.array(settings.scales, np.float32)
+    return examples.measure(
+        run, pair, measure, batch_size=settings.batch_size, shared=shared_by(scales), scales=scales
+    )
 
-    def at(origin, scale):
+
+def shared_by(scales: np.ndarray):
+    """From a classifier to what its examples share: network, colours scaled towards, and scales.
+
+    The normalized image is (image - mean) / std, whose zero is the mean.
+    """
+
+    def shared(classifier: Classifier):
+        mean = np.array(classifier.input.mean, np.float32)
+        return classifier.network, np.stack([np.zeros_like(mean), mean]), scales
+
+    return shared
+
+
+def scaled(network, image, label, colors, scales):
+    """What the model makes of an image that is scaled towards colours (p, c): (p, s, ...)."""
+
+    def at(color, scale):
+        origin = jnp.broadcast_to(color, image.shape)
         moved = origin + scale * (image - origin)
-        gradient = attribution.input_gradient(scores.logit(model, label), moved)
-        return Scaled(moved, model(moved), gradient)
+        gradient = attribution.input_gradient(scores.logit(network, label), moved)
+        return {"images": moved, "logits": network(moved), "gradients": gradient}
 
-    # The normalized image is (image - mean) / std, whose zero is the mean colour.
-    mean = jnp.asarray(model.mean, image.dtype)
-    origins = jnp.stack([jnp.zeros_like(image), jnp.broadcast_to(mean, image.shape)])
-    return jax.vmap(jax.vmap(at, (None, 0)), (0, None))(origins, scales)
+    return jax.vmap(jax.vmap(at, (None, 0)), (0, None))(jnp.asarray(colors), jnp.asarray(scales))
 
 
 def look(shared, *, example):
     """What is shown of one example."""
-    model, scales = shared
-    return scaled(model, example["images"][0], example["labels"][0], scales)
+    network, colors, scales = shared
+    return scaled(network, example["images"][0], example["labels"][0], colors, scales)
 
 
 def measure(shared, *, example):
-    """What is measured of one example at every scale."""
-    model, scales = shared
-    (image, another), (label, other_label) = example["images"], example["labels"]
-    answer = jnp.argmax(model(image))
+    """What is measured of one example at every scale; pairs are with the image and another."""
+    network, *_ = shared
+    (image, _), (label, _) = example["images"], example["labels"]
+    answer = jnp.argmax(network(image))
     references = jnp.stack(
         [
-            attribution.saliency(scores.logit(model, label), image),
-            attribution.saliency(scores.logit(model, other_label), another),
+            attribution.saliency(scores.logit(network, label), image)
+            for label, image in zip(example["labels"], example["images"], strict=True)
         ]
     )
-    _, height, width = references.shape
-    inside = metrics.box_mask(example["boxes"][0], (height, width))
+    inside = metrics.box_mask(example["boxes"][0], image.shape[:2])
 
-    def of_one(one):
-        saliency_map = attribution.max_abs(one.gradients)
+    def at_scale(seen):
+        saliency_map, gradient = attribution.max_abs(seen["gradients"]), seen["gradients"]
+        likeliest = jnp.argmax(seen["logits"])
 
         def beside(reference, image):
-            return (
-                metrics.spearman_correlation(saliency_map, reference),
-                metrics.structural_similarity(drawn(saliency_map), drawn(reference)),
-                metrics.gradient_alignment(one.gradients, image),
-            )
+            return {
+                "correlation": metrics.spearman_correlation(saliency_map, reference),
+                "similarity": metrics.structural_similarity(drawn(saliency_map), drawn(reference)),
+                "cosine": metrics.gradient_alignment(gradient, image),
+            }
 
-        correlation, similarity, cosine = jax.vmap(beside)(references, example["images"])
-        likeliest = jnp.argmax(one.logits)
-        return Measurements(
-            correlation,
-            similarity,
-            (likeliest == label).astype(float),
-            (likeliest == answer).astype(float),
-            jax.nn.softmax(one.logits).max(),
-            metrics.relevance_mass_accuracy(saliency_map, inside),
-            cosine,
-        )
+        return jax.vmap(beside)(references, example["images"]) | {
+            "correct": (likeliest == label).astype(image.dtype),
+            "unchanged": (likeliest == answer).astype(image.dtype),
+            "confidence": jax.nn.softmax(seen["logits"]).max(),
+            "share": metrics.relevance_mass_accuracy(saliency_map, inside),
+        }
 
-    return jax.vmap(jax.vmap(of_one))(scaled(model, image, label, scales))
+    return jax.vmap(jax.vmap(at_scale))(look(shared, example=example))
 
 
 def drawn(saliency_map):
@@ -219,127 +180,98 @@ def drawn(saliency_map):
     return jnp.minimum(saliency_map / jnp.percentile(saliency_map, plots.PERCENTILE), 1)
 
 
-def measure_all(
-    classifier: Classifier,
-    examples: Mapping[str, np.ndarray],
-    scales: np.ndarray,
-    work: Work,
-) -> Measurements:
-    """The measurements of all examples, with a leading axis."""
-    axes = {"example": examples}
-    measurements, _ = comparison.timed_sweep(
-        work, classifier, "measurements", measure, axes, (classifier.model, scales)
-    )
-    return measurements
+def values(measured: Measurements) -> dict[str, dict[str, np.ndarray]]:
+    """All that is reported, (n, p, s) by the names of table and column."""
 
+    def paired(name: str, key: str) -> dict[str, np.ndarray]:
+        return {name: measured[key][..., 0], f"{name}, control": measured[key][..., 1]}
 
-def of_maps(measured: Measurements) -> dict[str, np.ndarray]:
-    """What is reported of the maps: (n, p, s) by name."""
     return {
-        "correlation": measured.correlation[..., 0],
-        "correlation, control": measured.correlation[..., 1],
-        "SSIM": measured.similarity[..., 0],
-        "SSIM, control": measured.similarity[..., 1],
-        "share in the box": measured.share,
+        "The maps": {
+            **paired("correlation", "correlation"),
+            **paired("SSIM", "similarity"),
+            "share in the box": measured["share"],
+        },
+        "The answers and the gradients": {
+            "accuracy": measured["correct"],
+            "same answer": measured["unchanged"],
+            "confidence": measured["confidence"],
+            **paired("|cosine|", "cosine"),
+        },
     }
-
-
-def of_answers(measured: Measurements) -> dict[str, np.ndarray]:
-    """What is reported of the model's answers and of its gradients: (n, p, s) by name."""
-    return {
-        "accuracy": measured.correct,
-        "same answer": measured.unchanged,
-        "confidence": measured.confidence,
-        "|cosine|": measured.cosine[..., 0],
-        "|cosine|, control": measured.cosine[..., 1],
-    }
-
-
-VALUES = {"The maps": of_maps, "The answers and the gradients": of_answers}
 
 
 def tabulate(
-    names: Sequence[str], of_models: Sequence[Mapping[str, np.ndarray]], scales: np.ndarray
-) -> report.Table:
-    """A row for each model, place and scale."""
-    rows = []
-    for name, named in zip(names, of_models, strict=True):
-        for p, place in enumerate(PLACES):
-            for s, scale in enumerate(scales):
-                columns = [of[:, p, s] for of in named.values()]
-                cells = [labelled_images.cell(column[np.isfinite(column)]) for column in columns]
-                rows.append([name, place, f"{scale:g}", *cells])
-    return report.Table(["model", "scaled", "by", *of_models[0]], rows)
+    pair: Sequence[Subject], measured: Sequence[Measurements], scales: np.ndarray
+) -> dict[str, Table]:
+    """The tables by title: a row for each model, place and scale."""
+    named = [values(each) for each in measured]
+    return {
+        title: Table(
+            ["model", "scaled", "by", *named[0][title]],
+            [
+                [
+                    subject.name,
+                    place,
+                    f"{scale:g}",
+                    *(tables.cell(column[:, p, s]) for column in columns[title].values()),
+                ]
+                for subject, columns in zip(pair, named, strict=True)
+                for p, place in enumerate(PLACES)
+                for s, scale in enumerate(scales)
+            ],
+        )
+        for title in named[0]
+    }
 
 
 def draw_curves(
-    both: Sequence[Classifier], measured: Sequence[Measurements], scales: np.ndarray
+    pair: Sequence[Subject], measured: Sequence[Measurements], scales: np.ndarray
 ) -> Figure:
     """A panel for each quantity, with a line for each model and place of scaling."""
     panels: dict[str, list[plots.Curve]] = {}
-    for classifier, measurements in zip(both, measured, strict=True):
-        for name, of in (of_maps(measurements) | of_answers(measurements)).items():
+    for subject, each in zip(pair, measured, strict=True):
+        for name, column in functools.reduce(operator.or_, values(each).values()).items():
             panels.setdefault(name, []).extend(
-                labelled_images.curve(f"{classifier.name}, {place}", scales, list(of[:, p].T))
+                tables.curve(f"{subject.name}, {place}", scales, list(column[:, p].T))
                 for p, place in enumerate(PLACES)
             )
     return plots.curves(panels, "scale", log_base=10)
 
 
-def draw_examples(
-    settings: Settings,
-    both: Sequence[Classifier],
-    examples: Sequence[Mapping[str, np.ndarray]],
-    scales: np.ndarray,
-) -> list[Figure]:
+def draw_examples(settings: Settings, pair: Sequence[Subject]) -> list[Figure]:
     """For each place of scaling the first images at all scales, with both models' maps."""
-    looks = [
-        sweep(
-            look,
-            {"example": labelled_images.first(of, settings.shown)},
-            shared=(classifier.model, scales),
-            batch_size=settings.batch_size,
-        )
-        for classifier, of in zip(both, examples, strict=True)
-    ]
-    labels = examples[0]["labels"][:, 0]
-    return [_draw_place(both, looks, labels, scales, p) for p in range(len(PLACES))]
+    shared = shared_by(np.array(settings.scales, np.float32))
+    looks = examples.look(pair, look, settings.shown, batch_size=settings.batch_size, shared=shared)
+    return [_draw_place(settings, pair, looks, p) for p in range(len(PLACES))]
 
 
 def _draw_place(
-    both: Sequence[Classifier],
-    looks: Sequence[Scaled],
-    labels: np.ndarray,
-    scales: np.ndarray,
-    place: int,
+    settings: Settings, pair: Sequence[Subject], looks: Sequence[Measurements], p: int
 ) -> Figure:
     rows: list[list[plots.Cell | None]] = []
-    row_titles = []
-    for index in range(len(looks[0].images)):
-        rows.append([plots.image(image) for image in looks[0].images[index, place]])
-        row_titles.append(both[0].class_names[labels[index]])
-        for classifier, look in zip(both, looks, strict=True):
-            row: list[plots.Cell | None] = []
-            for logits, gradient in zip(
-                look.logits[index, place], look.gradients[index, place], strict=True
-            ):
-                probabilities = np.asarray(jax.nn.softmax(logits))
-                likeliest = probabilities.argmax()
-                name = classifier.class_names[likeliest]
-                title = f"{name} {plots.percent(probabilities[likeliest])}"
-                row.append(methods.draw("saliency", np.abs(gradient).max(-1), title))
-            rows.append(row)
-            row_titles.append(classifier.name)
+    for index, images in enumerate(looks[0]["images"][:, p]):
+        rows.append([*map(plots.image, images)])
+        for subject, seen in zip(pair, looks, strict=True):
+            probabilities = np.asarray(jax.nn.softmax(seen["logits"][index, p]))
+            titles = [photographs.likeliest(subject.classifier, each) for each in probabilities]
+            maps = np.abs(seen["gradients"][index, p]).max(-1)
+            rows.append([*map(METHODS["saliency"].draw, maps, titles)])
+    names = [subject.name for subject in pair]
     return plots.grid(
         rows,
-        row_titles=row_titles,
-        column_titles=[f"times {scale:g}" for scale in scales],
-        caption=f"The input scaled {PLACES[place]} normalization, and each model's saliency map of "
-        "the class that is written beside the image. Above the maps: the model's likeliest class. "
+        row_titles=[
+            title
+            for index in range(len(looks[0]["images"]))
+            for title in (pair[0].class_name(index), *names)
+        ],
+        column_titles=[f"times {scale:g}" for scale in settings.scales],
+        caption=f"The input scaled {PLACES[p]} normalization, and each model's saliency map of the "
+        "class that is written beside the image. Above the maps: the model's likeliest class. "
         "Below: the value of the brightest colour, which 99 % of the map's pixels do not exceed.",
         cell_width=CELL_WIDTH,
     )
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

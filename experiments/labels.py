@@ -31,121 +31,67 @@ correct one's), `measurements-MODEL.npz`, `config.json` and `index.html`, which 
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Sequence
 
-import classifiers
-import command_line
-import comparison
 import jax
 import jax.numpy as jnp
-import labelled_images
-import methods
 import numpy as np
-from classifiers import Classifier
+from lab import examples, frame, tables
+from lab.examples import Measurements, Subject
+from lab.frame import Count, Run
+from lab.methods import METHODS
 from matplotlib.figure import Figure
 
-from saliency_jax import attribution, metrics, plots, report, scores, sweep
+from saliency_jax import attribution, metrics, scores
+from saliency_jax.runs import Section, plots
 
 CORRECT, RUNNER_UP, INCORRECT = 0, 1, 2
 # Incorrect labels in the figure.
 SHOWN_INCORRECT = 2
 CELL_WIDTH = 128
 HOW_TO_READ = (
-    f"{labelled_images.HOW_TO_READ} Correlation: Spearman's, of the saliency maps of two labels. "
+    f"{examples.HOW_TO_READ} Correlation: Spearman's, of the saliency maps of two labels. "
     "Cosine: of the two gradients. The control keeps the label and changes the image. Label's "
     "part: of the squares of the labels' maps, what their mean does not explain."
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(labelled_images.Settings):
-    incorrect: int = 4
+class Settings(examples.Settings):
+    incorrect: Count = 4
     """How many labels beside the correct one and the runner-up."""
-    shown: int = 4
+    shown: Count = 4
     """How many of the images are shown."""
 
 
-class Explained(NamedTuple):
-    """An image's gradients for l labels: the correct one, the runner-up, and others.
+@frame.experiment("The label's part in a map")
+def main(settings: Settings, run: Run) -> list[Section]:
+    pair = examples.subjects(settings)
+    for subject in pair:
+        others = subject.classifier.num_classes - 2
+        if settings.incorrect > others:
+            raise ValueError(
+                f"expected --incorrect to be at most {others}, as {subject.name} knows "
+                f"{others + 2} classes, got {settings.incorrect}"
+            )
+    function = functools.partial(measure, num_incorrect=settings.incorrect)
+    measured = examples.measure(run, pair, function, batch_size=settings.batch_size)
+    table = tables.paired([subject.name for subject in pair], [values(each) for each in measured])
+    figure = run.save_figure("examples", draw_examples(settings, pair))
+    return [
+        Section("Measured", HOW_TO_READ, table=table),
+        Section("The first images", figures=[figure]),
+    ]
 
-    Attributes:
-      labels: (l,).
-      probabilities: (l,), by the model.
-      gradients: (l, h, w, c), of the labels' logits.
+
+def explained(network, *, example, num_incorrect):
+    """Labels (l,), their probabilities, and their logits' gradients (l, h, w, c), from one call.
+
+    The labels are the correct one, the runner-up, and incorrect ones.
     """
-
-    labels: Any
-    probabilities: Any
-    gradients: Any
-
-
-class Measurements(NamedTuple):
-    """What is measured of an image's maps for l labels.
-
-    Attributes:
-      labels: (l,).
-      probabilities: (l,).
-      correlation: (l, l), Spearman's, of the saliency maps.
-      cosine: (l, l), of the gradients.
-      control_correlation: of the correct label's map with another image's for the same label.
-      control_cosine: likewise.
-      share: (l,), the maps' shares inside the box.
-      label_part: of the saliency maps.
-    """
-
-    labels: Any
-    probabilities: Any
-    correlation: Any
-    cosine: Any
-    control_correlation: Any
-    control_cosine: Any
-    share: Any
-    label_part: Any
-
-
-def main(settings: Settings) -> None:
-    labelled_images.check(settings)
-    if settings.incorrect < 1:
-        raise ValueError(f"expected --incorrect to be at least 1, got {settings.incorrect}")
-    with report.RunFolder(settings.output, "labels") as run:
-        run.save_config(settings)
-        both = classifiers.load(settings.model)
-        for classifier in both:
-            if settings.incorrect > len(classifier.class_names) - 2:
-                raise ValueError(
-                    f"expected --incorrect to be at most {len(classifier.class_names) - 2}, as "
-                    f"{classifier.name} knows {len(classifier.class_names)} classes, got "
-                    f"{settings.incorrect}"
-                )
-        examples = [labelled_images.read(settings, classifier) for classifier in both]
-        function = functools.partial(measure, num_incorrect=settings.incorrect)
-        with comparison.working(run, settings, 2 * len(examples[0]["number"])) as work:
-            measured = [
-                comparison.timed_sweep(
-                    work, classifier, "measurements", function, {"example": of}, classifier.model
-                )[0]
-                for classifier, of in zip(both, examples, strict=True)
-            ]
-        for classifier, measurements in zip(both, measured, strict=True):
-            run.save_arrays(f"measurements-{classifier.file_name}", **measurements._asdict())
-        names = [classifier.name for classifier in both]
-        table = labelled_images.tabulate(names, [values(of) for of in measured])
-        sections = [
-            report.Section("Measured", HOW_TO_READ, table=table),
-            report.Section(
-                "The first images",
-                figures=[run.save_figure("examples", draw_examples(settings, both, examples))],
-            ),
-        ]
-        run.save_page("The label's part in a map", sections, __doc__.partition("\n")[0])
-    labelled_images.finish(run, table, HOW_TO_READ)
-
-
-def explained(model, *, example, num_incorrect):
-    """The gradients of an image's labels, from one mapped call."""
     image, label = example["images"][0], example["labels"][0]
-    logits = model(image)
+    logits = network(image)
     classes = jnp.arange(logits.size)
     runner_up = jnp.argmax(jnp.where(classes == label, -jnp.inf, logits))
     # By the image's number alone: models that number classes alike have the same ones.
@@ -156,30 +102,33 @@ def explained(model, *, example, num_incorrect):
     _, incorrect = jax.lax.top_k(jnp.where(taken, -1.0, drawn), num_incorrect)
     labels = jnp.concatenate([jnp.stack([label, runner_up]), incorrect])
 
-    def gradient(of_class):
-        return attribution.input_gradient(scores.logit(model, of_class), image)
+    def gradient(label):
+        return attribution.input_gradient(scores.logit(network, label), image)
 
-    return Explained(labels, jax.nn.softmax(logits)[labels], jax.vmap(gradient)(labels))
+    return {
+        "labels": labels,
+        "probabilities": jax.nn.softmax(logits)[labels],
+        "gradients": jax.vmap(gradient)(labels),
+    }
 
 
-def measure(model, *, example, num_incorrect):
-    """What is measured of one example."""
-    own = explained(model, example=example, num_incorrect=num_incorrect)
-    saliency_maps = jax.vmap(attribution.max_abs)(own.gradients)
-    score = scores.logit(model, own.labels[CORRECT])
+def measure(network, *, example, num_incorrect):
+    """What is measured of one example: of single labels (l,), and of pairs of them (l, l)."""
+    made = explained(network, example=example, num_incorrect=num_incorrect)
+    gradients = made.pop("gradients")
+    maps = jax.vmap(attribution.max_abs)(gradients)
+    score = scores.logit(network, made["labels"][CORRECT])
     other_gradient = attribution.input_gradient(score, example["images"][1])
-    _, height, width = saliency_maps.shape
-    inside = metrics.box_mask(example["boxes"][0], (height, width))
-    return Measurements(
-        own.labels,
-        own.probabilities,
-        _of_pairs(metrics.spearman_correlation)(saliency_maps, saliency_maps),
-        _of_pairs(cosine)(own.gradients, own.gradients),
-        metrics.spearman_correlation(saliency_maps[CORRECT], attribution.max_abs(other_gradient)),
-        cosine(own.gradients[CORRECT], other_gradient),
-        jax.vmap(metrics.relevance_mass_accuracy, (0, None))(saliency_maps, inside),
-        label_part(saliency_maps),
-    )
+    other_map = attribution.max_abs(other_gradient)
+    inside = metrics.box_mask(example["boxes"][0], example["images"].shape[1:3])
+    return made | {
+        "correlation": _of_pairs(metrics.spearman_correlation)(maps, maps),
+        "control_correlation": metrics.spearman_correlation(maps[CORRECT], other_map),
+        "cosine": _of_pairs(cosine)(gradients, gradients),
+        "control_cosine": cosine(gradients[CORRECT], other_gradient),
+        "share": jax.vmap(metrics.relevance_mass_accuracy, (0, None))(maps, inside),
+        "label_part": label_part(maps),
+    }
 
 
 def _of_pairs(function):
@@ -200,66 +149,47 @@ def label_part(saliency_maps):
 
 def values(measured: Measurements) -> dict[str, np.ndarray]:
     """All that is reported: (n,) by name."""
-    count = measured.labels.shape[1]
-    first, second = np.triu_indices(count - INCORRECT, 1)
-    pairs = (slice(None), first + INCORRECT, second + INCORRECT)
+    incorrect = range(INCORRECT, measured["labels"].shape[1])
+    pairs = np.array(list(itertools.combinations(incorrect, 2)), int).reshape(-1, 2)
     named = {}
-    for name, of_pairs, control in (
-        ("correlation", measured.correlation, measured.control_correlation),
-        ("cosine", measured.cosine, measured.control_cosine),
-    ):
-        named[f"{name}, correct and runner-up"] = of_pairs[:, CORRECT, RUNNER_UP]
-        named[f"{name}, correct and incorrect"] = of_pairs[:, CORRECT, INCORRECT:].mean(1)
-        if len(first):
-            named[f"{name}, two incorrect"] = of_pairs[pairs].mean(1)
-        named[f"{name}, control"] = control
-    share = measured.share
+    for name in ("correlation", "cosine"):
+        likeness = measured[name]
+        named[f"{name}, correct and runner-up"] = likeness[:, CORRECT, RUNNER_UP]
+        named[f"{name}, correct and incorrect"] = likeness[:, CORRECT, INCORRECT:].mean(1)
+        if len(pairs):
+            named[f"{name}, two incorrect"] = likeness[:, pairs[:, 0], pairs[:, 1]].mean(1)
+        named[f"{name}, control"] = measured[f"control_{name}"]
+    share = measured["share"]
+    incorrect_share = share[:, INCORRECT:].mean(1)
     return {
-        "probability, correct": measured.probabilities[:, CORRECT],
-        "probability, runner-up": measured.probabilities[:, RUNNER_UP],
+        "probability, correct": measured["probabilities"][:, CORRECT],
+        "probability, runner-up": measured["probabilities"][:, RUNNER_UP],
         **named,
-        "label's part": measured.label_part,
+        "label's part": measured["label_part"],
         "share in the box, correct": share[:, CORRECT],
         "share in the box, runner-up": share[:, RUNNER_UP],
-        "share in the box, incorrect": share[:, INCORRECT:].mean(1),
-        "share in the box, correct - incorrect": share[:, CORRECT] - share[:, INCORRECT:].mean(1),
+        "share in the box, incorrect": incorrect_share,
+        "share in the box, correct - incorrect": share[:, CORRECT] - incorrect_share,
     }
 
 
-def draw_examples(
-    settings: Settings,
-    both: Sequence[Classifier],
-    examples: Sequence[Mapping[str, np.ndarray]],
-) -> Figure:
+def draw_examples(settings: Settings, pair: Sequence[Subject]) -> Figure:
     """For each of the first images a row of maps and their differences for each model."""
-    num_incorrect = min(SHOWN_INCORRECT, settings.incorrect)
+    num_shown = min(SHOWN_INCORRECT, settings.incorrect)
     function = functools.partial(explained, num_incorrect=settings.incorrect)
-    looks = [
-        sweep(
-            function,
-            {"example": labelled_images.first(of, settings.shown)},
-            shared=classifier.model,
-            batch_size=settings.batch_size,
-        )
-        for classifier, of in zip(both, examples, strict=True)
+    looks = examples.look(pair, function, settings.shown, batch_size=settings.batch_size)
+    count = len(looks[0]["labels"])
+    rows = [
+        _row(subject, look, index, INCORRECT + num_shown)
+        for index in range(count)
+        for subject, look in zip(pair, looks, strict=True)
     ]
-    rows: list[list[plots.Cell | None]] = []
-    row_titles = []
-    for index in range(len(looks[0].labels)):
-        for classifier, look, of in zip(both, looks, examples, strict=True):
-            rows.append(_row(classifier, look, of["images"][index, 0], index, num_incorrect))
-            row_titles.append(classifier.name)
-    incorrect = [f"incorrect label {number + 1}" for number in range(num_incorrect)]
-    compared = ["runner-up", *incorrect]
+    compared = ["runner-up", *(f"incorrect label {number + 1}" for number in range(num_shown))]
+    differences = [f"correct less {name}" for name in compared]
     return plots.grid(
         rows,
-        row_titles=row_titles,
-        column_titles=[
-            "image",
-            "correct label",
-            *compared,
-            *(f"correct less {name}" for name in compared),
-        ],
+        row_titles=[subject.name for subject in pair] * count,
+        column_titles=["image", "correct label", *compared, *differences],
         caption="Saliency maps of the class that is written above them, with its probability. "
         "Black is 0; below: the value of the brightest colour, which 99 % of the map's pixels do "
         "not exceed. In the differences each map is first divided by its mean: red where the "
@@ -269,22 +199,23 @@ def draw_examples(
 
 
 def _row(
-    classifier: Classifier, look: Explained, image: np.ndarray, index: int, num_incorrect: int
+    subject: Subject, look: Measurements, index: int, num_labels: int
 ) -> list[plots.Cell | None]:
-    saliency_maps = np.abs(look.gradients[index]).max(-1)[: INCORRECT + num_incorrect]
-    names = [classifier.class_names[label] for label in look.labels[index]]
+    maps = np.abs(look["gradients"][index, :num_labels]).max(-1)
     titles = [
-        f"{name} {plots.percent(probability)}"
-        for name, probability in zip(names, look.probabilities[index], strict=True)
+        f"{subject.classifier.class_names[label]} {plots.percent(probability)}"
+        for label, probability in zip(
+            look["labels"][index], look["probabilities"][index], strict=True
+        )
     ]
-    means = saliency_maps.mean((1, 2), keepdims=True)
-    relative = saliency_maps / np.where(means > 0, means, 1)
+    means = maps.mean((1, 2), keepdims=True)
+    relative = maps / np.where(means > 0, means, 1)
     return [
-        plots.image(image, names[CORRECT]),
-        *map(functools.partial(methods.draw, "saliency"), saliency_maps, titles),
+        plots.image(subject.examples["images"][index, 0], subject.class_name(index)),
+        *map(METHODS["saliency"].draw, maps, titles),
         *(plots.signed_map(relative[CORRECT] - other) for other in relative[RUNNER_UP:]),
     ]
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

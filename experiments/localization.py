@@ -49,38 +49,31 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import boxed_images
-import classifiers
-import command_line
-import comparison
 import jax
 import jax.numpy as jnp
-import labelled_images
-import methods
 import numpy as np
-import saliency
-from boxed_images import Examples
-from classifiers import Classifier
-from comparison import Work
+from lab import examples, frame, loading, methods, photographs, tables
+from lab.examples import Objects
+from lab.frame import Run
+from lab.methods import METHODS
 from matplotlib.figure import Figure
 
-from saliency_jax import attribution, data, filters, metrics, plots, report, scores
-from saliency_jax.localization import Localization, bounding_box, largest_component, localize
+from saliency_jax import attribution, filters, metrics, scores
+from saliency_jax.localization import Localization, localize, localize_by_threshold
+from saliency_jax.models import Classifier
+from saliency_jax.runs import Section, Table, plots
 
 RIGHT_IOU = 0.5
 TOP = 5
 PAPERS_MAP = "ten_crop"
-# Of `methods.METHODS` those that take at most the ten gradients of the paper's.
+# Of `METHODS` those that take at most the ten gradients of the paper's.
 CHEAP = ("saliency", PAPERS_MAP, "input_x_gradient", "grad_cam", "grad_cam_plus_plus", "layer_cam")
 INNER = "inner LayerCAM"
-PRODUCTS = {
-    f"saliency x {INNER}": ("saliency", INNER),
-    f"ten crop x {INNER}": (PAPERS_MAP, INNER),
-}
+PRODUCTS = {f"saliency x {INNER}": ("saliency", INNER), f"ten crop x {INNER}": (PAPERS_MAP, INNER)}
 # A map that no model makes: how wrong is the cut if nothing else is?
 ORACLE = "true box"
 TRUE_COLOR = (0.1, 0.9, 0.2)
@@ -103,7 +96,7 @@ REFERENCE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(labelled_images.Settings):
+class Settings(examples.Settings):
     dataset: str = "tiny_imagenet/paper20"
     """A prepared TFDS set with classes and boxes, of images or of the objects in them."""
     tuning_split: str = "train[:400]"
@@ -118,119 +111,84 @@ class Settings(labelled_images.Settings):
     """Quantile up to which pixels give the background's colours."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Cut:
-    """The paper's way from a map to a box, after smoothing the map."""
+class Rule(NamedTuple):
+    """A way from a map, smoothed, and its image to a box."""
 
+    text: str
     sigma: float
-    foreground: float
-    background: float
-    iterations: int = 1
-
-    def __call__(self, saliency_map: np.ndarray, image: np.ndarray) -> Localization:
-        return localize(
-            saliency_map, image, self.foreground, self.background, iterations=self.iterations
-        )
-
-    def __str__(self) -> str:
-        quantiles = f"quantiles {self.foreground:g} and {self.background:g}"
-        return f"sigma {self.sigma:g}, {quantiles}, cuts {self.iterations}"
+    localize: Callable[[np.ndarray, np.ndarray], Localization]
 
 
-@dataclasses.dataclass(frozen=True)
-class Threshold:
+def cut(sigma: float, foreground: float, background: float, iterations: int = 1) -> Rule:
+    """The paper's way."""
+    text = f"sigma {sigma:g}, quantiles {foreground:g} and {background:g}, cuts {iterations}"
+    return Rule(
+        text,
+        sigma,
+        lambda saliency_map, image: localize(
+            saliency_map, image, foreground, background, iterations=iterations
+        ),
+    )
+
+
+def threshold(sigma: float, fraction: float) -> Rule:
     """The largest component of what is at least a fraction of the smoothed map's maximum."""
+    return Rule(
+        f"sigma {sigma:g}, {fraction:g} of the maximum",
+        sigma,
+        lambda saliency_map, image: localize_by_threshold(saliency_map, fraction),
+    )
 
-    sigma: float
-    fraction: float
-
-    def __call__(self, saliency_map: np.ndarray, image: np.ndarray) -> Localization:
-        mask = largest_component(saliency_map >= self.fraction * saliency_map.max())
-        return Localization(mask, bounding_box(mask))
-
-    def __str__(self) -> str:
-        return f"sigma {self.sigma:g}, {self.fraction:g} of the maximum"
-
-
-Rule = Cut | Threshold
 
 # What is chosen from. Maps as smooth as suit a threshold leave the cut too few edges to follow.
 CUTS = [
-    Cut(sigma, foreground, background=0.3, iterations=iterations)
-    for sigma, foreground, iterations in itertools.product(
-        (0.0, 0.5), (0.9, 0.925, 0.95, 0.975), (1, 2)
-    )
+    cut(sigma, foreground, 0.3, iterations)
+    for sigma in (0.0, 0.5)
+    for foreground in (0.9, 0.925, 0.95, 0.975)
+    for iterations in (1, 2)
 ]
 THRESHOLDS = [
-    Threshold(sigma, fraction)
-    for sigma, fraction in itertools.product(
-        (0.0, 1.0, 2.0, 4.0, 8.0), (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
-    )
+    threshold(sigma, fraction)
+    for sigma in (0.0, 1.0, 2.0, 4.0, 8.0)
+    for fraction in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 ]
 
 
-class Row(NamedTuple):
-    """One line of the table.
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What one model says about n images (logits (n, k)), and all boxes found with it.
 
-    Attributes:
-      saliency_map: what the boxes were found from.
-      box_by: how.
-      settings: of what is how.
-      boxes: (n, 4).
+    The boxes (n, 4) are by what is written of them: from which map, how, and with what settings.
+    The whole image and the box in the middle are the first; the paper's maps (n, h, w) come with
+    the cut that was chosen for them.
     """
 
-    saliency_map: str
-    box_by: str
-    settings: str
-    boxes: np.ndarray
-
-
-class Measured(NamedTuple):
-    """What one model says about n examples, and all boxes found with it.
-
-    Attributes:
-      examples: the examples.
-      logits: (n, k).
-      rows: the lines of the table; the whole image and the box in the middle come first.
-      maps: (n, h, w), the paper's.
-      cut: the rule that was chosen for them.
-    """
-
-    examples: Examples
+    classifier: Classifier
+    objects: Objects
     logits: np.ndarray
-    rows: Sequence[Row]
+    boxes: Mapping[tuple[str, str, str], np.ndarray]
     maps: np.ndarray
-    cut: Cut
+    chosen: Rule
 
     @property
     def overlaps(self) -> np.ndarray:
         """(rows, n), the intersections over union."""
-        return overlaps(np.stack([row.boxes for row in self.rows]), self.examples.boxes)
+        return overlaps(np.stack([*self.boxes.values()]), self.objects.boxes)
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """(rows, n), 1 for a wrong box and 0 for a right one."""
+        return (self.overlaps < RIGHT_IOU).astype(np.float32)
 
     @property
     def rank(self) -> np.ndarray:
         """(n,), how many classes are likelier than the true one."""
-        of_class = np.take_along_axis(self.logits, self.examples.labels[:, None], 1)
-        return (self.logits > of_class).sum(1)
+        true = np.take_along_axis(self.logits, self.objects.labels[:, None], 1)
+        return (self.logits > true).sum(1)
 
 
-def main(settings: Settings) -> None:
-    check(settings)
-    with report.RunFolder(settings.output, "localization") as run:
-        run.save_config(settings)
-        both = classifiers.load(settings.model)
-        if settings.images:
-            sections, text = cut_out(run, settings, both), __doc__.partition("\n")[0]
-        else:
-            sections, text = measure(run, settings, both), f"{HOW_TO_READ} {REFERENCE}"
-        run.save_page("Localization", sections, text)
-    tables = (f"{section.title}\n{section.table}" for section in sections)
-    labelled_images.finish(run, "\n\n".join(tables), text)
-
-
-def check(settings: Settings) -> None:
-    """Says at once what would only fail after the models are loaded."""
-    labelled_images.check(settings)
+@frame.experiment("Localization")
+def main(settings: Settings, run: Run) -> list[Section]:
     if not 0 <= settings.background <= settings.foreground <= 1:
         raise ValueError(
             "expected 0 <= --background <= --foreground <= 1, got "
@@ -238,180 +196,151 @@ def check(settings: Settings) -> None:
         )
     if settings.label is not None and not settings.images:
         raise ValueError("expected --label with --images, got it with a dataset, which has labels")
+    both = loading.load(settings.model)
+    if settings.images:
+        return cut_out(run, settings, both)
+    return measure(run, settings, both)
 
 
-def measure(
-    run: report.RunFolder, settings: Settings, both: Sequence[Classifier]
-) -> list[report.Section]:
-    """Chooses, localizes and measures with both models; writes it, and returns what shows it."""
-    examples = [read(settings, classifier) for classifier in both]
-    num_images = sum(len(one.labels) for pair in examples for one in pair)
-    num_maps = len(CHEAP) + 1 + len(PRODUCTS) + 1
-    num_tuning = sum(len(tuning.labels) for tuning, _ in examples)
-    num_boxes = num_maps * (
-        (len(CUTS) + len(THRESHOLDS)) * num_tuning + 3 * (num_images - num_tuning)
-    )
-    with comparison.working(run, settings, num_images + num_boxes) as work:
-        measured = [
-            of_model(settings, classifier, *pair, work)
-            for classifier, pair in zip(both, examples, strict=True)
+def measure(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Section]:
+    """Chooses, localizes and measures with both models."""
+    splits = ((settings.tuning_split, None), (settings.split, settings.count))
+    pairs = [
+        [
+            examples.read_objects(
+                settings.dataset, split, classifier, count=count, data_dir=settings.data_dir
+            )
+            for split, count in splits
         ]
+        for classifier in both
+    ]
+    num_tuning, num_images = (
+        sum(len(objects.labels) for objects in each) for each in zip(*pairs, strict=True)
+    )
+    num_maps = len(CHEAP) + 1 + len(PRODUCTS) + 1
+    num_boxes = (len(CUTS) + len(THRESHOLDS)) * num_tuning + 3 * num_images
+    folder = run.expect(num_tuning + num_images + num_maps * num_boxes, "image")
+    measured = [
+        localized(run, settings, classifier, tuning, objects, folder / classifier.file_name)
+        for classifier, (tuning, objects) in zip(both, pairs, strict=True)
+    ]
     sections = []
-    for classifier, one in zip(both, measured, strict=True):
-        name = f"localization-{classifier.file_name}"
+    for each in measured:
+        name = f"localization-{each.classifier.file_name}"
         run.save_arrays(
             name,
-            labels=one.examples.labels,
-            logits=one.logits,
-            true_boxes=one.examples.boxes,
-            rows=np.array([" | ".join(row[:3]) for row in one.rows]),
-            boxes=np.stack([row.boxes for row in one.rows]),
-            overlaps=one.overlaps,
+            labels=each.objects.labels,
+            logits=each.logits,
+            true_boxes=each.objects.boxes,
+            rows=np.array([" | ".join(texts) for texts in each.boxes]),
+            boxes=np.stack([*each.boxes.values()]),
+            overlaps=each.overlaps,
         )
-        figure = draw(classifier, one, settings.shown)
-        sections.append(
-            report.Section(
-                f"{classifier.name}, {len(one.examples.labels)} images",
-                figures=[run.save_figure(name, figure)],
-                table=tabulate(one),
-            )
-        )
-    return [*sections, compare(both, measured)]
+        figure = run.save_figure(name, draw(each, settings.shown))
+        title = f"{each.classifier.name}, {len(each.objects.labels)} images"
+        sections.append(Section(title, figures=[figure], table=tabulate(each)))
+    return [*sections, compare(measured), Section("How to read it", f"{HOW_TO_READ} {REFERENCE}")]
 
 
-def read(settings: Settings, classifier: Classifier) -> tuple[Examples, Examples]:
-    """The examples for tuning, and those that are measured, as a classifier sees them."""
-    return (
-        boxed_images.read(
-            settings.dataset, settings.tuning_split, classifier, data_dir=settings.data_dir
-        ),
-        boxed_images.read(
-            settings.dataset,
-            settings.split,
-            classifier,
-            count=settings.count,
-            data_dir=settings.data_dir,
-        ),
-    )
-
-
-def of_model(
-    settings: Settings, classifier: Classifier, tuning: Examples, examples: Examples, work: Work
+def localized(
+    run: Run,
+    settings: Settings,
+    classifier: Classifier,
+    tuning: Objects,
+    objects: Objects,
+    folder: Path,
 ) -> Measured:
-    """The boxes of one model, by rules that are chosen on the examples for tuning."""
-    _, tuning_maps = explain(classifier, tuning, "maps for tuning", work)
-    logits, maps = explain(classifier, examples, "maps", work)
-    tuning_maps[ORACLE], maps[ORACLE] = pyramids(tuning), pyramids(examples)
-    count, sides = len(examples.labels), examples.images.shape[1:3]
-    rows = [
-        Row("", name, ", ".join(map(str, box)), np.tile(box, (count, 1)))
+    """The boxes of one model, by rules that are chosen on the images for tuning."""
+    _, tuning_maps = explain(run, settings, classifier, tuning, "maps for tuning")
+    logits, maps = explain(run, settings, classifier, objects, "maps")
+    whole = (0, 0, *objects.images.shape[1:3])
+    boxes = {
+        ("", name, ", ".join(map(str, box))): np.tile(box, (len(objects.labels), 1))
         for name, box in (
-            ("whole image", (0, 0, *sides)),
-            ("centred box", centred_box(tuning.boxes, sides)),
+            ("whole image", whole),
+            ("centred box", centred_box(tuning.boxes, whole[2:])),
         )
-    ]
-    papers = Cut(0.0, settings.foreground, settings.background)
-    chosen: dict[str, tuple[Cut, Threshold]] = {}
-    for name, of_tuning in tuning_maps.items():
-        folder = work.folder / classifier.file_name / name.replace(" ", "-")
-        work.bar.set_description(f"{classifier.name}, boxes from {methods.title(name)}")
-        cuts = find_boxes(CUTS, of_tuning, tuning.images, folder, work.bar.update)
-        thresholds = find_boxes(THRESHOLDS, of_tuning, tuning.images, folder, work.bar.update)
-        chosen[name] = (
-            CUTS[fewest_errors(cuts, tuning.boxes)],
-            THRESHOLDS[fewest_errors(thresholds, tuning.boxes)],
-        )
-        rules = (papers, *chosen[name])
-        found = find_boxes(rules, maps[name], examples.images, folder, work.bar.update)
-        rows += [
-            Row(methods.title(name), box_by, str(rule), boxes)
-            for box_by, rule, boxes in zip(
-                ("cut, the paper's settings", "cut", "threshold"), rules, found, strict=True
-            )
-        ]
-    return Measured(examples, logits, rows, maps[PAPERS_MAP], chosen[PAPERS_MAP][0])
+    }
+    papers = cut(0.0, settings.foreground, settings.background)
+    chosen = {}
+    for name in maps:
+        title, kept = methods.title(name), folder / name.replace(" ", "-")
+        run.advance(0, f"{classifier.name}, boxes from {title}")
+        rules = {"cut, the paper's settings": papers}
+        for way, candidates in (("cut", CUTS), ("threshold", THRESHOLDS)):
+            tried = find_boxes(run, kept, candidates, tuning_maps[name], tuning.images)
+            rules[way] = candidates[fewest_errors(tried, tuning.boxes)]
+        found = find_boxes(run, kept, [*rules.values()], maps[name], objects.images)
+        for (way, rule), each in zip(rules.items(), found, strict=True):
+            boxes[title, way, rule.text] = each
+        chosen[name] = rules["cut"]
+    return Measured(classifier, objects, logits, boxes, maps[PAPERS_MAP], chosen[PAPERS_MAP])
 
 
 def explain(
-    classifier: Classifier, examples: Examples, name: str, work: Work
+    run: Run, settings: Settings, classifier: Classifier, objects: Objects, name: str
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Logits (n, k), and maps (n, h, w) of the true class by name."""
-    axes = {"example": (examples.images, examples.labels)}
-    (logits, maps), _ = comparison.timed_sweep(
-        work, classifier, name, explain_one, axes, classifier.model
+    (logits, maps), _ = run.sweep(
+        classifier,
+        name,
+        explain_one,
+        {"example": (objects.images, objects.labels)},
+        shared=classifier.network,
+        batch_size=settings.batch_size,
     )
     products = {name: maps[first] * maps[second] for name, (first, second) in PRODUCTS.items()}
     # A sweep's dictionaries are sorted.
-    return logits, {name: maps[name] for name in (*CHEAP, INNER)} | products
+    ordered = {name: maps[name] for name in (*CHEAP, INNER)}
+    return logits, ordered | products | {ORACLE: pyramids(objects)}
 
 
-def explain_one(model, *, example):
+def explain_one(network, *, example):
     """The logits of one example, and its maps: of signed attributions the absolute values."""
     image, label = example
-    maps = {}
-    for name in CHEAP:
-        method = methods.METHODS[name]
-        attributed = method.attribute(scores.logit, model, label, image, batch_size=1)
-        maps[name] = jnp.abs(method.reduce(attributed))
-    return model(image), maps | {INNER: inner_layer_cam(model, label, image)}
+    score, case = scores.logit(network, label), methods.Case(image, network, batch_size=1)
+    maps = {
+        name: jnp.abs(METHODS[name].reduce(METHODS[name](score, case, METHODS[name].uses.figure)))
+        for name in CHEAP
+    }
+    # At the last stage but one maps are twice as fine as at the last.
+    *_, inner, _ = (name for name in network.layers if name.startswith("stage "))
+    inner_map = attribution.layer_cam(score, image, layer=network.layer(inner))
+    return network(image), maps | {INNER: inner_map}
 
 
-def pyramids(examples: Examples) -> np.ndarray:
+def pyramids(objects: Objects) -> np.ndarray:
     """(n, h, w), 1 in the middle of the true boxes and 0 from their edges on."""
-    height, width = examples.images.shape[1:3]
+    height, width = objects.images.shape[1:3]
     pixels = np.moveaxis(np.mgrid[:height, :width], 0, -1) + 0.5
-    corners = examples.boxes[:, :, None, None]
-    middle, half = (
-        (corners[..., 2:] + corners[..., :2]) / 2,
-        (corners[..., 2:] - corners[..., :2]) / 2,
-    )
+    corners = objects.boxes[:, :, None, None]
+    middle = (corners[..., 2:] + corners[..., :2]) / 2
+    half = (corners[..., 2:] - corners[..., :2]) / 2
     return np.maximum(1 - (abs(pixels - middle) / half).max(-1), 0).max(1).astype(np.float32)
 
 
-def inner_layer_cam(model, label, image):
-    """LayerCAM at the last stage but one, where maps are twice as fine as at the last."""
-
-    def score(feature_map):
-        maps = feature_map[None]
-        for block in model.stages[-1]:
-            maps = block(maps)
-        return model.head(maps[0])[label]
-
-    return attribution.layer_cam(
-        score, image, features=lambda image: model.stage_outputs(image)[-2]
-    )
-
-
 def find_boxes(
-    rules: Sequence[Rule],
-    maps: np.ndarray,
-    images: np.ndarray,
-    folder: Path,
-    progress: Callable[[int], object],
+    run: Run, folder: Path, rules: Sequence[Rule], maps: np.ndarray, images: np.ndarray
 ) -> np.ndarray:
     """(rules, n, 4), the boxes in n images by each of some rules, kept in a folder once found."""
-    digest = hashlib.sha256(repr((rules, len(maps))).encode()).hexdigest()
-    path = folder / f"{digest}.npy"
-    if path.exists():
-        progress(len(rules) * len(maps))
-        return np.load(path)
-    found = []
-    for rule in rules:
-        found.append([one.box for one in find(rule, maps, images)])
-        progress(len(maps))
-    boxes = np.array(found)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "partial.npy"
-    np.save(partial, boxes)
-    partial.replace(path)
-    return boxes
+    texts = [rule.text for rule in rules]
+    digest = hashlib.sha256(repr((texts, len(maps))).encode()).hexdigest()
+
+    def found() -> np.ndarray:
+        boxes = []
+        for rule in rules:
+            boxes.append([each.box for each in find(rule, maps, images)])
+            run.advance(len(maps))
+        return np.array(boxes)
+
+    return run.kept(folder / f"{digest}.npy", len(rules) * len(maps), found)
 
 
 def find(rule: Rule, maps: np.ndarray, images: np.ndarray) -> list[Localization]:
     """What a rule makes of n maps (n, h, w) and images (n, h, w, c)."""
     smoothed = np.asarray(_smooth(maps, rule.sigma)) if rule.sigma else maps
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        return list(pool.map(rule, smoothed, images))
+        return list(pool.map(rule.localize, smoothed, images))
 
 
 @jax.jit
@@ -420,17 +349,14 @@ def _smooth(maps, sigma):
     return jax.vmap(lambda one: filters.blur(one[..., None], sigma)[..., 0])(maps)
 
 
-def overlaps(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """(..., n), the largest intersection over union of boxes (..., n, 4) with one of (n, m, 4)."""
-    boxes = found.reshape(-1, *true.shape[::2]).astype(np.float32)
-    return np.asarray(_overlaps(boxes, true.astype(np.float32))).reshape(found.shape[:-1])
-
-
 @jax.jit
 def _overlaps(found, true):
-    nearest = jax.vmap(metrics.box_iou, in_axes=(None, 0))
-    of_images = jax.vmap(lambda box, boxes: nearest(box, boxes).max())
-    return jax.vmap(of_images, in_axes=(0, None))(found, true)
+    return jax.vmap(jax.vmap(metrics.best_box_iou), in_axes=(0, None))(found, true)
+
+
+def overlaps(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """(rules, n), the largest intersection over union of boxes (rules, n, 4) with (n, m, 4)."""
+    return np.asarray(_overlaps(found.astype(np.float32), true.astype(np.float32)))
 
 
 def fewest_errors(found: np.ndarray, true: np.ndarray) -> int:
@@ -449,152 +375,115 @@ def centred_box(true: np.ndarray, sides: tuple[int, int]) -> tuple[int, int, int
     return candidates[fewest_errors(of_each, true)]
 
 
-def tabulate(measured: Measured) -> report.Table:
+def tabulate(measured: Measured) -> Table:
     """A line for each way to a box, with its errors."""
-    wrong = measured.overlaps < RIGHT_IOU
-    centred = wrong[1].astype(np.float32)
-    lines = [
-        (
-            *row[:3],
-            labelled_images.cell(of_row.astype(np.float32)),
-            labelled_images.cell(of_row - centred),
-            labelled_images.cell((of_row | (measured.rank >= 1)).astype(np.float32)),
-            labelled_images.cell((of_row | (measured.rank >= TOP)).astype(np.float32)),
-            labelled_images.cell(overlap),
-        )
-        for row, of_row, overlap in zip(measured.rows, wrong, measured.overlaps, strict=True)
-    ]
+    all_wrong, rank = measured.wrong, measured.rank
+    lines = []
+    for texts, wrong, overlap in zip(measured.boxes, all_wrong, measured.overlaps, strict=True):
+        tops = (np.maximum(wrong, rank >= top) for top in (1, TOP))
+        lines.append([*texts, *map(tables.cell, (wrong, wrong - all_wrong[1], *tops, overlap))])
     header = ("map", "box by", "settings", "error", "minus centred", "top-1 error")
-    return report.Table((*header, f"top-{TOP} error", "mean IoU"), lines)
+    return Table((*header, f"top-{TOP} error", "mean IoU"), lines)
 
 
-def compare(both: Sequence[Classifier], measured: Sequence[Measured]) -> report.Section:
+def compare(measured: Sequence[Measured]) -> Section:
     """How the errors of two models differ."""
-    first, second = ((one.overlaps < RIGHT_IOU).astype(np.float32) for one in measured)
-    names = [row[:2] for row in measured[0].rows]
+    first, second = measured
     lines = [
-        (*name, labelled_images.cell(difference))
-        for name, difference in zip(names, second - first, strict=True)
-        if name[0]
+        (saliency_map, box_by, tables.cell(difference))
+        for (saliency_map, box_by, _), difference in zip(
+            first.boxes, second.wrong - first.wrong, strict=True
+        )
+        if saliency_map
     ]
-    return report.Section(
+    names = [each.classifier.name for each in measured]
+    return Section(
         "One model against the other",
         "The error, paired by image: where the interval is below 0 the second model is better.",
-        table=report.Table(("map", "box by", f"{both[1].name} minus {both[0].name}"), lines),
+        table=Table(("map", "box by", f"{names[1]} minus {names[0]}"), lines),
     )
 
 
-def draw(classifier: Classifier, measured: Measured, count: int) -> Figure:
+def draw(measured: Measured, count: int) -> Figure:
     """Images that the paper's method gets right and others that it does not, each spread evenly.
 
     Evenly over their intersections over union, that is, so that nobody picks them.
     """
-    images, labels, boxes = measured.examples
-    found = find(measured.cut, measured.maps, images)
-    overlap = overlaps(np.array([one.box for one in found]), boxes)
+    images, labels, boxes = measured.objects
+    found = find(measured.chosen, measured.maps, images)
+    (overlap,) = overlaps(np.array([[each.box for each in found]]), boxes)
     order = np.argsort(-overlap)
-    right, wrong = order[overlap[order] >= RIGHT_IOU], order[overlap[order] < RIGHT_IOU]
-    rows, titles = [], []
-    for title, indices in (("right", right), ("wrong", wrong)):
+    right = overlap[order] >= RIGHT_IOU
+    rows = []
+    for title, indices in (("right", order[right]), ("wrong", order[~right])):
         places = np.linspace(0, len(indices) - 1, min(-(-count // 2), len(indices)))
         for index in indices[np.round(places).astype(int)]:
-            marked = images[index]
-            for box in boxes[index][boxes[index].any(1)]:
-                marked = labelled_images.outlined(marked, box, TRUE_COLOR)
-            name = f"{classifier.class_names[labels[index]]}, {overlap[index]:.2f}"
-            rows.append(cells(images[index], marked, measured.maps[index], found[index], name))
-            titles.append(title)
+            name = f"{measured.classifier.class_names[labels[index]]}, {overlap[index]:.2f}"
+            shown = (array[index] for array in (images, boxes, measured.maps))
+            rows.append((title, name, found[index], *shown))
     caption = (
         "Green: the true box. Red: that of the cut, with its intersection over union. The images "
         "are spread evenly over those that are right and over those that are wrong, in the order "
-        f"of that number. {measured.cut}."
+        f"of that number. {measured.chosen.text}."
     )
-    return grid(classifier, rows, titles, caption)
+    return grid(measured.classifier, rows, caption)
 
 
-def cells(
-    image: np.ndarray, marked: np.ndarray, saliency_map: np.ndarray, found: Localization, title: str
-) -> list[plots.Cell | None]:
-    """A row of a figure: an image with its box, the map, and what is cut out."""
-    faded = FADED + (1 - FADED) * image
-    return [
-        plots.image(labelled_images.outlined(marked, np.array(found.box)), title),
-        plots.saliency_map(saliency_map),
-        plots.image(np.where(found.mask[..., None], image, faded)),
-    ]
+def grid(classifier: Classifier, rows: Sequence[tuple], caption: str) -> Figure:
+    """A figure of images with their boxes, their maps, and what is cut out.
 
-
-def grid(
-    classifier: Classifier,
-    rows: Sequence[Sequence[plots.Cell | None]],
-    titles: Sequence[str],
-    caption: str,
-) -> Figure:
+    Each row is a title, what stands above the image, the cut, the image, true boxes, and the map.
+    """
+    cells: list[list[plots.Cell | None]] = []
+    for _, name, found, image, true, saliency_map in rows:
+        marked = image
+        for box in true[true.any(1)]:
+            marked = examples.outlined(marked, box, TRUE_COLOR)
+        faded = np.where(found.mask[..., None], image, FADED + (1 - FADED) * image)
+        marked = plots.image(examples.outlined(marked, np.array(found.box)), name)
+        cells.append([marked, plots.saliency_map(saliency_map), plots.image(faded)])
     return plots.grid(
-        rows,
-        row_titles=titles,
+        cells,
+        row_titles=[title for title, *_ in rows],
         column_titles=[classifier.name, methods.title(PAPERS_MAP), "cut"],
         caption=caption,
         cell_width=CELL_WIDTH,
     )
 
 
-def cut_out(
-    run: report.RunFolder, settings: Settings, both: Sequence[Classifier]
-) -> list[report.Section]:
+def cut_out(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Section]:
     """The objects in image files by the paper's settings, which no box has changed."""
     labels = [
         None if settings.label is None else classifier.label(settings.label) for classifier in both
     ]
-    photographs = [
-        saliency.Photograph(data.read_image(path), path.name)
-        for path in image_files(settings.images)
-    ]
-    rule = Cut(0.0, settings.foreground, settings.background)
+    shown = photographs.from_files(image_files(settings.images))
+    titles = [photograph.title for photograph in shown]
+    rule = cut(0.0, settings.foreground, settings.background)
+    how = photographs.Explaining(PAPERS_MAP, batch_size=settings.batch_size)
     sections = []
+    run.expect(len(both) * len(shown), "image")
     for classifier, label in zip(both, labels, strict=True):
-        explained = saliency.explain(
-            classifier, photographs, label, method=PAPERS_MAP, batch_size=settings.batch_size
-        )
-        found = find(rule, explained.saliency_maps, explained.images)
-        classes = [
-            f"{classifier.class_names[of_image]} {plots.percent(probabilities[of_image])}"
-            for of_image, probabilities in zip(
-                explained.labels, explained.probabilities, strict=True
-            )
-        ]
+        explained, _ = photographs.explain(run, classifier, shown, label, how)
+        images, maps = explained.images, explained.saliency_maps
+        found = find(rule, maps, images)
+        classes = [photographs.named(classifier, explained, index) for index in range(len(shown))]
+        boxes = np.array([each.box for each in found])
         name = f"localization-{classifier.file_name}"
-        run.save_arrays(
-            name,
-            **explained._asdict(),
-            masks=np.stack([one.mask for one in found]),
-            boxes=np.array([one.box for one in found]),
-        )
-        rows = [
-            cells(image, image, saliency_map, one, title)
-            for image, saliency_map, one, title in zip(
-                explained.images, explained.saliency_maps, found, classes, strict=True
-            )
-        ]
-        figure = grid(
-            classifier,
-            rows,
-            [photograph.title for photograph in photographs],
-            f"Red: the box of the cut. {rule}.",
-        )
-        table = report.Table(
-            ("photograph", "explained class", "box"),
-            [
-                (photograph.title, title, ", ".join(map(str, one.box)))
-                for photograph, title, one in zip(photographs, classes, found, strict=True)
-            ],
-        )
+        masks = np.stack([each.mask for each in found])
+        run.save_arrays(name, **explained._asdict(), masks=masks, boxes=boxes)
+        none = np.zeros((len(shown), 0, 4))
+        rows = list(zip(titles, classes, found, images, none, maps, strict=True))
+        figure = grid(classifier, rows, f"Red: the box of the cut. {rule.text}.")
+        texts = [", ".join(map(str, box)) for box in boxes]
         sections.append(
-            report.Section(
+            Section(
                 classifier.name,
                 "Boxes are (y0, x0, y1, x1) in pixels of the fitted images, half open.",
                 [run.save_figure(name, figure)],
-                table,
+                Table(
+                    ("photograph", "explained class", "box"),
+                    list(zip(titles, classes, texts, strict=True)),
+                ),
             )
         )
     return sections
@@ -608,15 +497,12 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     """
     files: list[Path] = []
     for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(one for one in path.iterdir() if one.is_file() and one.name[0] != ".")
+        inside = [one for one in path.glob("[!.]*") if one.is_file()] if path.is_dir() else [path]
         if not inside:
             raise ValueError(f"expected image files in {path}, got none")
-        files += inside
+        files += sorted(inside)
     return files
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

@@ -24,61 +24,59 @@ what was measured of them), `config.json` and `index.html`, which shows it all.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable
 
-import command_line
-import comparison
 import jax
 import numpy as np
-from comparison import Side, Variant, Work
+from lab import frame, pictures, recipes, tables
+from lab.frame import Count, Run
+from lab.pictures import PHOTOGRAPHS, Results, Side, Variant
 from matplotlib.figure import Figure
 
-from saliency_jax import ascent, metrics, plots, report, scores
+from saliency_jax import scores
+from saliency_jax.runs import Section, plots
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(comparison.ClassSettings):
-    steps: int = 2048
+class Settings(pictures.ClassSettings):
+    steps: Count = 2048
     """The most; pictures are kept at every power of two up to it."""
 
 
-def main(settings: Settings) -> None:
-    comparison.check(settings)
-    counts = tuple(2**power for power in range(settings.steps.bit_length()))
-    with report.RunFolder(settings.output, "number_of_steps") as run:
-        run.save_config(settings)
-        both = comparison.sides(settings)
-        recipe = functools.partial(visualize, counts=counts)
-        num_pictures = 2 * len(both[0].labels) * settings.seeds
-        with comparison.working(run, settings, num_pictures) as work:
-            results = [(side, variants(side, recipe, settings.seeds, work)) for side in both]
-        sections = [
-            report.Section(
-                "Over the number of steps",
-                "Bands are the 95 % bootstrap intervals; dashes are photographs.",
-                [run.save_figure("curves", draw_curves(results))],
-            ),
-            report.Section(
-                "As the pictures grow", figures=[run.save_animation("steps", frames(results))]
-            ),
-        ]
-        measured = comparison.save(
-            run, "The number of steps", __doc__.partition("\n")[0], results, sections
-        )
-    comparison.finish(run, measured)
-
-
-def variants(side: Side, recipe: functools.partial, seeds: int, work: Work) -> list[Variant]:
-    """One classifier's pictures after each number of steps."""
-    axes = {"label": side.labels, "seed": np.arange(seeds)}
-    pictures, seconds = comparison.timed_sweep(
-        work, side.maker, "all steps", recipe, axes, side.models
+@frame.experiment("The number of steps")
+def main(settings: Settings, run: Run) -> list[Section]:
+    both = pictures.sides(settings)
+    run.expect(2 * len(both[0].labels) * settings.seeds, "picture")
+    counts = powers_of_two(settings.steps)
+    recipe = functools.partial(visualize, counts=counts)
+    results = [(side, variants(run, side, recipe, counts, settings)) for side in both]
+    curves = Section(
+        "Over the number of steps",
+        "Bands are the 95 % bootstrap intervals; the flat line is photographs.",
+        [run.save_figure("curves", draw_curves(results))],
     )
-    counts = recipe.keywords["counts"]
+    animation = run.save_animation("steps", frames(results))
+    grown = Section("As the pictures grow", figures=[animation])
+    return pictures.save(run, results, [curves, grown])
+
+
+def powers_of_two(most: int) -> tuple[int, ...]:
+    return tuple(2**power for power in range(most.bit_length()))
+
+
+def variants(
+    run: Run,
+    side: Side,
+    recipe: Callable,
+    counts: tuple[int, ...],
+    settings: pictures.ClassSettings,
+) -> list[Variant]:
+    """One classifier's pictures after each number of steps."""
+    made, seconds = pictures.make(run, side, "all steps", recipe, settings)
     return [
         Variant(
             f"{count} step{'s' if count > 1 else ''}",
-            comparison.part(pictures, np.s_[:, :, place]),
+            pictures.part(made, np.s_[:, :, place]),
             seconds * count / counts[-1],
         )
         for place, count in enumerate(counts)
@@ -87,61 +85,44 @@ def variants(side: Side, recipe: functools.partial, seeds: int, work: Work) -> l
 
 def visualize(models, *, label, seed, counts):
     """One ascent, and what is measured of its picture after these numbers of steps."""
-    image, step_key = comparison.default_start(models.maker, label, seed)
-    optimizer = comparison.make_optimizer("normalized", comparison.LEARNING_RATE)
-    state = ascent.initial_state(image, optimizer, step_key)
+    image, step_key = recipes.start(models.mean, "normal", label, seed)
     score = scores.logit(models.maker, label)
-    augment = ascent.jitter(comparison.JITTER)
-    made = ascent.ascend(score, state, optimizer, counts[-1], augment=augment, snapshots=counts)
-    return jax.vmap(lambda picture: comparison.measure(models, score, made, picture))(
-        made.snapshots
-    )
+    made = recipes.ascend(score, image, step_key, counts[-1], snapshots=counts)
+    return jax.vmap(lambda picture: pictures.measure(models, score, made, picture))(made.snapshots)
 
 
-def draw_curves(results: Sequence[tuple[Side, Sequence[Variant]]]) -> Figure:
+def draw_curves(results: Results) -> Figure:
     """A panel for each quantity, with a line for each classifier."""
     panels: dict[str, list[plots.Curve]] = {}
     for side, of_side in results:
         counts = np.array([int(variant.name.split()[0]) for variant in of_side])
         values = [
-            {"score": variant.pictures.score} | comparison.class_values(side, variant.pictures)
+            {"score": variant.pictures.score} | pictures.class_values(side, variant.pictures)
             for variant in of_side
         ]
         for name in values[0]:
-            intervals = [comparison.interval(of_count[name]) for of_count in values]
-            panels.setdefault(name, []).append(curve(side.maker.name, counts, intervals))
-    for name, interval in comparison.PHOTOGRAPHS.items():
-        panels[name].append(curve("photographs", counts, [interval] * len(counts)))
+            curve = tables.curve(side.maker.name, counts, [measured[name] for measured in values])
+            panels.setdefault(name, []).append(curve)
+    for name, interval in PHOTOGRAPHS.items():
+        level = (np.full(len(counts), end) for end in interval)
+        panels[name].append(plots.Curve("photographs", counts, *level))
     return plots.curves(panels, "steps", log_base=2)
 
 
-def curve(name: str, counts: np.ndarray, intervals: Sequence[metrics.Interval]) -> plots.Curve:
-    return plots.Curve(name, counts, *(np.array(ends) for ends in zip(*intervals, strict=True)))
-
-
-def frames(results: Sequence[tuple[Side, Sequence[Variant]]]) -> list[Figure]:
+def frames(results: Results) -> list[Figure]:
     """For each number of steps a figure with a row of pictures for each classifier."""
-    frames = []
-    for at_count in zip(*(of_side for _, of_side in results), strict=True):
-        rows: list[list[plots.Cell | None]] = [
-            [
-                comparison.picture_cell(side, variant.pictures, place)
-                for place in comparison.shown_classes(side)
-            ]
-            for (side, _), variant in zip(results, at_count, strict=True)
-        ]
-        shown = comparison.shown_classes(results[0][0])
-        frames.append(
-            plots.grid(
-                rows,
-                row_titles=[side.maker.name for side, _ in results],
-                column_titles=[results[0][0].class_names[place] for place in shown],
-                caption=at_count[0].name,
-                cell_width=comparison.CELL_WIDTH,
-            )
+    sides = [side for side, _ in results]
+    return [
+        plots.grid(
+            [pictures.row(side, variant) for side, variant in zip(sides, at_count, strict=True)],
+            row_titles=[side.maker.name for side in sides],
+            column_titles=pictures.column_titles(sides[0]),
+            caption=at_count[0].name,
+            cell_width=pictures.CELL_WIDTH,
         )
-    return frames
+        for at_count in zip(*(of_side for _, of_side in results), strict=True)
+    ]
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

@@ -28,25 +28,26 @@ The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (image
 measured of them), `config.json` and `index.html`, which shows it all.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
-import command_line
-import comparison
 import numpy as np
 import optax
-from comparison import Side, Variant, Work
+from lab import frame, pictures, recipes
+from lab.frame import Run
+from lab.pictures import ClassSettings as Settings
+from lab.pictures import Side, Variant
 
-from saliency_jax import ascent, report, scores
+from saliency_jax import ascent, scores
 from saliency_jax._types import Augment
+from saliency_jax.runs import Section
 
 DEFAULT = {
-    "learning_rate": comparison.LEARNING_RATE,
+    "learning_rate": recipes.LEARNING_RATE,
     "momentum": 0.0,
     "l2": 0.0,
     "total_variation": 0.0,
-    "jitter": comparison.JITTER,
+    "jitter": recipes.JITTER,
     "scale": 0.0,
     "degrees": 0.0,
 }
@@ -88,87 +89,69 @@ RECIPES: dict[Callable[..., Augment], dict[str, dict[str, float]]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings(comparison.ClassSettings):
-    pass
-
-
-def main(settings: Settings) -> None:
-    comparison.check(settings)
-    with report.RunFolder(settings.output, "optimization_parameters") as run:
-        run.save_config(settings)
-        both = comparison.sides(settings)
-        recipes = {
-            augmentation: functools.partial(
-                visualize, augmentation=augmentation, steps=settings.steps
-            )
-            for augmentation in RECIPES
-        }
-        num_recipes = sum(map(len, RECIPES.values()))
-        num_pictures = 2 * num_recipes * len(both[0].labels) * settings.seeds
-        with comparison.working(run, settings, num_pictures) as work:
-            results = [
-                (
-                    side,
-                    [
-                        variant
-                        for augmentation, recipe in recipes.items()
-                        for variant in variants(
-                            side, RECIPES[augmentation], recipe, settings.seeds, work
-                        )
-                    ],
-                )
-                for side in both
-            ]
-        measured = comparison.save(
-            run, "The impact of the optimization's parameters", __doc__.partition("\n")[0], results
+@frame.experiment("The impact of the optimization's parameters")
+def main(settings: Settings, run: Run) -> list[Section]:
+    both = pictures.sides(settings)
+    makers = {
+        augmentation: functools.partial(visualize, augmentation=augmentation, steps=settings.steps)
+        for augmentation in RECIPES
+    }
+    num_recipes = sum(map(len, RECIPES.values()))
+    run.expect(2 * num_recipes * len(both[0].labels) * settings.seeds, "picture")
+    results = [
+        (
+            side,
+            [
+                variant
+                for augmentation, recipe in makers.items()
+                for variant in variants(run, side, RECIPES[augmentation], recipe, settings)
+            ],
         )
-    comparison.finish(run, measured)
+        for side in both
+    ]
+    return pictures.save(run, results)
 
 
 def variants(
+    run: Run,
     side: Side,
-    recipes: Mapping[str, dict[str, float]],
+    changes: Mapping[str, dict[str, float]],
     recipe: functools.partial,
-    seeds: int,
-    work: Work,
+    settings: Settings,
 ) -> list[Variant]:
     """One classifier's pictures by recipes of one augmentation, in one sweep."""
-    changed = [DEFAULT | changes for changes in recipes.values()]
-    axes = {
-        "setting": {name: np.array([setting[name] for setting in changed]) for name in DEFAULT},
-        "label": side.labels,
-        "seed": np.arange(seeds),
-    }
+    changed = [DEFAULT | change for change in changes.values()]
+    setting = {name: np.array([one[name] for one in changed]) for name in DEFAULT}
+    axes = {"setting": setting, **pictures.grid(side, settings)}
     name = recipe.keywords["augmentation"].__name__.replace("_", " ")
-    pictures, seconds = comparison.timed_sweep(work, side.maker, name, recipe, axes, side.models)
+    made, seconds = pictures.make(run, side, name, recipe, settings, axes)
     return [
-        Variant(name, comparison.part(pictures, place), seconds)
-        for place, name in enumerate(recipes)
+        Variant(name, pictures.part(made, place), seconds) for place, name in enumerate(changes)
     ]
 
 
 def visualize(models, *, setting, label, seed, augmentation, steps):
     """Gradient ascent with these settings, and what is measured of its picture."""
-    image, step_key = comparison.default_start(models.maker, label, seed)
+    image, step_key = recipes.start(models.mean, "normal", label, seed)
     momentum = setting["momentum"]
     optimizer = optax.chain(
         ascent.normalize_by_l2(),
         optax.sgd(setting["learning_rate"] * (1 - momentum), momentum=momentum),
         ascent.keep_in_range(0.0, 1.0),
     )
-    mean = comparison.mean_color(models.maker)
     score = scores.logit(models.maker, label)
-    made = ascent.ascend(
+    made = recipes.ascend(
         score,
-        ascent.initial_state(image, optimizer, step_key),
-        optimizer,
+        image,
+        step_key,
         steps,
+        optimizer=optimizer,
         augment=augmentation(setting),
-        prior=ascent.l2(setting["l2"], mean) + ascent.total_variation(setting["total_variation"]),
+        prior=ascent.l2(setting["l2"], models.mean[0, 0])
+        + ascent.total_variation(setting["total_variation"]),
     )
-    return comparison.measure(models, score, made, made.image)
+    return pictures.measure(models, score, made, made.image)
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

@@ -30,94 +30,83 @@ measured of them), `config.json` and `index.html`, which shows it all.
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated
 
-import command_line
-import comparison
 import numpy as np
-from comparison import OPTIMIZERS, Side, Variant, Work
+from lab import frame, pictures, recipes
+from lab.frame import SOME, Run
+from lab.pictures import Side, Variant
+from lab.recipes import OPTIMIZERS, OptimizerName
 
-from saliency_jax import ascent, report, scores
+from saliency_jax import scores
+from saliency_jax.runs import Section, Table
 
 # Times each optimizer's own learning rate: half a decade from one to the next.
 FACTORS = (0.1, 0.316, 1.0, 3.16, 10.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(comparison.ClassSettings):
-    optimizers: tuple[
-        Literal["normalized", "sgd", "momentum", "adam", "nadam", "rmsprop", "sign", "lbfgs"], ...
-    ] = ("normalized", "sgd", "momentum", "adam", "nadam", "rmsprop", "sign", "lbfgs")
+class Settings(pictures.ClassSettings):
+    optimizers: Annotated[tuple[OptimizerName, ...], SOME] = typing.get_args(OptimizerName)
     """Which to compare."""
 
 
-def main(settings: Settings) -> None:
-    comparison.check(settings)
-    if not settings.optimizers:
-        raise ValueError("expected at least one of --optimizers, got none")
-    with report.RunFolder(settings.output, "optimizers") as run:
-        run.save_config(settings)
-        both = comparison.sides(settings)
-        recipes = {
-            name: functools.partial(visualize, optimizer=name, steps=settings.steps)
-            for name in settings.optimizers
-        }
-        of_each = len(both[0].labels) * (settings.seeds + len(FACTORS))
-        with comparison.working(run, settings, 2 * len(recipes) * of_each) as work:
-            results = []
-            trials = []
-            for side in both:
-                made = [best(side, name, recipes[name], settings.seeds, work) for name in recipes]
-                results.append((side, [variant for variant, _ in made]))
-                trials += [row for _, row in made]
-        rates = report.Table(("pictures of", "optimizer", *map("x {}".format, FACTORS)), trials)
-        section = report.Section(
-            "Learning rates tried",
-            "The learning rate, and the mean probability that the other model gives to the classes "
-            "of its trial pictures.",
-            table=rates,
-        )
-        measured = comparison.save(
-            run, "Optimizers", __doc__.partition("\n")[0], results, [section]
-        )
-    print(f"\n{section.title}: {section.text}\n{rates}")
-    comparison.finish(run, measured)
+@frame.experiment("Optimizers")
+def main(settings: Settings, run: Run) -> list[Section]:
+    both = pictures.sides(settings)
+    makers = {
+        name: functools.partial(visualize, optimizer=name, steps=settings.steps)
+        for name in settings.optimizers
+    }
+    pictures_each = len(both[0].labels) * (settings.seeds + len(FACTORS))
+    run.expect(2 * len(makers) * pictures_each, "picture")
+    results, trials = [], []
+    for side in both:
+        made = [best(run, side, name, makers[name], settings) for name in makers]
+        results.append((side, [variant for variant, _ in made]))
+        trials += [row for _, row in made]
+    tried = Section(
+        "Learning rates tried",
+        "The learning rate, and the mean probability that the other model gives to the classes of "
+        "its trial pictures.",
+        table=Table(("pictures of", "optimizer", *map("x {}".format, FACTORS)), trials),
+    )
+    return pictures.save(run, results, [tried])
 
 
 def best(
-    side: Side, name: str, recipe: Callable, seeds: int, work: Work
+    run: Run, side: Side, name: str, recipe: Callable, settings: pictures.ClassSettings
 ) -> tuple[Variant, list[str]]:
     """An optimizer's pictures at its best learning rate, and how it did at all."""
     rates = (OPTIMIZERS[name][1] * np.array(FACTORS)).astype(np.float32)
 
     def made_at(rates: np.ndarray, seeds: np.ndarray, title: str):
         axes = {"rate": rates, "label": side.labels, "seed": seeds}
-        return comparison.timed_sweep(work, side.maker, title, recipe, axes, side.models)
+        return pictures.make(run, side, title, recipe, settings, axes)
 
     # A seed that is not reported, so that a rate is not chosen for what it is then praised for.
-    trials, _ = made_at(rates, np.array([seeds]), f"{name}, rates")
+    trials, _ = made_at(rates, np.array([settings.seeds]), f"{name}, rates")
     means = [
-        comparison.judged_of_class(side, comparison.part(trials, place)).mean()
+        pictures.judged_probability(side, pictures.part(trials, place)).mean()
         for place in range(len(rates))
     ]
     chosen = rates[np.argmax(means)]
-    pictures, seconds = made_at(chosen[None], np.arange(seeds), name)
-    variant = Variant(f"{name} {chosen:.3g}", comparison.part(pictures, 0), seconds)
+    made, seconds = made_at(chosen[None], np.arange(settings.seeds), name)
+    variant = Variant(f"{name} {chosen:.3g}", pictures.part(made, 0), seconds)
     cells = [f"{rate:.3g}: {mean:.3f}" for rate, mean in zip(rates, means, strict=True)]
     return variant, [side.maker.name, name, *cells]
 
 
 def visualize(models, *, rate, label, seed, optimizer, steps):
     """Gradient ascent by an optimizer at a rate, and what is measured of its picture."""
-    image, step_key = comparison.default_start(models.maker, label, seed)
-    transformation = comparison.make_optimizer(optimizer, rate)
-    state = ascent.initial_state(image, transformation, step_key)
+    image, step_key = recipes.start(models.mean, "normal", label, seed)
     score = scores.logit(models.maker, label)
-    augment = ascent.jitter(comparison.JITTER)
-    made = ascent.ascend(score, state, transformation, steps, augment=augment)
-    return comparison.measure(models, score, made, made.image)
+    transformation = recipes.make_optimizer(optimizer, rate)
+    made = recipes.ascend(score, image, step_key, steps, optimizer=transformation)
+    return pictures.measure(models, score, made, made.image)
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

@@ -34,30 +34,24 @@ the networks saw), `correct.npz` (whether each test image was classified right),
 
 import dataclasses
 import functools
-import inspect
-import io
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-import classifiers
-import command_line
-import comparison
 import jax
 import jax.numpy as jnp
-import judging
-import labelled_images
-import methods
 import numpy as np
 import optax
-from classifiers import Classifier
-from comparison import Work
 from flax import nnx
+from lab import frame, loading, methods, tables
+from lab.frame import Count, Output, Run
 from matplotlib.figure import Figure
 
-from saliency_jax import data, models, plots, report, scores, training
+from saliency_jax import data, training
 from saliency_jax.metrics._maps import rank
+from saliency_jax.models import Classifier, Network
+from saliency_jax.runs import Section, Table, plots
 
 # As `train.py` has them, but for the average: of the last fifty steps or so, as there are few.
 MOMENTUM, WEIGHT_DECAY, WARMING = 0.9, 5e-4, 0.25
@@ -75,227 +69,164 @@ HOW_TO_READ = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    model: str = classifiers.BUNDLED_PAIR[0]
+class Settings(Output):
+    model: str = loading.BUNDLED_PAIR[0]
     """The explained model, a bundled one or the folder of a saved one, which knows the classes."""
     method: tuple[methods.Name, ...] = ("saliency", "smoothgrad_squared", "grad_cam")
     """Attribution methods."""
     share: tuple[float, ...] = (0.5, 0.9)
     """Shares of the pixels that are replaced."""
-    repeats: int = 1
+    repeats: Count = 1
     """Trainings of each, from seeds 0, 1, 2 ..."""
     dataset: str = "tiny_imagenet/paper20"
     """A prepared TFDS set whose images have one size, and labels."""
     train_split: str = "train[:50%]"
     test_split: str = "validation"
-    epochs: int = 4
-    train_batch_size: int = 128
+    epochs: Count = 4
+    train_batch_size: Count = 128
     learning_rate: float = 0.2
     """Peak of the one-cycle schedule."""
-    batch_size: int = 20
+    batch_size: Count = 20
     """Images explained at once."""
-    shown: int = 1
+    shown: Count = 1
     """How many of the test images are shown."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets; TFDS's default if none."""
-    output: Path | None = None
-    """Folder of the run, which must not exist; a new one in runs/ if none."""
 
 
 class Images(NamedTuple):
-    """n labelled images.
+    """Images, and where in its image's order of saliency each pixel stands.
 
     Attributes:
       images: (n, h, w, c) of bytes.
       labels: (n,), as the explained model numbers them.
+      places: (n, h, w), 0 for the most salient pixel.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    places: np.ndarray = np.empty(0)
 
 
-class Split(NamedTuple):
-    """Training and test images, and where in its image's order of saliency each pixel stands.
-
-    Attributes:
-      train: the training images.
-      test: the test images.
-      train_places: (n, h, w), 0 for the most salient pixel.
-      test_places: likewise.
-    """
-
-    train: Images
-    test: Images
-    train_places: np.ndarray
-    test_places: np.ndarray
-
-
-class Case(NamedTuple):
-    """A network to be trained: by what, how much of the images is replaced, and its seed."""
-
-    name: str
-    share: float
-    seed: int
-
-
-def main(settings: Settings) -> None:
-    check(settings)
-    with report.RunFolder(settings.output, "roar") as run:
-        run.save_config(settings)
-        (classifier,) = classifiers.load([settings.model])
-        judging.check(settings.method, [classifier])
-        train, test = (
-            read(settings, classifier, split)
-            for split in (settings.train_split, settings.test_split)
-        )
-        names = [*settings.method, *judging.CONTROLS]
-        seeds = range(settings.repeats)
-        num_trainings = settings.repeats * (1 + len(names) * len(settings.share))
-        count = len(train.labels)
-        total = len(names) * (count + len(test.labels)) + num_trainings * settings.epochs * count
-        correct: dict[Case, np.ndarray] = {}
-        shown: dict[str, np.ndarray] = {}
-        with comparison.working(run, settings, total) as work:
-            retrain = Retraining(settings, classifier.model, count)
-            for name in names:
-                split = Split(
-                    train,
-                    test,
-                    places(classifier, name, "train", train, work),
-                    places(classifier, name, "test", test, work),
-                )
-                shown[name] = split.test_places[: settings.shown]
-                cases = [Case(name, share, seed) for share in settings.share for seed in seeds]
-                if name == names[0]:
-                    cases = [*(Case(WHOLE, 0.0, seed) for seed in seeds), *cases]
-                for case in cases:
-                    correct[case] = retrain(case, split, work)
-        of_shares = {
-            (name, share): np.stack([correct[Case(name, share, seed)] for seed in seeds], 1)
-            for name, share in dict.fromkeys((case.name, case.share) for case in correct)
-        }
-        run.save_arrays("correct", **{f"{n}_{share:g}": of for (n, share), of in of_shares.items()})
-        table = tabulate(of_shares)
-        figures = {
-            "accuracy": draw_accuracy(names, settings.share, of_shares),
-            "examples": draw_examples(settings, classifier, test, shown),
-        }
-        sections = [
-            report.Section("Measured", HOW_TO_READ, table=table),
-            *(
-                report.Section(title, figures=[run.save_figure(name, figures[name])])
-                for name, title in (
-                    ("accuracy", "Over the share of pixels replaced"),
-                    ("examples", "What the networks saw"),
-                )
-            ),
-        ]
-        run.save_page("Remove and retrain", sections, __doc__.partition("\n")[0])
-    labelled_images.finish(run, table, HOW_TO_READ)
-
-
-def check(settings: Settings) -> None:
-    """Says at once what would only fail after the images are explained."""
-    for name in ("repeats", "epochs", "train_batch_size", "batch_size", "shown"):
-        value = getattr(settings, name)
-        if value < 1:
-            flag = name.replace("_", "-")
-            raise ValueError(f"expected --{flag} to be at least 1, got {value}")
+@frame.experiment("Remove and retrain")
+def main(settings: Settings, run: Run) -> list[Section]:
     shares = settings.share
     in_range = all(0 < share <= 1 for share in shares)
     if not shares or not in_range or len(set(shares)) < len(shares):
         raise ValueError(
             f"expected different --share above 0 and at most 1, got {' '.join(map(str, shares))}"
         )
-    judging.check(settings.method, [])
+    methods.check(settings.method, [], many=True)
+    (classifier,) = loading.load([settings.model])
+    methods.check(settings.method, [classifier], many=True)
+    train, test = (
+        read(settings, classifier, split) for split in (settings.train_split, settings.test_split)
+    )
+    names = [*settings.method, *methods.CONTROLS]
+    count, seeds = len(train.labels), range(settings.repeats)
+    num_trainings = settings.repeats * (1 + len(names) * len(shares))
+    folder = run.expect(
+        len(names) * (count + len(test.labels)) + num_trainings * settings.epochs * count, "image"
+    )
+    correct: dict[tuple[str, float], np.ndarray] = {}
+    shown: dict[str, np.ndarray] = {}
+    retrain = Retraining(run, settings, classifier, count, folder)
+    for name in names:
+        placed = []
+        for part, images in (("train", train), ("test", test)):
+            places, _ = run.sweep(
+                classifier,
+                f"{name} {part}",
+                place(name),
+                {"example": {"images": images.images, "labels": images.labels}},
+                shared=classifier.network,
+                batch_size=settings.batch_size,
+            )
+            placed.append(images._replace(places=places))
+        shown[name] = placed[1].places[: settings.shown]
+        cases = [(name, share) for share in shares]
+        for case in [(WHOLE, 0.0), *cases] if name == names[0] else cases:
+            correct[case] = np.stack([retrain(*case, seed, *placed) for seed in seeds], 1)
+    run.save_arrays("correct", **{f"{n}_{share:g}": right for (n, share), right in correct.items()})
+    accuracy = run.save_figure("accuracy", draw_accuracy(names, shares, correct))
+    saw = run.save_figure("examples", draw_examples(settings, classifier, test, shown))
+    return [
+        Section("Measured", HOW_TO_READ, table=tabulate(correct)),
+        Section("Over the share of pixels replaced", figures=[accuracy]),
+        Section("What the networks saw", figures=[saw]),
+    ]
 
 
 def read(settings: Settings, classifier: Classifier, split: str) -> Images:
     """A whole split in memory."""
     description = data.describe(settings.dataset, data_dir=settings.data_dir)
     numbers = np.array([classifier.label(name) for name in description.class_names], np.int32)
+    if description.image_shape[-1] != classifier.input.channels:
+        raise ValueError(
+            f"expected images with the {classifier.input.channels} channels that "
+            f"{classifier.name} takes, got {settings.dataset} with {description.image_shape[-1]}"
+        )
     batches = data.load(
         settings.dataset,
         split,
         READ,
-        image_size=classifier.input_size,
+        image_size=classifier.input.size,
         dtype=np.uint8,
         data_dir=settings.data_dir,
     )
-    images: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    for batch in batches:
-        images.append(batch["image"][batch["mask"]])
-        labels.append(numbers[batch["label"][batch["mask"]]])
-    together = Images(np.concatenate(images), np.concatenate(labels))
-    if together.images.shape[-1] != classifier.model.channels:
-        raise ValueError(
-            f"expected images with the {classifier.model.channels} channels that {classifier.name} "
-            f"takes, got {settings.dataset} with {together.images.shape[-1]}"
-        )
-    return together
-
-
-def places(classifier: Classifier, name: str, part: str, of: Images, work: Work) -> np.ndarray:
-    """(n, h, w), where in its image's order each pixel stands by a method, or by a control."""
-    values, _ = comparison.timed_sweep(
-        work,
-        classifier,
-        f"{name} {part}",
-        place(name),
-        {"example": of._asdict()},
-        classifier.model,
-    )
-    return values
+    columns = data.joined(batches)
+    return Images(columns["image"], numbers[columns["label"]])
 
 
 @functools.cache
 def place(name: str) -> Callable:
-    """From a model and an example to its pixels' places; one function for equal arguments."""
+    """From a network and an example to its pixels' places; one function for equal arguments."""
 
-    def of_example(model, *, example):
-        score = scores.logit(model, example["labels"])
-        return rank(judging.explain(name, score, example["images"] / jnp.float32(255)))
+    def placed(network, *, example):
+        score = methods.row(name).score(network, example["labels"])
+        return rank(methods.explain(name, score, example["images"].astype(jnp.float32) / 255))
 
-    return of_example
+    return placed
 
 
-def degraded(of: Images, places: np.ndarray, chosen: Any, share: float, mean: Any) -> np.ndarray:
+def degraded(images: Images, chosen: Any, share: float, mean: Sequence[float]) -> np.ndarray:
     """Some of the images in [0, 1], their most salient pixels in the mean colour."""
-    images = of.images[chosen].astype(np.float32) / 255
-    _, height, width = places.shape
-    replaced = places[chosen] < round(share * height * width)
-    return np.where(replaced[..., None], np.asarray(mean, np.float32), images)
+    height, width = images.images.shape[1:3]
+    replaced = images.places[chosen] < round(share * height * width)
+    pictures = images.images[chosen].astype(np.float32) / 255
+    return np.where(replaced[..., None], np.asarray(mean, np.float32), pictures)
 
 
 class Retraining:
     """Trains new networks, by one compiled step, and keeps what is done.
 
     Args:
+      run: the experiment's.
       settings: of the script.
-      model: whose architecture the networks have.
+      classifier: whose architecture the networks have.
       count: how many training images there are.
+      folder: where what is done is kept.
     """
 
-    def __init__(self, settings: Settings, model: models.ResNet, count: int):
-        self._settings, self._model = settings, model
+    def __init__(
+        self, run: Run, settings: Settings, classifier: Classifier, count: int, folder: Path
+    ):
+        self._network = cast(Network, classifier.network)
+        self._run, self._settings, self._mean = run, settings, classifier.input.mean_color
+        self._count, self._folder = count, folder
         self._size = min(settings.train_batch_size, count)
         self._steps = count // self._size
-        num_steps = settings.epochs * self._steps
+        schedule = optax.cosine_onecycle_schedule(
+            settings.epochs * self._steps, settings.learning_rate, pct_start=WARMING
+        )
         self._optimizer = optax.chain(
             optax.add_decayed_weights(
                 WEIGHT_DECAY, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
             ),
-            optax.sgd(
-                optax.cosine_onecycle_schedule(
-                    num_steps, settings.learning_rate, pct_start=WARMING
-                ),
-                momentum=MOMENTUM,
-                nesterov=True,
-            ),
+            optax.sgd(schedule, momentum=MOMENTUM, nesterov=True),
         )
         trainer = training.Trainer(
-            training.split(model)[0],
+            training.split(self._network)[0],
             self._optimizer,
             training.flip_crop_and_zoom,
             average_decay=AVERAGE_DECAY,
@@ -304,91 +235,72 @@ class Retraining:
         self._correct = jax.jit(training.correct)
         self._graphdef = trainer.graphdef
 
-    def __call__(self, case: Case, split: Split, work: Work) -> np.ndarray:
-        """(n,), for each test image whether the network trained for a case classifies it right."""
-        folder = work.folder / f"{case.name}-{case.share:g}-{case.seed}"
-        done = folder / "correct.npy"
-        count = len(split.train.labels)
-        work.bar.set_description(f"{case.name}, {case.share:g} replaced, training {case.seed}")
-        if done.exists():
-            work.bar.update(self._settings.epochs * count)
-            return np.load(done)
-        mean = self._model.mean
+    def __call__(
+        self, name: str, share: float, seed: int, train: Images, test: Images
+    ) -> np.ndarray:
+        """(n,), for each test image whether a network trained from a seed classifies it right."""
+        self._run.advance(0, f"{name}, {share:g} replaced, training {seed}")
+        folder = self._folder / f"{name}-{share:g}-{seed}"
+        right = self._run.kept(
+            folder / "correct.npy",
+            self._settings.epochs * self._count,
+            lambda: self._evaluate(self._trained(train, share, seed, folder), test, share),
+        )
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        return right
+
+    def _trained(self, train: Images, share: float, seed: int, folder: Path) -> Any:
         checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
-        state = checkpoints.restore(self._initial_state(case.seed))
+        state = checkpoints.restore(self._initial_state(seed))
         first = int(state.step) // self._steps
-        work.bar.update(first * count)
+        self._run.advance(first * self._count)
         everywhere = np.ones(self._size, bool)
         for epoch in range(first, self._settings.epochs):
-            order = np.random.default_rng((case.seed, epoch)).permutation(count)
+            order = np.random.default_rng((seed, epoch)).permutation(self._count)
             for chosen in order[: self._steps * self._size].reshape(self._steps, self._size):
-                images = degraded(split.train, split.train_places, chosen, case.share, mean)
-                state, _ = self._step(state, images, split.train.labels[chosen], everywhere)
-                work.bar.update(self._size)
-            work.bar.update(count - self._steps * self._size)
+                images = degraded(train, chosen, share, self._mean)
+                state, _ = self._step(state, images, train.labels[chosen], everywhere)
             checkpoints.save(state)
-        model = nnx.merge(self._graphdef, *state.average)
-        right = self._evaluate(model, case, split)
-        write(done, right)
-        shutil.rmtree(folder / "checkpoints")
-        return right
+            self._run.advance(self._count)
+        return nnx.merge(self._graphdef, *state.average)
 
     def _initial_state(self, seed: int) -> training.TrainState:
-        _, params, batch_stats = training.split(new_network(self._model, seed))
+        network: Any = type(self._network)
+        untrained = network(**self._network.settings, rngs=nnx.Rngs(seed))
+        _, params, batch_stats = training.split(untrained)
         return training.initial_state(params, batch_stats, self._optimizer, jax.random.key(seed))
 
-    def _evaluate(self, model: Any, case: Case, split: Split) -> np.ndarray:
-        count = len(split.test.labels)
-        right = np.empty(count, np.float32)
-        for start in range(0, count, self._size):
+    def _evaluate(self, network: Any, test: Images, share: float) -> np.ndarray:
+        right = np.empty(len(test.labels), np.float32)
+        for start in range(0, len(right), self._size):
             # Filled up, so that one program does for the last batch too.
-            chosen = np.resize(np.arange(start, min(start + self._size, count)), self._size)
-            images = degraded(split.test, split.test_places, chosen, case.share, self._model.mean)
-            right[chosen] = self._correct(
-                model, images, split.test.labels[chosen], jax.random.key(0)
-            )
+            chosen = np.resize(np.arange(start, min(start + self._size, len(right))), self._size)
+            images = degraded(test, chosen, share, self._mean)
+            right[chosen] = self._correct(network, images, test.labels[chosen], jax.random.key(0))
         return right
 
 
-def new_network(model: Any, seed: int) -> Any:
-    """A network of the same architecture that has learnt nothing."""
-    network = type(model)
-    settings = inspect.signature(network.__init__).parameters.keys() - {"self", "rngs"}
-    return network(**{name: getattr(model, name) for name in settings}, rngs=nnx.Rngs(seed))
-
-
-def write(path: Path, array: np.ndarray) -> None:
-    """Writes an array that is there whole or not at all."""
-    file = io.BytesIO()
-    np.save(file, array)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(file.getvalue())
-    partial.replace(path)
-
-
-def tabulate(of_shares: Mapping[tuple[str, float], np.ndarray]) -> report.Table:
+def tabulate(by_share: Mapping[tuple[str, float], np.ndarray]) -> Table:
     """A row for each method and share of pixels replaced, and one for whole images."""
     rows = []
-    for (name, share), correct in of_shares.items():
-        random = of_shares.get(("random", share))
-        less = "" if random is None else labelled_images.cell(random - correct)
-        rows.append([methods.title(name), f"{share:g}", labelled_images.cell(correct), less])
-    return report.Table(["replaced by", "share", "accuracy", "less than random"], rows)
+    for (name, share), correct in by_share.items():
+        random = by_share.get(("random", share))
+        less = "" if random is None else tables.cell(random - correct)
+        rows.append([methods.title(name), f"{share:g}", tables.cell(correct), less])
+    return Table(["replaced by", "share", "accuracy", "less than random"], rows)
 
 
 def draw_accuracy(
-    names: Sequence[str],
-    shares: Sequence[float],
-    of_shares: Mapping[tuple[str, float], np.ndarray],
+    names: Sequence[str], shares: Sequence[float], by_share: Mapping[tuple[str, float], np.ndarray]
 ) -> Figure:
     """A line for each method and control."""
     ordered = sorted(shares)
-    whole = of_shares[WHOLE, 0.0].mean(1)
+    whole_images = by_share[WHOLE, 0.0].mean(1)
     lines = [
-        labelled_images.curve(
+        tables.curve(
             methods.title(name),
             np.array([0.0, *ordered]),
-            [whole, *(of_shares[name, share].mean(1) for share in ordered)],
+            [whole_images, *(by_share[name, share].mean(1) for share in ordered)],
         )
         for name in names
     ]
@@ -399,19 +311,18 @@ def draw_examples(
     settings: Settings, classifier: Classifier, test: Images, shown: Mapping[str, np.ndarray]
 ) -> Figure:
     """For each of the first test images a row for each method, with what is left of the image."""
-    grid: list[list[plots.Cell | None]] = []
-    row_titles = []
-    shares = sorted({0.0, *settings.share})
-    for index, label in enumerate(test.labels[: settings.shown]):
-        for name, places in shown.items():
-            left = [
-                degraded(test, places, [index], share, classifier.model.mean)[0] for share in shares
-            ]
-            grid.append([plots.image(image, classifier.class_names[label]) for image in left])
-            row_titles.append(methods.title(name))
+    shares, mean = sorted({0.0, *settings.share}), classifier.input.mean_color
+    names = [classifier.class_names[label] for label in test.labels[: settings.shown]]
     return plots.grid(
-        grid,
-        row_titles=row_titles,
+        [
+            [
+                plots.image(degraded(test._replace(places=order), index, share, mean), name)
+                for share in shares
+            ]
+            for index, name in enumerate(names)
+            for order in shown.values()
+        ],
+        row_titles=[methods.title(name) for name in shown] * len(names),
         column_titles=[plots.percent(share) for share in shares],
         caption="Test images, the share above of their pixels replaced by the training set's mean "
         "colour, the most salient ones first by the method at the left.",
@@ -420,4 +331,4 @@ def draw_examples(
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

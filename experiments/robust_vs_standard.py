@@ -28,146 +28,85 @@ gradients), `distributions.png` (of every measure over the images), `measurement
 value of each for every image, `config.json` and `index.html`, which shows it all.
 """
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-import classifiers
-import command_line
-import comparison
 import jax
 import jax.numpy as jnp
-import labelled_images
-import methods
 import numpy as np
-import saliency
-from classifiers import Classifier
-from comparison import Work
+from lab import examples, frame, photographs, tables
+from lab.examples import Measurements, Subject
+from lab.frame import Run
+from lab.methods import METHODS
 from matplotlib.figure import Figure
 
-from saliency_jax import ascent, attribution, metrics, plots, report, scores
+from saliency_jax import ascent, attribution, baselines, metrics, scores
+from saliency_jax.runs import Section, plots
 
 QUANTILES = np.linspace(0, 1, 41)
 CELL_WIDTH = 128
 CONTROL = "The control is the next image, or its box, with this image's gradient."
+# Of what is measured, by name, that which has a control.
+CONTROLLED = {
+    "share in the box": "share",
+    "pointing game": "pointing",
+    "|cosine|": "cosine",
+    "alpha": "alpha",
+}
+DISTRIBUTED = ("share in the box", "|cosine|", "alpha", "Gini", "roughness")
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings(labelled_images.Settings):
-    pass
-
-
-class Measurements(NamedTuple):
-    """What is measured of a model's answer to an image; pairs are the image's own and another's.
-
-    Attributes:
-      correct: whether the model names the class.
-      share: (2,), the saliency's share inside the box.
-      pointing: (2,), whether the map's largest value is inside the box.
-      cosine: (2,), of the gradient and the centred image, without its sign.
-      alpha: (2,), Etmann's.
-      gini: of the map.
-      roughness: of the map.
-      box: the box's share of the image.
-    """
-
-    correct: Any
-    share: Any
-    pointing: Any
-    cosine: Any
-    alpha: Any
-    gini: Any
-    roughness: Any
-    box: Any
-
-
-def main(settings: Settings) -> None:
-    labelled_images.check(settings)
-    with report.RunFolder(settings.output, "robust_vs_standard") as run:
-        run.save_config(settings)
-        both = classifiers.load(settings.model)
-        examples = [labelled_images.read(settings, classifier) for classifier in both]
-        with comparison.working(run, settings, 2 * len(examples[0]["number"])) as work:
-            measured = [
-                measure_all(classifier, of, work)
-                for classifier, of in zip(both, examples, strict=True)
-            ]
-        for classifier, of, measurements in zip(both, examples, measured, strict=True):
-            run.save_arrays(
-                f"measurements-{classifier.file_name}",
-                **measurements._asdict(),
-                labels=of["labels"][:, 0],
-            )
-        named = [values(measurements) for measurements in measured]
-        names = [classifier.name for classifier in both]
-        table = labelled_images.tabulate(names, named)
-        text = (
-            f"{labelled_images.HOW_TO_READ} {CONTROL} The boxes cover "
-            f"{plots.percent(measured[0].box.mean())} of the images, which is the share of a map "
-            "that is the same everywhere."
-        )
-        sections = [
-            report.Section("Measured", text, table=table),
-            report.Section(
-                "The distributions over the images",
-                "The share of the images whose value is at most that on the axis.",
-                [run.save_figure("distributions", draw_distributions(names, named))],
-            ),
-            report.Section(
-                "The first images",
-                figures=[run.save_figure("examples", draw_examples(settings, both, examples))],
-            ),
-        ]
-        run.save_page("Robust and standard saliency", sections, __doc__.partition("\n")[0])
-    labelled_images.finish(run, table, text)
-
-
-def measure_all(
-    classifier: Classifier, examples: Mapping[str, np.ndarray], work: Work
-) -> Measurements:
-    """The measurements of all examples, with a leading axis."""
-    axes = {"example": examples}
-    measurements, _ = comparison.timed_sweep(
-        work, classifier, "measurements", measure, axes, classifier.model
+@frame.experiment("Robust and standard saliency")
+def main(settings: examples.Settings, run: Run) -> list[Section]:
+    pair = examples.subjects(settings)
+    measured = examples.measure(run, pair, measure, batch_size=settings.batch_size)
+    names, named = [subject.name for subject in pair], [values(each) for each in measured]
+    text = (
+        f"{examples.HOW_TO_READ} {CONTROL} The boxes cover "
+        f"{plots.percent(measured[0]['box'].mean())} of the images, which is the share of a map "
+        "that is the same everywhere."
     )
-    return measurements
+    distributions = run.save_figure("distributions", draw_distributions(names, named))
+    pictures = run.save_figure("examples", draw_examples(settings, pair))
+    return [
+        Section("Measured", text, table=tables.paired(names, named)),
+        Section(
+            "The distributions over the images",
+            "The share of the images whose value is at most that on the axis.",
+            [distributions],
+        ),
+        Section("The first images", figures=[pictures]),
+    ]
 
 
-def measure(model, *, example):
-    """What is measured of one example."""
+def measure(network, *, example):
+    """What is measured of an image's saliency map; pairs are with the image itself and another."""
     image, label = example["images"][0], example["labels"][0]
-    predicted = jnp.argmax(model(image))
+    predicted = jnp.argmax(network(image))
 
-    def gradient(of_class):
-        return attribution.input_gradient(scores.logit(model, of_class), image)
+    def gradient(label):
+        return attribution.input_gradient(scores.logit(network, label), image)
 
     # Both classes at once, which share one pass forward.
-    of_label, of_predicted = jax.vmap(gradient)(jnp.stack([label, predicted]))
-    saliency_map = attribution.max_abs(of_label)
-    height, width = saliency_map.shape
+    for_label, for_predicted = jax.vmap(gradient)(jnp.stack([label, predicted]))
+    saliency_map = attribution.max_abs(for_label)
 
     def beside(image, box):
-        inside = metrics.box_mask(box, (height, width))
-        baseline = attribution.baselines.zeros
-        along = metrics.gradient_alignment(of_predicted, image, baseline=baseline)
-        return (
-            metrics.relevance_mass_accuracy(saliency_map, inside),
-            metrics.pointing_game(saliency_map, inside),
-            metrics.gradient_alignment(of_label, image),
-            along * jnp.linalg.norm(image),
-        )
+        inside = metrics.box_mask(box, image.shape[:2])
+        along = metrics.gradient_alignment(for_predicted, image, baseline=baselines.zeros)
+        return {
+            "share": metrics.relevance_mass_accuracy(saliency_map, inside),
+            "pointing": metrics.pointing_game(saliency_map, inside),
+            "cosine": metrics.gradient_alignment(for_label, image),
+            "alpha": along * jnp.linalg.norm(image),
+        }
 
-    share, pointing, cosine, alpha = jax.vmap(beside)(example["images"], example["boxes"])
-    return Measurements(
-        (predicted == label).astype(float),
-        share,
-        pointing,
-        cosine,
-        alpha,
-        metrics.gini_sparsity(saliency_map),
-        roughness(saliency_map),
-        metrics.box_mask(example["boxes"][0], (height, width)).mean(),
-    )
+    return jax.vmap(beside)(example["images"], example["boxes"]) | {
+        "correct": (predicted == label).astype(image.dtype),
+        "gini": metrics.gini_sparsity(saliency_map),
+        "roughness": roughness(saliency_map),
+        "box": metrics.box_mask(example["boxes"][0], image.shape[:2]).mean(),
+        "labels": label,
+    }
 
 
 def roughness(saliency_map):
@@ -178,75 +117,53 @@ def roughness(saliency_map):
 
 def values(measured: Measurements) -> dict[str, np.ndarray]:
     """All that is reported: (n,) by name."""
-    return {
-        "accuracy": measured.correct,
-        **labelled_images.beside_control("share in the box", measured.share),
-        **labelled_images.beside_control("pointing game", measured.pointing),
-        **labelled_images.beside_control("|cosine|", measured.cosine),
-        **labelled_images.beside_control("alpha", measured.alpha),
-        "Gini": measured.gini,
-        "roughness": measured.roughness,
-    }
+    named = {"accuracy": measured["correct"]}
+    for name, key in CONTROLLED.items():
+        named |= examples.beside_control(name, measured[key])
+    return named | {"Gini": measured["gini"], "roughness": measured["roughness"]}
 
 
-def draw_distributions(
-    names: Sequence[str], of_models: Sequence[Mapping[str, np.ndarray]]
-) -> Figure:
+def draw_distributions(names: Sequence[str], named: Sequence[Measurements]) -> Figure:
     """A panel for each measure, with a line for each model and for its control."""
     panels: dict[str, list[plots.Curve]] = {}
-    shown = ("share in the box", "|cosine|", "alpha", "Gini", "roughness")
-    for measure in shown:
+    for measure in DISTRIBUTED:
         lines = [
-            (name + suffix, of_model[measure + suffix])
+            (name + suffix, tables.defined(each[measure + suffix]))
             for suffix in ("", ", control")
-            for name, of_model in zip(names, of_models, strict=True)
-            if measure + suffix in of_model
+            for name, each in zip(names, named, strict=True)
+            if measure + suffix in each
         ]
         panels[measure] = [
-            plots.Curve(name, np.quantile(defined, QUANTILES), *[QUANTILES] * 3)
+            plots.Curve(name, np.quantile(column, QUANTILES), *[QUANTILES] * 3)
             for name, column in lines
-            if len(defined := column[np.isfinite(column)])
+            if len(column)
         ]
     return plots.curves(panels, "value")
 
 
-def draw_examples(
-    settings: Settings,
-    both: Sequence[Classifier],
-    examples: Sequence[Mapping[str, np.ndarray]],
-) -> Figure:
+def look(network, *, example):
+    """What is shown of an example: the model's probabilities, and the gradient of the class."""
+    image, label = example["images"][0], example["labels"][0]
+    gradient = attribution.input_gradient(scores.logit(network, label), image)
+    return jax.nn.softmax(network(image)), gradient
+
+
+def draw_examples(settings: examples.Settings, pair: Sequence[Subject]) -> Figure:
     """A row for each of the first images, with the box and both models' maps and gradients."""
-    shown = [labelled_images.first(of, settings.shown) for of in examples]
-    explanations = [
-        saliency.explain(
-            classifier,
-            [saliency.Photograph(image, "") for image in of["images"][:, 0]],
-            of["labels"][:, 0],
-            batch_size=settings.batch_size,
-        )
-        for classifier, of in zip(both, shown, strict=True)
-    ]
+    looks = examples.look(pair, look, settings.shown, batch_size=settings.batch_size)
     rows: list[list[plots.Cell | None]] = []
-    for index in range(len(shown[0]["number"])):
-        label = shown[0]["labels"][index, 0]
-        image = labelled_images.outlined(shown[0]["images"][index, 0], shown[0]["boxes"][index, 0])
-        row: list[plots.Cell | None] = [plots.image(image, both[0].class_names[label])]
-        for classifier, explained in zip(both, explanations, strict=True):
-            probabilities = explained.probabilities[index]
-            likeliest = probabilities.argmax()
-            title = f"{classifier.class_names[likeliest]} {plots.percent(probabilities[likeliest])}"
-            gradient = attribution.sum_channels(jnp.asarray(explained.attributions[index]))
-            row += [
-                methods.draw("saliency", explained.saliency_maps[index], title),
-                methods.draw("gradient", np.asarray(gradient), title),
+    for index in range(pair[0].first(settings.shown).count):
+        rows.append([pair[0].boxed(index)])
+        for subject, (probabilities, gradients) in zip(pair, looks, strict=True):
+            title = photographs.likeliest(subject.classifier, probabilities[index])
+            rows[-1] += [
+                METHODS["saliency"].draw(np.abs(gradients[index]).max(-1), title),
+                METHODS["gradient"].draw(gradients[index].sum(-1), title),
             ]
-        rows.append(row)
-    column_titles = ["image and box"]
-    for classifier in both:
-        column_titles += [f"{classifier.name}, saliency", f"{classifier.name}, gradient"]
+    columns = [f"{subject.name}, {kind}" for subject in pair for kind in ("saliency", "gradient")]
     return plots.grid(
         rows,
-        column_titles=column_titles,
+        column_titles=["image and box", *columns],
         caption="Above each image: its class, which the maps explain. Above the maps: the model's "
         "likeliest class. Saliency: the largest absolute value over the channels of the logit's "
         "gradient, black at 0. Gradient: its sum over the channels, red where a brighter pixel "
@@ -257,4 +174,4 @@ def draw_examples(
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

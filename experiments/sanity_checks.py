@@ -39,34 +39,31 @@ The run's folder then holds `curves-MODEL.png` (the likeness, layer by layer), `
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
-import classifiers
-import command_line
-import comparison
 import jax
 import jax.numpy as jnp
-import judging
-import labelled_images
-import methods
 import numpy as np
-from classifiers import Classifier
-from comparison import Work
+from lab import examples, frame, methods, tables
+from lab.examples import Measurements, Subject
+from lab.frame import Count, Natural, Run
+from lab.methods import CONTROLS
 from matplotlib.figure import Figure
 
-from saliency_jax import metrics, plots, report, scores, sweep
+from saliency_jax import metrics, scores
+from saliency_jax.models import Classifier
+from saliency_jax.runs import Section, Table, plots, sweep
 
 # A layer is what the first parts of its path name: a residual block is one, `stages.0.1`.
 PATH_PARTS = 3
 ABSOLUTE, SIGNED = 0, 1
-RANDOM, EDGES = (list(judging.CONTROLS).index(name) for name in ("random", "edges"))
+RANDOM, EDGES = (list(CONTROLS).index(name) for name in ("random", "edges"))
 # A likeness that is proved and smaller says nothing of a method.
 LEAST_LIKENESS = 0.1
 CELL_WIDTH = 96
 COLUMNS = ("nothing learnt", "with sign", "edges", "random", "other label", "images", "verdict")
 HOW_TO_READ = (
-    f"{labelled_images.HOW_TO_READ.partition('. The difference')[0]}. All are rank correlations "
+    f"{examples.HOW_TO_READ.partition('. The difference')[0]}. All are rank correlations "
     "with the map of the trained model and the image's own class, of absolute values but in the "
     "column with sign. Nothing learnt: all layers' weights permuted. Edges and random: the two "
     "controls, which do not look at the model. Other label: the trained model's map for another "
@@ -77,7 +74,7 @@ HOW_TO_READ = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(labelled_images.Settings):
+class Settings(examples.Settings):
     method: tuple[methods.Name, ...] = (
         "saliency",
         "gradient",
@@ -88,143 +85,111 @@ class Settings(labelled_images.Settings):
         "layer_cam",
     )
     """Attribution methods."""
-    count: int = 100
+    count: examples.AtLeastTwo = 100
     """How many of its images, from the first on."""
-    shown: int = 1
+    shown: Count = 1
     """How many of the images are shown."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the permutations."""
 
 
-class Measurements(NamedTuple):
-    """How like a method's map of the trained model are others of the same image, with l layers.
-
-    Each has a last axis of two: of absolute values, and of values with their sign.
-
-    Attributes:
-      cascading: (l + 1, 2), first with no layer permuted.
-      independent: (l, 2).
-      other_label: (2,), the trained model's map for another class.
-      controls: (c, 2), the maps of the controls, in their order.
-    """
-
-    cascading: Any
-    independent: Any
-    other_label: Any
-    controls: Any
-
-
-def main(settings: Settings) -> None:
-    labelled_images.check(settings)
-    judging.check(settings.method, [])
-    if settings.seed < 0:
-        raise ValueError(f"expected --seed to be at least 0, got {settings.seed}")
-    with report.RunFolder(settings.output, "sanity_checks") as run:
-        run.save_config(settings)
-        both = classifiers.load(settings.model)
-        judging.check(settings.method, both)
-        examples = [labelled_images.read(settings, classifier) for classifier in both]
-        num_points = len(both) * len(settings.method) * len(examples[0]["number"])
-        with comparison.working(run, settings, num_points) as work:
-            measured = [
-                measure_all(settings, classifier, of, work)
-                for classifier, of in zip(both, examples, strict=True)
-            ]
-        table_rows: list[list[str]] = []
-        sections: list[report.Section] = []
-        for classifier, of_methods, of in zip(both, measured, examples, strict=True):
-            names = layers(classifier.model)
-            run.save_arrays(
-                f"measurements-{classifier.file_name}",
-                **{
-                    f"{method}_{name}": values
-                    for method, measurements in of_methods.items()
-                    for name, values in measurements._asdict().items()
-                },
-                layers=np.array(names),
+@frame.experiment("Sanity checks")
+def main(settings: Settings, run: Run) -> list[Section]:
+    methods.check(settings.method, [], many=True)
+    pair = examples.subjects(settings)
+    methods.check(settings.method, [subject.classifier for subject in pair])
+    run.expect(len(pair) * len(settings.method) * pair[0].count, "image")
+    rows: list[list[str]] = []
+    sections: list[Section] = []
+    for subject in pair:
+        classifier, names = subject.classifier, layers(subject.classifier)
+        measured = measure_all(settings, run, subject)
+        run.save_arrays(
+            f"measurements-{classifier.file_name}",
+            **{
+                f"{method}_{name}": values
+                for method, measurements in measured.items()
+                for name, values in measurements.items()
+            },
+            layers=np.array(names),
+        )
+        rows += [
+            [classifier.name, methods.title(method), *row(measurements)]
+            for method, measurements in measured.items()
+        ]
+        curves, pictures = draw_curves(measured), draw_examples(settings, subject)
+        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(("none", *names)))
+        sections.append(
+            Section(
+                f"Layer by layer: {classifier.name}",
+                "The likeness to the map of the trained model after each layer, from the logits "
+                f"down to the image: {numbered}. Bands are the 95 % bootstrap intervals over the "
+                "images.",
+                [
+                    run.save_figure(f"curves-{classifier.file_name}", curves),
+                    run.save_figure(f"examples-{classifier.file_name}", pictures),
+                ],
             )
-            table_rows += [
-                [classifier.name, methods.title(method), *row(measurements)]
-                for method, measurements in of_methods.items()
-            ]
-            curves = draw_curves(of_methods)
-            pictures = draw_examples(settings, classifier, of)
-            sections.append(
-                report.Section(
-                    f"Layer by layer: {classifier.name}",
-                    "The likeness to the map of the trained model after each layer, from the "
-                    f"logits down to the image: {numbered(names)}. Bands are the 95 % bootstrap "
-                    "intervals over the images.",
-                    [
-                        run.save_figure(f"curves-{classifier.file_name}", curves),
-                        run.save_figure(f"examples-{classifier.file_name}", pictures),
-                    ],
-                )
-            )
-        table = report.Table(["model", "method", *COLUMNS], table_rows)
-        sections = [report.Section("Measured", HOW_TO_READ, table=table), *sections]
-        run.save_page("Sanity checks", sections, __doc__.partition("\n")[0])
-    labelled_images.finish(run, table, HOW_TO_READ)
+        )
+    table = Table(["model", "method", *COLUMNS], rows)
+    return [Section("Measured", HOW_TO_READ, table=table), *sections]
 
 
-def layers(model: Any) -> tuple[str, ...]:
+def layers(classifier: Classifier) -> tuple[str, ...]:
     """The model's layers from the top, a residual block being one."""
-    height, width = model.input_size
-    image = jnp.zeros((height, width, model.channels))
-    names = metrics.layer_names(scores.logit(model, 0), image)
+    score = scores.logit(classifier.network, 0)
+    image = jnp.zeros((*classifier.input.size, classifier.input.channels))
+    names = metrics.layer_names(score, image)
     return tuple(dict.fromkeys(".".join(name.split(".")[:PATH_PARTS]) for name in names))
 
 
-def numbered(names: Sequence[str]) -> str:
-    return ", ".join(f"{number} {name}" for number, name in enumerate(("none", *names)))
-
-
-def measure_all(
-    settings: Settings, classifier: Classifier, examples: Mapping[str, np.ndarray], work: Work
-) -> dict[str, Measurements]:
+def measure_all(settings: Settings, run: Run, subject: Subject) -> dict[str, Measurements]:
     """The measurements of all examples, with a leading axis, by method."""
-    shared = (classifier.model, jax.random.key(settings.seed))
-    measured: dict[str, Measurements] = {}
-    for method in settings.method:
-        function = measure(method, layers(classifier.model))
-        measured[method], _ = comparison.timed_sweep(
-            work, classifier, method, function, {"example": examples}, shared
-        )
-    return measured
+    classifier = subject.classifier
+    return {
+        method: run.sweep(
+            classifier,
+            method,
+            functools.partial(measure, method=method, layers=layers(classifier)),
+            {"example": dict(subject.examples)},
+            # The key is the same for all images: with weights of its own each would be slow.
+            shared=(classifier.network, jax.random.key(settings.seed)),
+            batch_size=settings.batch_size,
+        )[0]
+        for method in settings.method
+    }
 
 
-@functools.cache
-def measure(method: str, names: tuple[str, ...]) -> Callable:
-    """From model, key and example to `Measurements`; one function for equal arguments."""
-    explain = functools.partial(judging.explain, method)
+def measure(shared, *, example, method, layers):
+    """How like a method's map of the trained model others of the same image are.
 
-    def of_example(shared, *, example):
-        # The key is the same for all images: with weights of its own each would be slow.
-        model, key = shared
-        image, label = example["images"][0], example["labels"][0]
-        score = scores.logit(model, label)
-        original = explain(score, image)
-        settings: dict[str, Any] = {"key": key, "layers": names, "similarity": likeness}
-        return Measurements(
-            metrics.cascading_randomization(explain, score, image, **settings),
-            metrics.independent_randomization(explain, score, image, **settings),
-            metrics.random_logit(
-                explain,
-                model,
-                label,
-                image,
-                key=jax.random.fold_in(key, example["number"]),
-                similarity=likeness,
-            ),
-            jnp.stack(
-                [
-                    likeness(original, judging.explain(control, score, image))
-                    for control in judging.CONTROLS
-                ]
-            ),
-        )
+    Each has a last axis of two: of absolute values, and of values with their sign.
 
-    return of_example
+    Returns:
+      `cascading` (l + 1, 2), first with no layer permuted; `independent` (l, 2); `other_label`
+      (2,), the trained model's map for another class; `controls` (c, 2), those of the controls.
+    """
+    network, key = shared
+    image, label = example["images"][0], example["labels"][0]
+    explain, make_score = functools.partial(methods.explain, method), methods.row(method).score
+    score = make_score(network, label)
+    original = explain(score, image)
+    options = {"key": key, "layers": layers, "similarity": likeness}
+    controls = [likeness(original, methods.explain(name, score, image)) for name in CONTROLS]
+    return {
+        "cascading": metrics.cascading_randomization(explain, score, image, **options),
+        "independent": metrics.independent_randomization(explain, score, image, **options),
+        "other_label": metrics.random_logit(
+            explain,
+            network,
+            label,
+            image,
+            key=jax.random.fold_in(key, example["number"]),
+            similarity=likeness,
+            make_score=make_score,
+        ),
+        "controls": jnp.stack(controls),
+    }
 
 
 def likeness(first, second):
@@ -239,17 +204,16 @@ def likeness(first, second):
 
 def row(measured: Measurements) -> list[str]:
     """What the table says of a method."""
-    nothing_learnt = measured.cascading[:, -1]
+    nothing_learnt = measured["cascading"][:, -1]
     columns = [
         nothing_learnt[:, ABSOLUTE],
         nothing_learnt[:, SIGNED],
-        measured.controls[:, EDGES, ABSOLUTE],
-        measured.controls[:, RANDOM, ABSOLUTE],
-        measured.other_label[:, ABSOLUTE],
+        measured["controls"][:, EDGES, ABSOLUTE],
+        measured["controls"][:, RANDOM, ABSOLUTE],
+        measured["other_label"][:, ABSOLUTE],
     ]
-    cells = [labelled_images.cell(column[np.isfinite(column)]) for column in columns]
-    num_defined = np.isfinite(nothing_learnt[:, ABSOLUTE]).sum()
-    return [*cells, str(num_defined), verdict(measured)]
+    num_defined = np.isfinite(columns[0]).sum()
+    return [*map(tables.cell, columns), str(num_defined), verdict(measured)]
 
 
 def verdict(measured: Measurements) -> str:
@@ -258,95 +222,82 @@ def verdict(measured: Measurements) -> str:
     Both differences are paired by image, and count where their bootstrap intervals lie above
     `LEAST_LIKENESS`, and above 0.
     """
-    kept = measured.cascading[:, -1, ABSOLUTE]
-    edges, random = (measured.controls[:, control, ABSOLUTE] for control in (EDGES, RANDOM))
+    kept = measured["cascading"][:, -1, ABSOLUTE]
+    edges, random = (measured["controls"][:, control, ABSOLUTE] for control in (EDGES, RANDOM))
     above_random, below_edges = kept - random, edges - kept
     defined = np.isfinite(above_random + below_edges)
     if not defined.any():
         return "undefined"
-    is_like = comparison.interval(above_random[defined]).low > LEAST_LIKENESS
-    is_less_than_edges = comparison.interval(below_edges[defined]).low > 0
+    is_like = tables.interval(above_random[defined]).low > LEAST_LIKENESS
+    is_less_than_edges = tables.interval(below_edges[defined]).low > 0
     return "fails" if is_like and not is_less_than_edges else "passes"
 
 
-def draw_curves(of_methods: Mapping[str, Measurements]) -> Figure:
+def draw_curves(measured: Mapping[str, Measurements]) -> Figure:
     """A panel for each method, with the likeness after each layer and that of the controls."""
-    panels: dict[str, list[plots.Curve]] = {}
-    for method, measured in of_methods.items():
-        x = np.arange(measured.cascading.shape[1])
+    panels = {}
+    for method, arrays in measured.items():
+        x = np.arange(arrays["cascading"].shape[1])
         lines = {
-            "cascading": (x, measured.cascading),
-            "independent": (x[1:], measured.independent),
+            "cascading": (x, arrays["cascading"]),
+            "independent": (x[1:], arrays["independent"]),
+        } | {
+            f"control: {name}": (x, np.stack([arrays["controls"][:, place]] * len(x), axis=1))
+            for place, name in enumerate(CONTROLS)
         }
-        for place, control in enumerate(judging.CONTROLS):
-            of_control = measured.controls[:, place]
-            lines[f"control: {control}"] = (x, np.stack([of_control] * len(x), axis=1))
         panels[methods.title(method)] = [
-            labelled_images.curve(name, at, list(values[..., ABSOLUTE].T))
+            tables.curve(name, at, list(values[..., ABSOLUTE].T))
             for name, (at, values) in lines.items()
         ]
     return plots.curves(panels, "layers from the top")
 
 
-@functools.cache
-def look(method: str, names: tuple[str, ...]) -> Callable:
-    """From model, key and example to the maps (l + 1, h, w) of the cascade."""
-
-    def of_example(shared, *, example):
-        model, key = shared
-        score = scores.logit(model, example["labels"][0])
-        return metrics.cascading_randomization(
-            functools.partial(judging.explain, method),
-            score,
-            example["images"][0],
-            key=key,
-            layers=names,
-            similarity=lambda original, new: new,
-        )
-
-    return of_example
+def look(shared, *, example, method, layers):
+    """The maps (l + 1, h, w) of the cascade."""
+    network, key = shared
+    return metrics.cascading_randomization(
+        functools.partial(methods.explain, method),
+        methods.row(method).score(network, example["labels"][0]),
+        example["images"][0],
+        key=key,
+        layers=layers,
+        similarity=lambda original, new: new,
+    )
 
 
-def draw_examples(
-    settings: Settings, classifier: Classifier, examples: Mapping[str, np.ndarray]
-) -> Figure:
+def draw_examples(settings: Settings, subject: Subject) -> Figure:
     """For each of the first images a row for each method, with its maps of the cascade."""
-    names = layers(classifier.model)
-    first = labelled_images.first(examples, settings.shown)
+    classifier, first = subject.classifier, subject.first(settings.shown)
+    names = layers(classifier)
     looks = {
         method: sweep(
-            look(method, names),
-            {"example": first},
-            shared=(classifier.model, jax.random.key(settings.seed)),
+            functools.partial(look, method=method, layers=names),
+            {"example": dict(first.examples)},
+            shared=(classifier.network, jax.random.key(settings.seed)),
             batch_size=settings.batch_size,
         )
         for method in settings.method
     }
-    grid: list[list[plots.Cell | None]] = []
-    row_titles = []
-    for index in range(len(first["number"])):
-        image, label = first["images"][index, 0], first["labels"][index, 0]
-        score = scores.logit(classifier.model, int(label))
-        grid.append(
-            [
-                plots.image(image, classifier.class_names[label]),
-                *(
-                    judging.draw(
-                        control,
-                        np.asarray(judging.explain(control, score, jnp.asarray(image))),
-                        f"control: {control}",
-                    )
-                    for control in judging.CONTROLS
-                ),
-            ]
-        )
-        row_titles.append("image and\ncontrols: no model")
-        for method, maps in looks.items():
-            grid.append([judging.draw(method, saliency_map) for saliency_map in maps[index]])
-            row_titles.append(methods.title(method))
+    rows: list[list[plots.Cell | None]] = []
+    for index in range(first.count):
+        image, label = first.alone()["image"][index], first.alone()["label"][index]
+        score = scores.logit(classifier.network, label)
+        controls = {
+            name: np.asarray(methods.explain(name, score, jnp.asarray(image))) for name in CONTROLS
+        }
+        rows.append([plots.image(image, classifier.class_names[label])])
+        rows[-1] += [
+            CONTROLS[name].draw(saliency_map, f"control: {name}")
+            for name, saliency_map in controls.items()
+        ]
+        rows += [
+            [methods.row(method).draw(saliency_map) for saliency_map in maps[index]]
+            for method, maps in looks.items()
+        ]
+    titles = ["image and\ncontrols: no model", *map(methods.title, settings.method)]
     return plots.grid(
-        grid,
-        row_titles=row_titles,
+        rows,
+        row_titles=titles * first.count,
         column_titles=["trained", *(f"and {name}" for name in names)],
         caption="Maps of the trained model, and after the weights of the layer above each column "
         "are permuted too, so that in the last one nothing learnt is left. From black at 0 to "
@@ -358,4 +309,4 @@ def draw_examples(
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

@@ -37,21 +37,19 @@ all.
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import command_line
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
-from jax.tree_util import Partial
+from lab import frame, loading, tables, waves
+from lab.frame import Count, Output, Run
 from matplotlib.figure import Figure
 
-from saliency_jax import ascent, attribution, data, metrics, models, plots, report, scores, sweep
+from saliency_jax import ascent, attribution, data, scores
+from saliency_jax.runs import Section, Table, plots
 
 # The curves' steps: of a spectrogram 100 of its 3,880 values, of a waveform each 10 ms.
 CURVE_STEPS = 39
@@ -74,129 +72,29 @@ HOW_TO_READ = (
     "Advantage: by how much the map is better than that order, likewise."
 )
 
+# A network's first part, after which its input is a spectrogram.
+FRONT_END = "front end"
+Columns = Mapping[str, np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(Output):
     model: str = "spoken-digits"
     """Name of a bundled model of sounds, or folder of a saved one."""
     split: str = "test"
     """Part of spoken_digits whose recordings are explained."""
-    steps: int = 200
+    steps: Count = 200
     """Of each ascent."""
-    batch_size: int = 10
+    batch_size: Count = 10
     """Recordings, or ascents, at once; those finished are kept when the run is interrupted."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets; TFDS's default if none."""
-    output: Path | None = None
-    """Folder of the run, which must not exist; a new one in runs/ if none."""
 
 
-class Measurements(NamedTuple):
-    """What is measured of a recording.
-
-    Attributes:
-      predicted: the likeliest digit.
-      spectrogram: (frames, bands), in decibels.
-      spectrogram_map: (frames, bands), in units of the logit.
-      waveform_map: (t,), in units of the logit.
-      deletion: (inputs, orders), areas.
-      insertion: likewise.
-    """
-
-    predicted: Any
-    spectrogram: Any
-    spectrogram_map: Any
-    waveform_map: Any
-    deletion: Any
-    insertion: Any
-
-
-class Visualization(NamedTuple):
-    """A digit's visualizations, by ascent on both inputs.
-
-    Attributes:
-      waveform: (t,), in [-1, 1].
-      spectrograms: (inputs, frames, bands): made on the spectrogram, and the waveform's.
-      probabilities: (inputs,), of the digit.
-      failed_at: (inputs,), the step that was not finite, 0 if all were.
-    """
-
-    waveform: Any
-    spectrograms: Any
-    probabilities: Any
-    failed_at: Any
-
-
-def main(settings: Settings) -> None:
-    for name in ("steps", "batch_size"):
-        if getattr(settings, name) < 1:
-            flag = name.replace("_", "-")
-            raise ValueError(f"expected --{flag} to be at least 1, got {getattr(settings, name)}")
-    with report.RunFolder(settings.output, "spoken_digits") as run:
-        run.save_config(settings)
-        model = models.load(settings.model)
-        if not isinstance(model, models.SpectrogramResNet):
-            raise ValueError(
-                f"expected a model of sounds, got {settings.model}, a {type(model).__name__}"
-            )
-        recordings = read(settings)
-        digits = np.arange(model.num_classes, dtype=np.int32)
-        folder = run.unfinished(dataclasses.replace(settings, output=None))
-        total = len(recordings["label"]) + len(digits)
-        with tqdm.tqdm(total=total, unit="sound", file=sys.stdout) as bar:
-            measured = sweep(
-                measure,
-                {"recording": {name: recordings[name] for name in ("image", "label", "number")}},
-                shared=model,
-                batch_size=settings.batch_size,
-                folder=folder / "measurements",
-                progress=bar.update,
-            )
-            made = sweep(
-                functools.partial(visualize, steps=settings.steps),
-                {"label": digits},
-                shared=model,
-                batch_size=settings.batch_size,
-                folder=folder / "visualizations",
-                progress=bar.update,
-            )
-        ascent.check_finite_steps(made.failed_at, label=digits[:, None])
-        described = {name: recordings[name] for name in ("label", "speaker", "index")}
-        run.save_arrays("measurements", **described, **measured._asdict())
-        run.save_arrays("visualizations", **made._asdict())
-        tables = [
-            compare_orders(recordings, measured),
-            recognize(model, recordings, measured, made),
-        ]
-        names = model.class_names
-        sections = [
-            report.Section("Measured", HOW_TO_READ, table=tables[0]),
-            report.Section(
-                "Maps over time and frequency",
-                figures=[
-                    run.save_figure("examples", draw_examples(model, recordings, measured)),
-                    run.save_figure("waveforms", draw_waveforms(model, recordings, measured)),
-                ],
-            ),
-            report.Section(
-                "Class visualizations",
-                figures=[run.save_figure("visualizations", draw_visualizations(model, made))],
-                table=tables[1],
-                sounds=[
-                    run.save_sound(name, loud(waveform), model.sample_rate)
-                    for name, waveform in zip(names, made.waveform, strict=True)
-                ],
-            ),
-        ]
-        run.save_page("Spoken digits", sections, __doc__.partition("\n")[0])
-    for table in tables:
-        print(table, end="\n\n")
-    print(HOW_TO_READ)
-    print(f"see {(run.path / 'index.html').resolve()}")
-
-
-def read(settings: Settings) -> dict[str, np.ndarray]:
-    """The recordings: image (n, 1, t, 1), label, number, speaker, index."""
+@frame.experiment("Spoken digits")
+def main(settings: Settings, run: Run) -> list[Section]:
+    (classifier,) = loading.load([settings.model], "sound")
+    names, rate = classifier.class_names, classifier.input.sample_rate or 1
     batches = data.load(
         "spoken_digits",
         settings.split,
@@ -204,63 +102,94 @@ def read(settings: Settings) -> dict[str, np.ndarray]:
         fields=("speaker", "index"),
         data_dir=settings.data_dir,
     )
-    parts = [
-        {name: np.asarray(column)[batch["mask"]] for name, column in batch.items()}
-        for batch in batches
-    ]
-    recordings = {
-        name: np.concatenate([part[name] for part in parts])
-        for name in ("image", "label", "speaker", "index")
-    }
-    return recordings | {"number": np.arange(len(recordings["label"]), dtype=np.int32)}
-
-
-def inputs(model: models.SpectrogramResNet, signal: jax.Array) -> dict[str, tuple[Any, jax.Array]]:
-    """For each of what can be explained a model of it, and its value for a sound."""
-    from_spectrogram = Partial(models.SpectrogramResNet.from_spectrogram, model)
-    return {"spectrogram": (from_spectrogram, model.front_end(signal)), "waveform": (model, signal)}
-
-
-def measure(model, *, recording):
-    """What is measured of one recording."""
-    signal, label = recording["image"], recording["label"]
-    of = inputs(model, signal)
-    silence = {name: value for name, (_, value) in inputs(model, jnp.zeros_like(signal)).items()}
-    window = round(WINDOW_SECONDS * model.sample_rate)
-    maps, areas = {}, []
-    for number, (name, (network, value)) in enumerate(of.items()):
-        maps[name] = attribution.sum_channels(
-            attribution.integrated_gradients(
-                scores.logit(network, label), value, baseline=silence[name], steps=PATH_STEPS
-            )
-        )
-        key = jax.random.fold_in(jax.random.key(recording["number"]), number)
-        random = jax.random.uniform(key, maps[name].shape)
-        loudness = attribution.sum_channels(value if name == "spectrogram" else value**2)
-        steps = CURVE_STEPS
-        ordered = jnp.stack([maps[name], random, loudness])
-        if name == "waveform":
-            ordered = jax.vmap(functools.partial(in_windows, size=window))(ordered)
-            steps = -(-signal.shape[1] // window)
-        probability = metrics.probability(network, label)
-
-        def curves(order, probability=probability, value=value, name=name, steps=steps):
-            settings = {"baseline": silence[name], "steps": steps}
-            return (
-                metrics.deletion(probability, value, order, **settings).area,
-                metrics.insertion(probability, value, order, **settings).area,
-            )
-
-        areas.append(jnp.stack(jax.vmap(curves)(ordered)))
-    deletion, insertion = jnp.stack(areas, axis=1)
-    return Measurements(
-        jnp.argmax(model(signal)),
-        of["spectrogram"][1][..., 0],
-        maps["spectrogram"],
-        maps["waveform"][0],
-        deletion,
-        insertion,
+    recordings = data.joined(batches)
+    recordings |= {"number": np.arange(len(recordings["label"]), dtype=np.int32)}
+    digits = np.arange(classifier.num_classes, dtype=np.int32)
+    shape = (*classifier.input.size, classifier.input.channels)
+    swept = functools.partial(
+        run.sweep, classifier, shared=classifier.network, batch_size=settings.batch_size
     )
+    run.expect(len(recordings["label"]) + len(digits), "sound")
+    measured, _ = swept(
+        "measurements",
+        functools.partial(measure, window=round(WINDOW_SECONDS * rate)),
+        {"recording": {name: recordings[name] for name in ("image", "label", "number")}},
+    )
+    made, _ = swept(
+        "visualizations",
+        functools.partial(visualize, steps=settings.steps, shape=shape),
+        {"label": digits},
+    )
+    ascent.check_finite_steps(made["failed_at"], label=digits[:, None])
+    described = {name: recordings[name] for name in ("label", "speaker", "index")}
+    run.save_arrays("measurements", **described, **measured)
+    run.save_arrays("visualizations", **made)
+    heard = recordings | measured
+    shown = first_recognized(heard)
+    return [
+        Section("Measured", HOW_TO_READ, table=compare_orders(heard)),
+        Section(
+            "Maps over time and frequency",
+            figures=[
+                run.save_figure("examples", draw_examples(names, heard, shown)),
+                run.save_figure("waveforms", draw_waveforms(names, heard, shown, rate)),
+            ],
+        ),
+        Section(
+            "Class visualizations",
+            figures=[run.save_figure("visualizations", draw_visualizations(names, made))],
+            table=recognize(names, heard, made),
+            # At full scale, to be listened to.
+            sounds=[
+                run.save_sound(name, waveform / max(np.abs(waveform).max(), 1e-6), rate)
+                for name, waveform in zip(names, made["waveform"], strict=True)
+            ],
+        ),
+    ]
+
+
+def inputs(network, signal):
+    """For each of INPUTS a model of it, and its value for a sound."""
+    layer = network.layer(FRONT_END)
+    return (layer.head, layer.features(signal)), (network, signal)
+
+
+def measure(network, *, recording, window):
+    """What is measured of one recording.
+
+    Returns:
+      By name: the likeliest digit; the spectrogram (frames, bands) in decibels, its map and the
+      waveform's (t,), in units of the logit; the areas of deletion and of insertion (inputs,
+      orders).
+    """
+    signal, label = recording["image"], recording["label"]
+    (_, spectrogram), _ = given = inputs(network, signal)
+    silences = [silence for _, silence in inputs(network, jnp.zeros_like(signal))]
+    maps, areas = [], []
+    for number, ((model, value), silence) in enumerate(zip(given, silences, strict=True)):
+        path = attribution.integrated_gradients(
+            scores.logit(model, label), value, baseline=silence, steps=PATH_STEPS
+        )
+        maps.append(attribution.sum_channels(path))
+        key = jax.random.fold_in(jax.random.key(recording["number"]), number)
+        random = jax.random.uniform(key, maps[-1].shape)
+        of_waveform = value is signal
+        loudness = attribution.sum_channels(value**2 if of_waveform else value)
+        steps, orders = CURVE_STEPS, jnp.stack([maps[-1], random, loudness])
+        if of_waveform:
+            orders = jax.vmap(functools.partial(in_windows, size=window))(orders)
+            steps = -(-signal.shape[1] // window)
+        probability = scores.probability(model, label)
+        areas.append(waves.areas(probability, value, orders, silence, steps))
+    deletion, insertion = jnp.stack(areas, axis=1)
+    return {
+        "predicted": jnp.argmax(network(signal)),
+        "spectrogram": spectrogram[..., 0],
+        "spectrogram_map": maps[0],
+        "waveform_map": maps[1][0],
+        "deletion": deletion,
+        "insertion": insertion,
+    }
 
 
 def in_windows(waveform_map, *, size):
@@ -271,14 +200,20 @@ def in_windows(waveform_map, *, size):
     return jnp.repeat(sums, size, axis=1)[:, :length]
 
 
-def visualize(model, *, label, steps):
-    """The digit's visualizations, on the waveform and on the spectrogram."""
-    waveform_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(0), label))
-    start = ascent.normal(waveform_key, (*model.input_size, 1), 0.0, START_NOISE)
-    (of_spectrogram, level), (_, waveform) = inputs(model, start).values()
-    floor = model.front_end(jnp.zeros_like(start)).min()
+def visualize(network, *, label, steps, shape):
+    """The digit's visualizations, on the spectrogram and on the waveform.
 
-    def ascended(network, start, step, low, high, jitter):
+    Returns:
+      By name: the waveform (t,) in [-1, 1]; the spectrograms (inputs, frames, bands), one made as
+      such and the waveform's; the digit's probabilities (inputs,); the steps (inputs,) that were
+      not finite, 0 if all were.
+    """
+    layer = network.layer(FRONT_END)
+    noise_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(0), label))
+    waveform = ascent.normal_noise(noise_key, shape, 0.0, START_NOISE)
+    floor = layer.features(jnp.zeros_like(waveform)).min()
+
+    def ascended(model, start, low, high, step, jitter):
         optimizer = optax.chain(
             ascent.normalize_by_l2(),
             optax.sgd(step * start.size**0.5),
@@ -286,89 +221,75 @@ def visualize(model, *, label, steps):
         )
         state = ascent.initial_state(start, optimizer, step_key)
         return ascent.ascend(
-            scores.logit(network, label), state, optimizer, steps, augment=ascent.jitter(jitter)
+            scores.logit(model, label), state, optimizer, steps, augment=ascent.jitter(jitter)
         )
 
-    on_spectrogram = ascended(
-        of_spectrogram, level, SPECTROGRAM_STEP, floor, LOUDEST, SPECTROGRAM_JITTER
+    head, start = layer.head, layer.features(waveform)
+    made = (
+        ascended(head, start, floor, LOUDEST, SPECTROGRAM_STEP, SPECTROGRAM_JITTER),
+        ascended(network, waveform, -1.0, 1.0, WAVEFORM_STEP, WAVEFORM_JITTER),
     )
-    on_waveform = ascended(model, waveform, WAVEFORM_STEP, -1.0, 1.0, WAVEFORM_JITTER)
-    spectrograms = jnp.stack([on_spectrogram.image, model.front_end(on_waveform.image)])
-    return Visualization(
-        on_waveform.image[0, :, 0],
-        spectrograms[..., 0],
-        jax.nn.softmax(model.from_spectrogram(spectrograms))[:, label],
-        jnp.stack([on_spectrogram.state.failed_at, on_waveform.state.failed_at]),
-    )
+    spectrograms = jnp.stack([made[0].image, layer.features(made[1].image)])
+    return {
+        "waveform": made[1].image[0, :, 0],
+        "spectrograms": spectrograms[..., 0],
+        "probabilities": jax.nn.softmax(jax.vmap(layer.head)(spectrograms))[:, label],
+        "failed_at": jnp.stack([each.state.failed_at for each in made]),
+    }
 
 
-def compare_orders(recordings: Mapping[str, np.ndarray], measured: Measurements) -> report.Table:
+def compare_orders(heard: Columns) -> Table:
     """The areas of each input's orders, and the map's advantages."""
-    pairs = [f"{s} {d}" for s, d in zip(recordings["speaker"], recordings["label"], strict=True)]
-    members = [np.flatnonzero(np.array(pairs) == pair) for pair in sorted(set(pairs))]
+    pairs = np.stack([heard["speaker"], heard["label"].astype(str)], axis=1)
+    _, members = np.unique(pairs, axis=0, return_inverse=True)
 
-    def interval(values: np.ndarray) -> str:
-        of_pairs = jnp.array([values[of].mean() for of in members], jnp.float32)
-        found = metrics.bootstrap_interval(of_pairs, key=jax.random.key(0))
-        return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    def cell(values: np.ndarray) -> str:
+        return tables.cell(np.bincount(members, values) / np.bincount(members))
 
     rows = []
     for column, name in enumerate(INPUTS):
-        areas = measured.deletion[:, column], measured.insertion[:, column]
+        deletions, insertions = (heard[way][:, column] for way in ("deletion", "insertion"))
         for place, order in enumerate(ORDERS):
-            deletion, insertion = (area[:, place] for area in areas)
-            better = deletion - areas[0][:, 0], areas[1][:, 0] - insertion
-            advantages = map(interval, better) if place else ("", "")
-            rows.append([f"{name}, {order}", interval(deletion), interval(insertion), *advantages])
+            deletion, insertion = deletions[:, place], insertions[:, place]
+            better = deletion - deletions[:, 0], insertions[:, 0] - insertion
+            advantages = map(cell, better) if place else ("", "")
+            rows.append([f"{name}, {order}", cell(deletion), cell(insertion), *advantages])
     header = ("order", "deletion", "insertion", "advantage, deletion", "advantage, insertion")
-    return report.Table(header, rows)
+    return Table(header, rows)
 
 
-def likenesses(
-    picture: np.ndarray, recordings: Mapping[str, np.ndarray], measured: Measurements
-) -> dict[int, float]:
-    """By digit the correlation of a spectrogram with the mean one of the digit's recordings."""
-    means = {
-        int(digit): measured.spectrogram[recordings["label"] == digit].mean(0)
-        for digit in np.unique(recordings["label"])
-    }
-    return {
-        digit: float(np.corrcoef(picture.ravel(), mean.ravel())[0, 1])
-        for digit, mean in means.items()
-    }
-
-
-def recognize(
-    model: models.SpectrogramResNet,
-    recordings: Mapping[str, np.ndarray],
-    measured: Measurements,
-    made: Visualization,
-) -> report.Table:
+def recognize(names: Sequence[str], heard: Columns, made: Columns) -> Table:
     """For each digit how well it is recognized, and how alike its pictures are to recordings."""
-    right = measured.predicted == recordings["label"]
+    labels, right = heard["label"], heard["predicted"] == heard["label"]
+    means = {digit: heard["spectrogram"][labels == digit].mean(0) for digit in np.unique(labels)}
     rows = []
-    for digit, name in enumerate(model.class_names):
-        of_digit = recordings["label"] == digit
-        cells = [name, plots.percent(right[of_digit].mean()) if of_digit.any() else ""]
-        for column in range(len(INPUTS)):
-            alike = likenesses(made.spectrograms[digit, column], recordings, measured)
+    for digit, name in enumerate(names):
+        cells = [name, plots.percent(right[labels == digit].mean()) if digit in means else ""]
+        for picture, probability in zip(
+            made["spectrograms"][digit], made["probabilities"][digit], strict=True
+        ):
+            # Pearson's correlation with the mean of each digit's recordings.
+            alike = {
+                other: np.corrcoef(picture.ravel(), mean.ravel())[0, 1]
+                for other, mean in means.items()
+            }
+            likeness = f"{alike[digit]:.2f}" if digit in alike else ""
             cells += [
-                plots.percent(made.probabilities[digit, column]),
-                f"{alike[digit]:.2f}" if digit in alike else "",
-                model.class_names[max(alike, key=alike.__getitem__)],
+                plots.percent(probability),
+                likeness,
+                names[max(alike, key=alike.__getitem__)],
             ]
         rows.append(cells)
     rows.append(["all", plots.percent(right.mean()), *[""] * 6])
     made_on = [f"on the {name}: {what}" for name in INPUTS for what in ("p", "r", "likest")]
-    return report.Table(("digit", "recognized", *made_on), rows)
+    return Table(("digit", "recognized", *made_on), rows)
 
 
-def firsts(recordings: Mapping[str, np.ndarray], measured: Measurements) -> list[int]:
+def first_recognized(heard: Columns) -> list[int]:
     """The number of each digit's first recording, the first that is recognized if one is."""
-    labels = recordings["label"]
-    of_digits = [np.flatnonzero(labels == digit) for digit in np.unique(labels)]
-    right = measured.predicted == labels
-    return [int(numbers[np.argmax(right[numbers])]) for numbers in of_digits]
+    labels, right = heard["label"], heard["predicted"] == heard["label"]
+    by_digit = [np.flatnonzero(labels == digit) for digit in np.unique(labels)]
+    return [int(numbers[np.argmax(right[numbers])]) for numbers in by_digit]
 
 
 def upright(spectrogram: np.ndarray) -> np.ndarray:
@@ -382,22 +303,16 @@ def grey(spectrogram: np.ndarray, title: str = "") -> plots.Picture:
     return plots.image(scaled[..., None].astype(np.float32), title, f"{low:.0f} to {high:.0f} dB")
 
 
-def draw_examples(
-    model: models.SpectrogramResNet, recordings: Mapping[str, np.ndarray], measured: Measurements
-) -> Figure:
-    rows = [
-        [
-            grey(measured.spectrogram[number], recordings["speaker"][number]),
-            plots.signed_map(upright(measured.spectrogram_map[number])),
-        ]
-        for number in firsts(recordings, measured)
-    ]
-    names = [
-        model.class_names[recordings["label"][number]] for number in firsts(recordings, measured)
-    ]
+def draw_examples(names: Sequence[str], heard: Columns, shown: Sequence[int]) -> Figure:
     return plots.grid(
-        rows,
-        row_titles=names,
+        [
+            [
+                grey(heard["spectrogram"][number], heard["speaker"][number]),
+                plots.signed_map(upright(heard["spectrogram_map"][number])),
+            ]
+            for number in shown
+        ],
+        row_titles=[names[heard["label"][number]] for number in shown],
         column_titles=["log-mel spectrogram", "integrated gradients from silence"],
         caption="Time runs to the right, frequency upwards. Red raises the digit's logit, blue "
         "lowers it.",
@@ -405,54 +320,34 @@ def draw_examples(
     )
 
 
-def draw_waveforms(
-    model: models.SpectrogramResNet, recordings: Mapping[str, np.ndarray], measured: Measurements
-) -> Figure:
+def draw_waveforms(names: Sequence[str], heard: Columns, shown: Sequence[int], rate: int) -> Figure:
     """For each digit a waveform, over which windows are coloured by their attributions."""
-    numbers = firsts(recordings, measured)
-    window = round(WINDOW_SECONDS * model.sample_rate)
-    figure = Figure(figsize=(8, 0.9 * len(numbers) + 0.4), dpi=100, layout="constrained")
-    all_axes = figure.subplots(len(numbers), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, number in zip(all_axes, numbers, strict=True):
-        samples = recordings["image"][number, 0, :, 0]
-        seconds = len(samples) / model.sample_rate
-        sums = np.add.reduceat(measured.waveform_map[number], np.arange(0, len(samples), window))
-        limit, height = np.abs(sums).max() or 1, np.abs(samples).max() or 1
-        axes.imshow(
-            sums[None],
-            cmap="RdBu_r",
-            vmin=-limit,
-            vmax=limit,
-            aspect="auto",
-            extent=(0, seconds, -height, height),
-        )
-        axes.plot(np.arange(len(samples)) / model.sample_rate, samples, "k", linewidth=0.4)
-        axes.set(yticks=[], ylabel=model.class_names[recordings["label"][number]])
-    all_axes[-1].set_xlabel("seconds; red raises the digit's logit, blue lowers it, each 10 ms")
-    return figure
+    waveforms, maps = heard["image"][shown, 0], heard["waveform_map"][shown]
+    windows = np.arange(0, waveforms.shape[1], round(WINDOW_SECONDS * rate))
+    return waves.draw(
+        waveforms,
+        np.add.reduceat(maps, windows, axis=1),
+        [names[heard["label"][number]] for number in shown],
+        "seconds; red raises the digit's logit, blue lowers it, each 10 ms",
+        sample_rate=rate,
+    )
 
 
-def draw_visualizations(model: models.SpectrogramResNet, made: Visualization) -> Figure:
-    rows: Sequence[Sequence[plots.Cell | None]] = [
-        [
-            grey(spectrogram, f"p = {plots.percent(probability)}")
-            for spectrogram, probability in zip(spectrograms, probabilities, strict=True)
-        ]
-        for spectrograms, probabilities in zip(made.spectrograms, made.probabilities, strict=True)
-    ]
+def draw_visualizations(names: Sequence[str], made: Columns) -> Figure:
     return plots.grid(
-        rows,
-        row_titles=model.class_names,
+        [
+            [
+                grey(spectrogram, f"p = {plots.percent(probability)}")
+                for spectrogram, probability in zip(*digit, strict=True)
+            ]
+            for digit in zip(made["spectrograms"], made["probabilities"], strict=True)
+        ],
+        row_titles=names,
         column_titles=["ascent on the spectrogram", "ascent on the waveform: its spectrogram"],
         caption="The digit's logit maximized from faint noise; its probability is written above.",
         cell_width=CELL_WIDTH,
     )
 
 
-def loud(waveform: np.ndarray) -> np.ndarray:
-    """The waveform at full scale, to be listened to."""
-    return waveform / max(np.abs(waveform).max(), 1e-6)
-
-
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

@@ -31,22 +31,18 @@ for each model), `METHOD-MODEL.npz` (images, labels, probabilities, signed attri
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-import classifiers
-import command_line
-import comparison
 import jax
-import labelled_images
-import methods
 import numpy as np
-import saliency
-from classifiers import Classifier
-from comparison import Work
+from lab import frame, loading, methods, photographs, tables
+from lab.frame import Count, Output, Run
+from lab.methods import METHODS
+from lab.photographs import Explaining, Explanation, Photograph
 from matplotlib.figure import Figure
-from saliency import Explanation, Photograph
 
-from saliency_jax import data, metrics, plots, report
+from saliency_jax import data, metrics
+from saliency_jax.models import Classifier
+from saliency_jax.runs import Section, Table, plots
 
 CELL_WIDTH = 128
 # Images looked at at once, to choose the clearest.
@@ -57,11 +53,12 @@ HOW_TO_READ = (
     "over the images with their 95 % bootstrap intervals, the images being resampled. A map that "
     "is the same everywhere has no correlation, and is left out."
 )
+HEADER = ("method", "model", "agreement of the models", "like saliency", "seconds an image")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    model: tuple[str, str] = classifiers.BUNDLED_PAIR
+class Settings(Output):
+    model: tuple[str, str] = loading.BUNDLED_PAIR
     """Names of two bundled models, or folders of saved ones."""
     images: tuple[Path, ...] = ()
     """Image files of any format and size; images of the dataset if none."""
@@ -93,77 +90,71 @@ class Settings:
         "xrai",
     )
     """Attribution methods."""
-    score: Literal["logit", "log_prob"] = "logit"
+    score: photographs.ScoreName = "logit"
     """What is explained: the logit, or the logarithm of the probability (rise: the probability)."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Images explained at once, or copies of one; maps are kept when the run is interrupted."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets; TFDS's default if none."""
-    output: Path | None = None
-    """Folder of the run, which must not exist; a new one in runs/ if none."""
 
 
-def main(settings: Settings) -> None:
-    if not settings.method:
-        raise ValueError("expected at least one --method, got none")
-    with report.RunFolder(settings.output, "ten_examples") as run:
-        run.save_config(settings)
-        both = classifiers.load(settings.model)
-        labels: list[np.ndarray | None]
-        if settings.images:
-            photographs = [Photograph(data.read_image(path), path.name) for path in settings.images]
-            labels = [None, None]
-        else:
-            photographs = clearest_of_classes(settings, both)
-            labels = [
-                np.array([classifier.label(photograph.title) for photograph in photographs])
-                for classifier in both
-            ]
-        num_maps = 2 * len(settings.method) * len(photographs)
-        with comparison.working(run, settings, num_maps) as work:
-            explanations, seconds = explain_all(settings, both, photographs, labels, work)
-        for (name, method), explanation in explanations.items():
-            run.save_arrays(f"{method}-{name}", **explanation._asdict())
-        table = tabulate(settings, both, explanations, seconds)
-        figure = run.save_figure("ten_examples", draw(settings, both, photographs, explanations))
-        run.save_page(
-            f"{len(photographs)} images explained",
-            [
-                report.Section("Maps", figures=[figure]),
-                report.Section("How they agree", HOW_TO_READ, table=table),
-            ],
-            __doc__.partition("\n")[0],
-        )
-    labelled_images.finish(run, table, HOW_TO_READ)
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """What one model says of the images, by method, and the seconds that an image took."""
+
+    classifier: Classifier
+    explanations: Mapping[str, Explanation]
+    seconds: Mapping[str, float]
 
 
-def clearest_of_classes(settings: Settings, both: Sequence[Classifier]) -> list[Photograph]:
+@frame.experiment("Images explained")
+def main(settings: Settings, run: Run) -> list[Section]:
+    classifiers = loading.load(settings.model)
+    methods.check(settings.method, classifiers)
+    shown = (
+        photographs.from_files(settings.images)
+        if settings.images
+        else clearest_of_classes(settings, classifiers)
+    )
+    both = explain(run, settings, classifiers, shown, by_title=not settings.images)
+    for explained in both:
+        for name, explanation in explained.explanations.items():
+            run.save_arrays(f"{name}-{explained.classifier.file_name}", **explanation._asdict())
+    return [
+        Section("Maps", figures=[run.save_figure("ten_examples", draw(settings, shown, both))]),
+        Section("How they agree", HOW_TO_READ, table=tabulate(settings, both)),
+    ]
+
+
+def clearest_of_classes(settings: Settings, classifiers: Sequence[Classifier]) -> list[Photograph]:
     """Of each class the image that the less sure model is surest of, called by its class."""
-    wanted = [both[0].class_names[both[0].label(name)] for name in settings.classes]
+    first, _ = classifiers
+    wanted = [first.class_names[first.label(name)] for name in settings.classes]
     if not wanted:
         raise ValueError("expected at least one of --classes, got none")
-    names = data.describe(settings.dataset, data_dir=settings.data_dir).class_names
-    numbers = [np.array([classifier.label(name) for name in names]) for classifier in both]
+    description = data.describe(settings.dataset, data_dir=settings.data_dir)
+    names = description.class_names
+    numbers = [np.array([each.label(name) for name in names]) for each in classifiers]
     clearest: dict[str, tuple[float, np.ndarray]] = {}
     for batch in data.load(
         settings.dataset,
         settings.split,
         READ,
-        image_size=max(classifier.input_size for classifier in both),
+        image_size=photographs.read_size(description, classifiers),
         data_dir=settings.data_dir,
     ):
-        images, labels = batch["image"], batch["label"]
+        labels = batch["label"]
         surest = np.min(
             [
-                probabilities(classifier, images)[np.arange(len(labels)), of_model[labels]]
-                for classifier, of_model in zip(both, numbers, strict=True)
+                probabilities(classifier, batch["image"])[np.arange(len(labels)), number[labels]]
+                for classifier, number in zip(classifiers, numbers, strict=True)
             ],
             axis=0,
         )
-        for place in np.flatnonzero(batch["mask"]):
-            name = names[labels[place]]
-            if name not in clearest or surest[place] > clearest[name][0]:
-                clearest[name] = float(surest[place]), images[place]
+        for index in np.flatnonzero(batch["mask"]):
+            name = names[labels[index]]
+            if name not in clearest or surest[index] > clearest[name][0]:
+                clearest[name] = float(surest[index]), batch["image"][index]
     missing = ", ".join(name for name in wanted if name not in clearest)
     if missing:
         raise ValueError(
@@ -175,47 +166,33 @@ def clearest_of_classes(settings: Settings, both: Sequence[Classifier]) -> list[
 
 def probabilities(classifier: Classifier, images: np.ndarray) -> np.ndarray:
     """(n, k), what a classifier says of images of any size."""
-    fitted = (data.fit(image, classifier.input_size) for image in images)
-    seen = [saliency.with_channels(image, classifier.model.channels) for image in fitted]
-    return np.asarray(_probabilities(classifier.model, np.stack(seen)))
+    return np.asarray(
+        _probabilities(classifier.network, np.stack([*map(classifier.preprocess, images)]))
+    )
 
 
 @jax.jit
-def _probabilities(model, images):
-    return jax.nn.softmax(jax.vmap(model)(images))
+def _probabilities(network, images):
+    return jax.nn.softmax(jax.vmap(network)(images))
 
 
-def explain_all(
+def explain(
+    run: Run,
     settings: Settings,
-    both: Sequence[Classifier],
-    photographs: Sequence[Photograph],
-    labels: Sequence[np.ndarray | None],
-    work: Work,
-) -> tuple[dict[tuple[str, str], Explanation], dict[tuple[str, str], float]]:
-    """The explanations, and seconds an image, by file name of the model and name of the method."""
-    explanations: dict[tuple[str, str], Explanation] = {}
-    seconds: dict[tuple[str, str], float] = {}
-    for method in settings.method:
-        for classifier, of_classifier in zip(both, labels, strict=True):
-            planned = saliency.plan(
-                classifier,
-                photographs,
-                of_classifier,
-                method=method,
-                score=settings.score,
-                batch_size=settings.batch_size,
-            )
-            columns, taken = comparison.timed_sweep(
-                work._replace(batch_size=planned.batch_size),
-                classifier,
-                method,
-                planned.function,
-                planned.axes,
-                classifier.model,
-            )
-            explanations[classifier.file_name, method] = Explanation(planned.images, *columns)
-            seconds[classifier.file_name, method] = taken
-    return explanations, seconds
+    classifiers: Sequence[Classifier],
+    shown: Sequence[Photograph],
+    *,
+    by_title: bool,
+) -> list[Explained]:
+    """All methods' maps under each model, of the class of a photograph's title or the likeliest."""
+    how = Explaining(score=settings.score, batch_size=settings.batch_size)
+    run.expect(len(classifiers) * len(settings.method) * len(shown), "map")
+    both = []
+    for classifier in classifiers:
+        labels = [classifier.label(photograph.title) for photograph in shown] if by_title else None
+        made = photographs.explain_each(run, classifier, shown, labels, settings.method, how)
+        both.append(Explained(classifier, *made))
+    return both
 
 
 @jax.jit
@@ -224,71 +201,48 @@ def correlations(first, second):
     return jax.vmap(metrics.spearman_correlation)(first, second)
 
 
-def tabulate(
-    settings: Settings,
-    both: Sequence[Classifier],
-    explanations: Mapping[tuple[str, str], Explanation],
-    seconds: Mapping[tuple[str, str], float],
-) -> report.Table:
-    """A row for each method: how its maps agree, and what they cost."""
+def tabulate(settings: Settings, both: Sequence[Explained]) -> Table:
+    """A row for each method and model: how its maps agree, and what they cost."""
     rows = []
-    for method in settings.method:
-        maps = [explanations[model.file_name, method].saliency_maps for model in both]
+    for name in settings.method:
+        maps = [explained.explanations[name].saliency_maps for explained in both]
         one_size = maps[0].shape == maps[1].shape
-        agreement = cell(correlations(*maps)) if one_size else ""
-        for model, of_model in zip(both, maps, strict=True):
-            reference = explanations.get((model.file_name, "saliency"))
-            like = (
-                cell(correlations(np.abs(of_model), reference.saliency_maps)) if reference else ""
-            )
-            taken = labelled_images.seconds_cell(seconds[model.file_name, method])
-            rows.append([methods.title(method), model.name, agreement, like, taken])
+        agreement = tables.cell(correlations(*maps)) if one_size else ""
+        for explained, saliency_maps in zip(both, maps, strict=True):
+            reference = explained.explanations.get("saliency")
+            like = ""
+            if reference is not None:
+                like = tables.cell(correlations(np.abs(saliency_maps), reference.saliency_maps))
+            seconds = tables.seconds(explained.seconds[name])
+            rows.append([METHODS[name].title, explained.classifier.name, agreement, like, seconds])
             agreement = ""
-    header = ["method", "model", "agreement of the models", "like saliency", "seconds an image"]
-    return report.Table(header, rows)
+    return Table(HEADER, rows)
 
 
-def cell(values: jax.Array) -> str:
-    """The mean over the images where the values are defined, with its interval."""
-    return labelled_images.cell(np.asarray(values)[np.isfinite(values)])
-
-
-def draw(
-    settings: Settings,
-    both: Sequence[Classifier],
-    photographs: Sequence[Photograph],
-    explanations: Mapping[tuple[str, str], Explanation],
-) -> Figure:
+def draw(settings: Settings, shown: Sequence[Photograph], both: Sequence[Explained]) -> Figure:
     """For each image a row of maps for each model, all in one figure."""
     rows: list[list[plots.Cell | None]] = []
-    row_titles = []
-    for index, photograph in enumerate(photographs):
-        for classifier in both:
-            of_model = [explanations[classifier.file_name, method] for method in settings.method]
-            probabilities = of_model[0].probabilities[index]
-            label, likeliest = of_model[0].labels[index], probabilities.argmax()
-            explained = classifier.class_names[label]
-            answer = (
-                f"{classifier.class_names[likeliest]} {plots.percent(probabilities[likeliest])}"
-            )
-            if likeliest != label:
-                answer += f", {explained} {plots.percent(probabilities[label])}"
-            image = plots.image(of_model[0].images[index], photograph.title, answer)
-            cells = [
-                without_scale(methods.draw(method, explanation.saliency_maps[index]))
-                for method, explanation in zip(settings.method, of_model, strict=True)
+    for index, photograph in enumerate(shown):
+        for explained in both:
+            explanation = next(iter(explained.explanations.values()))
+            answer = photographs.likeliest(explained.classifier, explanation.probabilities[index])
+            named = photographs.named(explained.classifier, explanation, index)
+            if named != answer:
+                answer += f", {named}"
+            maps = [
+                without_scale(METHODS[name].draw(each.saliency_maps[index]))
+                for name, each in explained.explanations.items()
             ]
-            rows.append([image, *cells])
-            row_titles.append(classifier.name)
+            rows.append([plots.image(explanation.images[index], photograph.title, answer), *maps])
     return plots.grid(
         rows,
-        row_titles=row_titles,
+        row_titles=[explained.classifier.name for explained in both] * len(shown),
         column_titles=["image", *map(methods.title, settings.method)],
         caption="Below each image: the model's likeliest class, and, if it is another, the class "
         "that the maps explain. Maps from black at 0 to bright: never negative. Maps with white at "
         "0: red raises the score, blue lowers it. The last colour is the value that 99 % of a "
         "map's pixels do not exceed, so maps are comparable in shape, not in strength. "
-        + " ".join(map(methods.meaning, settings.method)),
+        + " ".join(METHODS[name].meaning for name in settings.method),
         cell_width=CELL_WIDTH,
     )
 
@@ -299,4 +253,4 @@ def without_scale(cell: plots.Picture) -> plots.Picture:
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    main.from_command_line()

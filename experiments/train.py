@@ -1,18 +1,20 @@
 """Train a ResNet, by standard or adversarial training, on any TFDS image-classification set.
 
-  python experiments/train.py --output runs/standard --label-smoothing 0.1 --epochs 14
+  python experiments/train.py --output runs/standard --label-smoothing 0.1 --epochs 24
   python experiments/train.py --output runs/robust --label-smoothing 0.1 --epochs 24 --norm l2
   python experiments/train.py --output runs/digits --dataset mnist
   python experiments/train.py --output runs/mine --dataset ./pictures --image-size 64
 
-The first two trained the bundled pair, in 26 and 86 minutes on two processor cores beside other
-work, to 73.1 % and 69.5 % clean accuracy, 11.2 % and 52.9 % under PGD-10 in L2 at epsilon 1.
+The first two trained the bundled pair; their cards, `card.md` in `saliency_jax/models/bundled/*/`,
+say how long that took and how good they are, and `evaluate.py` measures it again.
 Splits, image size, channels, normalization, stem and mirroring follow the data where no flag says
 otherwise; epsilon does not, and 0.5 is usual at 32x32. The same command again continues an
 interrupted run, and ends with the same weights as one that was never interrupted. The folder then
 holds `model/` (for `models.load`), `card.md`, `evaluation.json`, `log.csv` and `curves.png`. The
 weights kept are those with the best accuracy on the held-out split:
 under the training attack with five steps for adversarial training, clean for standard training.
+A run whose held-out accuracy collapses stops there, also when its command is given again. The last
+evaluation attacks by two losses, as `evaluate.py` says.
 """
 
 import csv
@@ -25,21 +27,21 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import command_line
 import jax
-import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
 import tqdm
 from flax import nnx
+from lab import robustness
 from matplotlib import pyplot
 
-from saliency_jax import attacks, data, models, radio, sound, training
+from saliency_jax import data, models, runs, signals, training
+from saliency_jax.signals import radio, sound
 
 Stem = Literal["imagenet", "small", "halving"]
 STEMS = {
@@ -54,9 +56,12 @@ STEM_SIDES: dict[Stem, int] = {"imagenet": 112, "halving": 48, "small": 1}
 SIGNAL_WIDTHS = (1.0, 1.5, 2.0)
 # Height and width of images that differ in theirs, as of ImageNet since Krizhevsky et al. 2012.
 USUAL_SIZE = 224
-BALLS = {"l2": attacks.L2, "linf": attacks.LINF}
-# Madry et al. 2018: so that the attack can reach the ball's edge from anywhere inside it.
-STEP_SIZE_FACTOR = 2.5
+# What the weights are rounded to on disk.
+STORED = np.float16
+# Of the attack on held-out images during adversarial training.
+HOLDOUT_STEPS = 5
+# A number in the log.
+WRITTEN = "{:.6g}"
 # A fall this deep in held-out robust accuracy is catastrophic overfitting (Wong et al. 2020).
 COLLAPSE = 0.2
 
@@ -138,23 +143,60 @@ def main(asked: Settings) -> None:
         image_size=settings.image_size,
         data_dir=settings.data_dir,
     )
-    sample = _first_batches(settings, load)["image"]
-    _claim(settings)
-    mean, std = info.mean, info.std
-    if mean is None or std is None:
-        mean, std = _channel_statistics(load(split=settings.train_split))
-    model = _network(
-        settings,
-        info.num_classes,
-        channels=sample.shape[-1],
-        mean=mean,
-        std=std,
-        input_size=sample.shape[1:3],
-        class_names=tuple(info.class_names),
-        rngs=nnx.Rngs(settings.seed),
-    )
-    graphdef, params, batch_stats = training.split(model)
+    size = _first_batches(settings, load)["image"].shape[1:3]
+    config = dataclasses.asdict(settings) | {"output": None}
+    with runs.claim(settings.output, config, kind="training run"):
+        if info.mean is None or info.std is None:
+            mean, std = channel_statistics(load(split=settings.train_split))
+            info = dataclasses.replace(info, mean=mean, std=std)
+        network = MODALITIES[info.kind].network(settings, info, nnx.Rngs(settings.seed))
+        graphdef = training.split(network)[0]
+        state, log = _trained(settings, info, network, load)
+        _draw(log, settings.output / "curves.png")
+        folder = settings.output / "model"
+        if not folder.exists():
+            params = jax.tree.map(
+                lambda leaf: leaf.astype(STORED).astype(leaf.dtype), state.best.params
+            )
+            best = nnx.merge(graphdef, params, state.best.batch_stats)
+            steps_per_epoch = len(load(split=settings.train_split))
+            measured, count = _evaluate(settings, best, load(split=settings.test_split))
+            evaluation = {
+                "images": count,
+                "accuracy": measured,
+                "holdout_accuracy": float(state.best.accuracy),
+                "best_epoch": int(state.best.step) / steps_per_epoch,
+                "training_minutes": sum(row.seconds for row in log) / 60,
+            }
+            _write(settings.output / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+            taken = models.Input(
+                info.kind,  # type: ignore[arg-type]
+                tuple(size),
+                channels=network.channels,
+                sample_rate=info.sample_rate,
+                mean=info.mean or (),
+                std=info.std or (),
+            )
+            classifier = models.Classifier(
+                "model",
+                best,
+                taken,
+                tuple(info.class_names),
+                robustness.stated(measured, _attacks_of_evaluation(settings)),
+                _record(asked, settings, info, best, evaluation),
+            )
+            models.save(classifier, folder, dtype=STORED)
+        card = models.card(models.load(folder))
+        _write(settings.output / "card.md", card)
+    print(card)
+    print(f"model, card and curves are in {settings.output.resolve()}")
 
+
+def _trained(
+    settings: Settings, info: data.Description, network: models.Network, load: Callable
+) -> tuple[training.TrainState, list[LogRow]]:
+    """The state at the end of training, from wherever the run stands, and its log."""
+    graphdef, params, batch_stats = training.split(network)
     steps_per_epoch = len(load(split=settings.train_split))
     num_steps = settings.epochs * steps_per_epoch
     optimizer = optax.chain(
@@ -167,16 +209,17 @@ def main(asked: Settings) -> None:
             nesterov=True,
         ),
     )
+    augment = MODALITIES[info.kind].augment(settings)
     trainer = training.Trainer(
         graphdef,
         optimizer,
-        _augmentation(settings, info),
+        augment if settings.augment else training.unchanged,
         _attack(settings, settings.attack_steps, settings.attack_step_size),
         settings.label_smoothing,
         settings.average_decay,
     )
     train_step = jax.jit(functools.partial(training.train_step, trainer))
-    holdout_attack = _attack(settings, 5, None)
+    holdout_attack = _attack(settings, HOLDOUT_STEPS, None)
     correct = jax.jit(functools.partial(training.correct, attack=holdout_attack))
 
     checkpoints = training.Checkpoints(settings.output / "checkpoints")
@@ -184,6 +227,9 @@ def main(asked: Settings) -> None:
     state = checkpoints.restore(training.initial_state(params, batch_stats, optimizer, key))
     step = int(state.step)
     log = _read_log(settings.output / "log.csv", step)
+    if has_collapsed(log):
+        print(f"held-out accuracy had collapsed by step {step}: stopped there, best weights kept")
+        return state, log
     batches = load(
         split=settings.train_split, seed=settings.seed, epochs=settings.epochs, start=step
     )
@@ -217,29 +263,27 @@ def main(asked: Settings) -> None:
                 _write_log(settings.output / "log.csv", log)
                 checkpoints.save(state)
             bar.update()
-            if holdout < float(state.best.accuracy) - COLLAPSE:
+            if evaluates and has_collapsed(log):
                 print(f"held-out accuracy fell to {holdout:.3f}: stopped, best weights kept")
                 break
-    _draw(log, settings.output / "curves.png")
-    folder = settings.output / "model"
-    if not folder.exists():
-        best = nnx.merge(graphdef, state.best.params, state.best.batch_stats)
-        models.save(best, folder, dtype=np.float16)
-    evaluation = _evaluate(settings, folder, load(split=settings.test_split))
-    evaluation |= {
-        "holdout_accuracy": float(state.best.accuracy),
-        "best_epoch": int(state.best.step) / steps_per_epoch,
-        "training_minutes": sum(row.seconds for row in log) / 60,
-    }
-    _write(settings.output / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
-    card = _card(asked, settings, models.load(folder), evaluation)
-    _write(settings.output / "card.md", card)
-    print(card)
-    print(f"model, card and curves are in {settings.output.resolve()}")
+    return state, log
+
+
+def has_collapsed(log: list[LogRow]) -> bool:
+    """Whether the newest held-out accuracy is far below the best one before it."""
+    held_out = [row.holdout_accuracy for row in log if not math.isnan(row.holdout_accuracy)]
+    # As the log's file holds them, so that a run that continues from it judges alike.
+    written = [float(WRITTEN.format(accuracy)) for accuracy in held_out]
+    return bool(written) and written[-1] < max(written) - COLLAPSE
 
 
 def follow(settings: Settings, info: data.Description) -> Settings:
     """The settings with all that is left to the data filled in from its description."""
+    if info.kind not in MODALITIES:
+        raise ValueError(
+            f"expected a dataset of kind {', '.join(MODALITIES)}, got {settings.dataset} of kind "
+            f"{info.kind}: the attribute KIND of its builder says what signals are"
+        )
     splits = {
         "train_split": settings.train_split,
         "holdout_split": settings.holdout_split,
@@ -291,53 +335,77 @@ def _first_batches(settings: Settings, load: Callable) -> dict[str, np.ndarray]:
     return first["train_split"]
 
 
-def _network(
-    settings: Settings, num_classes: int, *, input_size: tuple[int, int], **described: Any
-) -> models.ResNet:
-    """A ResNet for images, and others for signals, which are images of one row: sound, of one
-    channel, is looked at through its spectrogram.
-    """
-    described["input_size"] = input_size
-    if input_size[0] == 1 and described["channels"] == 1:
-        return models.SpectrogramResNet(num_classes, width=settings.width, **described)
-    if input_size[0] == 1:
-        widths = tuple(round(settings.width * factor) for factor in SIGNAL_WIDTHS)
-        return models.SignalResNet(num_classes, widths=widths, **described)
-    stem = STEMS[settings.stem or "imagenet"]
+def _image_network(settings: Settings, info: data.Description, rngs: nnx.Rngs) -> models.Network:
     return models.ResNet(
         settings.depth,
-        num_classes,
+        info.num_classes,
         width=settings.width,
-        stem=stem,
+        stem=STEMS[settings.stem or "imagenet"],
         even=settings.even,
-        **described,
+        **_normalization(info),
+        rngs=rngs,
     )
 
 
-def _augmentation(settings: Settings, info: data.Description) -> Callable:
-    height, _, channels = info.image_shape
-    if not settings.augment:
-        return training.unchanged
-    if height == 1:
-        return sound.shift_gain_and_noise if channels == 1 else radio.rotate_phase
-    return training.flip_crop_and_zoom if settings.mirror else training.crop_and_zoom
+def _sound_network(settings: Settings, info: data.Description, rngs: nnx.Rngs) -> models.Network:
+    if info.sample_rate is None:
+        raise ValueError(
+            f"expected sounds of a known sample rate, got none of {settings.dataset}: the "
+            "attribute SAMPLE_RATE of its builder says it"
+        )
+    return signals.SpectrogramResNet(
+        info.num_classes,
+        width=settings.width,
+        sample_rate=info.sample_rate,
+        **_normalization(info),
+        rngs=rngs,
+    )
 
 
-def _claim(settings: Settings) -> None:
-    """Makes the run's folder, or sees that an existing one is of the same settings."""
-    config = json.dumps(dataclasses.asdict(settings) | {"output": None}, default=str, indent=2)
-    path = settings.output / "config.json"
-    if path.exists():
-        if path.read_text() != config + "\n":
-            raise ValueError(
-                f"expected the settings in {path} to be those of this command, got others; choose "
-                "another --output or repeat the command that began the run"
-            )
-        return
-    if settings.output.exists() and any(settings.output.iterdir()):
-        raise ValueError(f"expected {settings.output} to be empty or a run, got another folder")
-    settings.output.mkdir(parents=True, exist_ok=True)
-    _write(path, config + "\n")
+def _radio_network(settings: Settings, info: data.Description, rngs: nnx.Rngs) -> models.Network:
+    widths = tuple(round(settings.width * factor) for factor in SIGNAL_WIDTHS)
+    return signals.SignalResNet(info.num_classes, widths=widths, **_normalization(info), rngs=rngs)
+
+
+def _normalization(info: data.Description) -> dict[str, Any]:
+    return {"channels": info.image_shape[-1], "mean": info.mean, "std": info.std}
+
+
+def _image_architecture(settings: Settings, built: Mapping[str, Any]) -> str:
+    stem = f"{settings.stem} stem{', even strides' if built['even'] else ''}"
+    return f"ResNet-{built['depth']}, width {built['width']}, {stem}"
+
+
+def _sound_architecture(settings: Settings, built: Mapping[str, Any]) -> str:
+    every = 1000 * built["hop"] / built["sample_rate"]
+    bands = f"{built['num_bands']} mel bands every {every:g} ms"
+    return f"Residual network over {bands}, width {built['width']}"
+
+
+def _radio_architecture(settings: Settings, built: Mapping[str, Any]) -> str:
+    return f"Residual network over time, widths {built['widths']}"
+
+
+class Modality(NamedTuple):
+    """What is trained on one kind of data, on which changes of them, and what a card calls it."""
+
+    network: Callable[[Settings, data.Description, nnx.Rngs], models.Network]
+    augment: Callable[[Settings], Callable]
+    architecture: Callable[[Settings, Mapping[str, Any]], str]
+
+
+# Signals are images of one row; sound is looked at through its spectrogram.
+MODALITIES = {
+    "image": Modality(
+        _image_network,
+        lambda settings: training.flip_crop_and_zoom if settings.mirror else training.crop_and_zoom,
+        _image_architecture,
+    ),
+    "sound": Modality(
+        _sound_network, lambda settings: sound.shift_gain_and_noise, _sound_architecture
+    ),
+    "iq": Modality(_radio_network, lambda settings: radio.rotate_phase, _radio_architecture),
+}
 
 
 def _attack(settings: Settings, steps: int, step_size: float | None) -> training.Attack | None:
@@ -345,13 +413,16 @@ def _attack(settings: Settings, steps: int, step_size: float | None) -> training
         return None
     if step_size is None:
         # Two steps of epsilon each reach farther than Madry's rule only where the ball cuts them.
-        step_size = settings.epsilon * {1: 1.25, 2: 1.0}.get(steps, STEP_SIZE_FACTOR / steps)
+        factor = {1: 1.25, 2: 1.0}.get(steps, training.STEP_SIZE_FACTOR / steps)
+        step_size = factor * settings.epsilon
     return training.pgd_attack(
-        BALLS[settings.norm], settings.epsilon, step_size=step_size, steps=steps
+        robustness.BALLS[settings.norm], settings.epsilon, step_size=step_size, steps=steps
     )
 
 
-def _channel_statistics(batches) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(
+    batches: Iterable[Mapping[str, np.ndarray]],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over a data set, rounded to four decimals."""
     moments = []
     for batch in batches:
@@ -365,96 +436,72 @@ def _channel_statistics(batches) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
 
 
-def _evaluate(settings: Settings, folder: Path, batches) -> dict:
-    """Clean accuracy and accuracy under L2 PGD of the stored model, on the test split."""
-    model = models.load(folder)
-    batches = list(batches)
+def _attacks_of_evaluation(settings: Settings) -> robustness.Attacks:
+    return robustness.Attacks(
+        "l2", settings.test_epsilons, settings.test_attack_steps, settings.test_restarts
+    )
+
+
+def _evaluate(
+    settings: Settings, network: models.Network, batches: data.Batches
+) -> tuple[dict[str, dict[float, float]], int]:
+    """The accuracies on the test split, clean and under attack, and its number of examples."""
+    loaded = list(batches)
     images, labels = (
-        np.concatenate([batch[name][batch["mask"]] for batch in batches])
+        np.concatenate([batch[name][batch["mask"]] for batch in loaded])
         for name in ("image", "label")
     )
-    steps = settings.test_attack_steps
-
-    def attacked(model, images, labels, key, epsilon):
-        attack = training.pgd_attack(
-            attacks.L2, epsilon, step_size=STEP_SIZE_FACTOR * epsilon / steps, steps=steps
-        )
-        return training.correct(model, images, labels, key, attack)
-
-    clean = jax.jit(training.correct)
-    robust = jax.jit(attacked)
-    with tqdm.tqdm(unit="image", desc="final evaluation", file=sys.stdout) as bar:
-        accuracies = training.robust_accuracies(
-            lambda model, images, labels, key, epsilon: (
-                robust(model, images, labels, key, jnp.float32(epsilon))
-                if epsilon
-                else clean(model, images, labels, key)
-            ),
-            model,
-            images,
-            labels,
-            settings.test_epsilons,
-            jax.random.key(2),
-            restarts=settings.test_restarts,
-            batch_size=settings.batch_size,
-            progress=bar.update,
-        )
-    return {"images": len(images), "accuracy": {str(k): v for k, v in accuracies.items()}}
-
-
-def _card(asked: Settings, settings: Settings, model: models.ResNet, evaluation: dict) -> str:
-    """Describes a run of settings, which a command asked for as far as the data left it open."""
-    accuracy = {float(epsilon): value for epsilon, value in evaluation["accuracy"].items()}
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    kind = (
-        "standard training"
-        if settings.norm == "none"
-        else f"adversarial training, {settings.norm.upper()} epsilon {settings.epsilon:g}"
+    measured = robustness.accuracies(
+        network,
+        images,
+        labels,
+        _attacks_of_evaluation(settings),
+        batch_size=settings.batch_size,
     )
+    return measured, len(images)
+
+
+def _record(
+    asked: Settings,
+    settings: Settings,
+    info: data.Description,
+    network: models.Network,
+    evaluation: dict,
+) -> dict[str, Any]:
+    """What is known of a run of settings, which a command asked for as far as the data left it
+    open.
+    """
     flags = " ".join(
         _flag(field.name, getattr(asked, field.name))
         for field in dataclasses.fields(asked)
         if field.name not in ("output", "data_dir") and getattr(asked, field.name) != field.default
     )
-    rows = "\n".join(
-        f"| PGD-{settings.test_attack_steps}, {settings.test_restarts} restarts, L2 epsilon {e:g} "
-        f"| {value:.1%} |"
-        for e, value in accuracy.items()
-        if e
+    method = (
+        "standard training"
+        if settings.norm == "none"
+        else f"adversarial training, {settings.norm.upper()} epsilon {settings.epsilon:g}"
     )
-    height, width = model.input_size
-    if isinstance(model, models.SignalResNet):
-        network, units = f"Residual network over time, widths {model.widths}", ""
-    elif isinstance(model, models.SpectrogramResNet):
-        bands = f"{model.num_bands} mel bands every {1000 * model.hop / model.sample_rate:g} ms"
-        network, units = f"Residual network over {bands}, width {model.width}", " in [-1, 1]"
-    else:
-        stem = f"{settings.stem} stem{', even strides' if settings.even else ''}"
-        network, units = f"ResNet-{settings.depth}, width {settings.width}, {stem}", " in [0, 1]"
-    caution = "The attacks are PGD and no AutoAttack: the true accuracy is somewhat lower.\n"
-    chosen_by = "clean" if settings.norm == "none" else "PGD-5"
-    return f"""# {settings.dataset}, {kind}
-
-{network}, {parameters:,} parameters;
-input {height}x{width}x{model.channels}{units}, normalization inside.
-
-    python experiments/train.py --output runs/NAME {flags}
-
-Data: `{settings.dataset}`, trained on `{settings.train_split}`;
-epoch {evaluation["best_epoch"]:g} of {settings.epochs} chosen by {chosen_by} accuracy on
-`{settings.holdout_split}` ({evaluation["holdout_accuracy"]:.1%}).
-Reported on all {evaluation["images"]} images of `{settings.test_split}`, the weights as stored
-(float16):
-
-| evaluation | accuracy |
-|---|---|
-| clean | {accuracy[0.0]:.1%} |
-{rows}
-
-{caution if rows else ""}Classes: {", ".join(model.class_names)}.
-Training took {evaluation["training_minutes"]:.0f} minutes on {os.cpu_count()} cores
-({jax.default_backend()}), {datetime.date.today().isoformat()}.
-"""
+    caution = "The attacks are PGD and no AutoAttack: the true robust accuracy is somewhat lower."
+    return {
+        "dataset": settings.dataset,
+        "method": method,
+        "architecture": MODALITIES[info.kind].architecture(settings, network.settings),
+        "command": f"python experiments/train.py --output runs/NAME {flags}".rstrip(),
+        "train_split": settings.train_split,
+        "holdout_split": settings.holdout_split,
+        "test_split": settings.test_split,
+        "epochs": settings.epochs,
+        "best_epoch": evaluation["best_epoch"],
+        "chosen_by": "clean" if settings.norm == "none" else f"PGD-{HOLDOUT_STEPS}",
+        "holdout_accuracy": round(100 * evaluation["holdout_accuracy"], 1),
+        "test_examples": evaluation["images"],
+        "dtype": np.dtype(STORED).name,
+        "minutes": round(evaluation["training_minutes"], 1),
+        "cores": os.cpu_count(),
+        "device": jax.default_backend(),
+        "date": datetime.date.today().isoformat(),
+        "notes": [caution] if any(settings.test_epsilons) else [],
+    }
 
 
 def _flag(name: str, value: Any) -> str:
@@ -467,9 +514,8 @@ def _flag(name: str, value: Any) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    with runs.whole(path) as partial:
+        partial.write_text(text, "utf-8")
 
 
 def _read_log(path: Path, step: int) -> list[LogRow]:
@@ -483,7 +529,7 @@ def _read_log(path: Path, step: int) -> list[LogRow]:
 
 
 def _write_log(path: Path, rows: list[LogRow]) -> None:
-    lines = [",".join(f"{value:.6g}" for value in row) for row in rows]
+    lines = [",".join(WRITTEN.format(value) for value in row) for row in rows]
     _write(path, "\n".join([",".join(LogRow._fields), *lines]) + "\n")
 
 
@@ -502,9 +548,10 @@ def _draw(rows: list[LogRow], path: Path) -> None:
     )
     right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
     right.legend()
-    figure.savefig(path, dpi=120)
+    with runs.whole(path) as partial:
+        figure.savefig(partial, dpi=120)
     pyplot.close(figure)
 
 
 if __name__ == "__main__":
-    command_line.run(main, Settings, __doc__)
+    runs.from_command_line(main, Settings, __doc__)

@@ -27,7 +27,8 @@ import jax.numpy as jnp
 import optax
 import tyro
 
-from saliency_jax import ascent, models, scores, sweep
+from saliency_jax import ascent, models, scores
+from saliency_jax.runs import sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +42,13 @@ class Settings:
     """Timings, of which the median counts."""
 
 
-def visualize(model, *, label, steps):
+def visualize(model, *, label, shape, steps):
     """(h, w, c), the picture of a class by the default recipe."""
     optimizer = optax.chain(
         ascent.normalize_by_l2(), optax.sgd(0.5), ascent.keep_in_range(0.0, 1.0)
     )
     image_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(0), label))
-    start = ascent.normal(image_key, (*model.input_size, model.channels), 0.5, 0.05)
+    start = ascent.normal_noise(image_key, shape, 0.5, 0.05)
     state = ascent.initial_state(start, optimizer, step_key)
     score = scores.logit(model, label)
     return ascent.ascend(score, state, optimizer, steps, augment=ascent.jitter(4)).image
@@ -64,9 +65,11 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
 
 def main(settings: Settings) -> None:
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    model = models.load(settings.model)
+    classifier = models.load(settings.model)
+    model = classifier.network
+    shape = (*classifier.input.size, classifier.input.channels)
     labels = jnp.arange(settings.classes)
-    one = functools.partial(visualize, steps=settings.steps)
+    one = functools.partial(visualize, shape=shape, steps=settings.steps)
     single = jax.jit(one)
     batch = jax.jit(lambda model, labels: jax.vmap(lambda label: one(model, label=label))(labels))
     axes = {"label": labels}

@@ -38,17 +38,20 @@ no batch. Two methods take 17 or 18 scores for each sample, hence their last col
 
 import concurrent.futures
 import dataclasses
-import functools
 import multiprocessing
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import tyro
 
-from saliency_jax import attribution, models, scores
+sys.path.insert(0, str(Path(__file__).parents[1]))  # What the experiments share.
+from lab.methods import METHODS, Case
+
+from saliency_jax import models, scores
+from saliency_jax.segments import grid_segments
 
 MEBIBYTE = 2**20
 ALL_AT_ONCE = 10**9
@@ -69,51 +72,24 @@ class Settings:
     """Images at once, but for the last column."""
 
 
-def methods(image: jax.Array, count: int, batch_size: int) -> dict[str, Callable]:
-    """Every method that takes many scores, of that many steps, samples or hidden parts."""
-    key = jax.random.key(0)
-    side = min(image.shape[:2])
+def bound(name: str, image: jax.Array, count: int, batch_size: int) -> Callable:
+    """A method, from score and image, of that many steps, samples or hidden parts."""
+    method, side = METHODS[name], min(image.shape[:2])
     cells = min(round(count**0.5), side)
     width = -(-side // cells)
-    bound = functools.partial
-    along_path: dict[str, Any] = {"steps": count, "batch_size": batch_size}
-    sampled: dict[str, Any] = {"key": key, "num_samples": count, "batch_size": batch_size}
-    of_segments = sampled | {"segments": attribution.grid_segments(image, SEGMENTS)}
-    return {
-        "smoothgrad": bound(attribution.smoothgrad, **sampled),
-        "vargrad": bound(attribution.vargrad, **sampled),
-        "integrated_gradients": bound(attribution.integrated_gradients, **along_path),
-        "blur_integrated_gradients": bound(attribution.blur_integrated_gradients, **along_path),
-        "guided_integrated_gradients": bound(attribution.guided_integrated_gradients, steps=count),
-        "expected_gradients": bound(
-            attribution.expected_gradients,
-            baselines=jnp.stack([jnp.zeros_like(image), jnp.ones_like(image)]),
-            **sampled,
-        ),
-        "occlusion": bound(
-            attribution.occlusion,
-            window=(width, width),
-            stride=(width, width),
-            batch_size=batch_size,
-        ),
-        "feature_ablation": bound(
-            attribution.feature_ablation,
-            segments=attribution.grid_segments(image, (cells, cells)),
-            batch_size=batch_size,
-        ),
-        "rise": bound(attribution.rise, **sampled),
-        "lime": bound(attribution.lime, **of_segments),
-        "kernel_shap": bound(attribution.kernel_shap, **of_segments),
-        "sampled_shapley_values": bound(attribution.sampled_shapley_values, **of_segments),
-        "total_sobol_indices": bound(attribution.total_sobol_indices, **of_segments),
-        "hsic": bound(attribution.hsic, **of_segments),
-    }
+    settings: dict[str, Any] = dict.fromkeys(method.uses.benchmark, count)
+    if "segments" in method.needs:
+        settings["segments"] = grid_segments(image, SEGMENTS if settings else (cells, cells))
+    if "window" in method.needs:
+        settings |= {"window": (width, width), "stride": (width, width)}
+    return lambda score, image: method(score, Case(image, score.model, batch_size), settings)
 
 
 def score_and_image(name: str) -> tuple[Callable, jax.Array]:
-    model = models.load(name)
-    image = jax.random.uniform(jax.random.key(1), (*model.input_size, model.channels))
-    return scores.logit(model, 0), image
+    classifier = models.load(name)
+    shape = (*classifier.input.size, classifier.input.channels)
+    image = jax.random.uniform(jax.random.key(1), shape)
+    return scores.logit(classifier.network, 0), image
 
 
 def planned(method: Callable, score: Callable, image: jax.Array) -> float:
@@ -125,8 +101,7 @@ def planned(method: Callable, score: Callable, image: jax.Array) -> float:
 def taken(name: str, model: str, count: int, batch_size: int) -> float:
     """MiB that this process has taken at most when it has run the method once (Linux)."""
     score, image = score_and_image(model)
-    method = methods(image, count, batch_size)[name]
-    jax.block_until_ready(jax.jit(method)(score, image))
+    jax.block_until_ready(jax.jit(bound(name, image, count, batch_size))(score, image))
     status = Path("/proc/self/status").read_text().splitlines()
     kibibytes = next(line.split()[1] for line in status if line.startswith("VmHWM:"))
     return int(kibibytes) / 1024
@@ -142,17 +117,12 @@ def main(settings: Settings) -> None:
     few, many = settings.few, settings.many
     print(f"compiled program{f'{few:,}':>24s}{f'{many:,}':>12s}{f'{many:,} at once':>18s}")
     score, image = score_and_image(settings.model)
-    columns = [
-        methods(image, count, batch_size)
-        for count, batch_size in (
-            (few, settings.batch_size),
-            (many, settings.batch_size),
-            (many, ALL_AT_ONCE),
-        )
-    ]
-    for name in columns[0]:
-        sizes = [planned(column[name], score, image) for column in columns]
-        print(f"{name:28s}{sizes[0]:8.1f} MiB{sizes[1]:8.1f} MiB{sizes[2]:14,.0f} MiB", flush=True)
+    columns = ((few, settings.batch_size), (many, settings.batch_size), (many, ALL_AT_ONCE))
+    for name, method in METHODS.items():
+        if method.uses.benchmark or {"segments", "window"} & set(method.needs):
+            sizes = [planned(bound(name, image, *column), score, image) for column in columns]
+            cells = f"{sizes[0]:8.1f} MiB{sizes[1]:8.1f} MiB{sizes[2]:14,.0f} MiB"
+            print(f"{name:28s}{cells}", flush=True)
     print("\nprocess that runs it")
     for name in RUN_IN_PROCESSES:
         sizes = [

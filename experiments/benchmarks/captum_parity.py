@@ -18,8 +18,8 @@ the median time of a call. Measured on two processor cores (jax 0.10.2, torch 2.
   integrated gradients, trapezoid           3e-04    4e-16    43.5 ms    34.2 ms   1.27
   integrated gradients, Gauss-Legendre      3e-07    3e-08    42.6 ms    34.6 ms   1.23
   completeness gap                          3e-04    2e-15    15.8 ms    23.6 ms   0.67
-  smoothgrad, no noise                      8e-04    7e-16    43.8 ms    32.7 ms   1.34
-  smoothgrad squared, no noise              1e-03    9e-16    43.1 ms    32.1 ms   1.34
+  SmoothGrad, no noise                      8e-04    7e-16    43.8 ms    32.7 ms   1.34
+  squared SmoothGrad, no noise              1e-03    9e-16    43.1 ms    32.1 ms   1.34
   Grad-CAM, nearest                         2e-07    3e-16     5.2 ms     6.8 ms   0.76
   Grad-CAM, bilinear                        2e-07    2e-16     5.1 ms     7.0 ms   0.73
   occlusion                                 4e-06    3e-08   142.0 ms   110.0 ms   1.29
@@ -78,8 +78,11 @@ import dataclasses
 import functools
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import captum.attr
 import jax
@@ -91,7 +94,13 @@ import tyro
 from flax import nnx
 from jax.tree_util import Partial
 
-from saliency_jax import attribution, data, models, scores
+sys.path.insert(0, str(Path(__file__).parents[1]))  # What the experiments share.
+from lab import methods
+from lab.methods import METHODS
+
+from saliency_jax import attribution, baselines, models, scores
+from saliency_jax.images import fit
+from saliency_jax.segments import grid_segments
 
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "astronaut")
 RULES = (attribution.gauss_legendre, attribution.midpoint)
@@ -178,7 +187,9 @@ TORCH_NAMES = {
 
 def carried(model: models.ResNet, dtype: np.dtype) -> Network:
     """A bundled model with its weights, as a PyTorch network of that precision."""
-    network = Network(model.num_classes, model.width, model.mean, model.std)
+    network = Network(
+        model.num_classes, model.width, model.normalization.mean, model.normalization.std
+    )
     state = network.state_dict()
     for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(model))):
         *layers, name = (str(entry.key) for entry in path)
@@ -190,78 +201,64 @@ def carried(model: models.ResNet, dtype: np.dtype) -> Network:
 
 
 def cases(settings: Settings) -> dict[str, tuple[Callable, Callable]]:
-    """What is compared: ours of (model, label, image), Captum's of (network, label, images)."""
+    """What is compared: ours of (model, label, image), Captum's of (network, label, images).
+
+    They are called by the method's title, and what is special to the case after a comma.
+    """
     steps, batch_size = settings.steps, settings.batch_size
 
-    def ours(method, **options):
-        return lambda model, label, image: method(scores.logit(model, label), image, **options)
+    def ours(name, *, suited=lambda image: {}, **options):
+        def attribute(model, label, image):
+            case = methods.Case(image, model, batch_size)
+            return METHODS[name](scores.logit(model, label), case, options | suited(image))
 
-    def theirs(method, **options):
+        return attribute
+
+    def theirs(method, /, **options):
         return lambda network, label, images: method(network).attribute(
             images, target=label, **options
         )
 
     def path(rule, captum_rule, captum_weights=1.0):
-        def captums(network, label, images):
-            shares = captum.attr.IntegratedGradients(network).attribute(
-                images,
-                target=label,
-                n_steps=steps,
-                method=captum_rule,
-                internal_batch_size=batch_size,
-            )
-            return shares / captum_weights
+        captums = theirs(
+            captum.attr.IntegratedGradients,
+            n_steps=steps,
+            method=captum_rule,
+            internal_batch_size=batch_size,
+        )
+        made = ours("integrated_gradients", steps=steps, rule=rule, baseline=baselines.zeros)
+        return made, lambda *arguments: captums(*arguments) / captum_weights
 
-        method = attribution.integrated_gradients
-        return ours(method, steps=steps, rule=rule, batch_size=batch_size), captums
-
-    def noisy(method, captum_type):
-        def captums(network, label, images):
-            return captum.attr.NoiseTunnel(captum.attr.Saliency(network)).attribute(
-                images,
-                target=label,
-                abs=False,
-                nt_type=captum_type,
-                nt_samples=steps,
-                nt_samples_batch_size=batch_size,
-                stdevs=0.0,
-            )
-
-        options = {"num_samples": steps, "noise_scale": 0.0, "batch_size": batch_size}
-        return ours(method, key=jax.random.key(0), **options), captums
+    def noisy(name, captum_type):
+        captums = theirs(
+            lambda network: captum.attr.NoiseTunnel(captum.attr.Saliency(network)),
+            abs=False,
+            nt_type=captum_type,
+            nt_samples=steps,
+            nt_samples_batch_size=batch_size,
+            stdevs=0.0,
+        )
+        return ours(name, num_samples=steps, noise_scale=0.0), captums
 
     def activation_map(upsample, captum_mode):
-        def grad_cam(model, label, image):
-            score = scores.logit(model.head, label)
-            return attribution.grad_cam(score, image, features=model.features, upsample=upsample)
-
         def captums(network, label, images):
             method = captum.attr.LayerGradCam(network, network.stages)
             cam = method.attribute(images, target=label, relu_attributions=True)
             return method.interpolate(cam, tuple(images.shape[2:]), captum_mode)
 
-        return grad_cam, captums
+        return ours("grad_cam", upsample=upsample), captums
 
-    def of_segments(method, captum_method, cells, **options):
-        def of_grid(model, label, image):
-            return method(
-                scores.logit(model, label),
-                image,
-                segments=attribution.grid_segments(image, cells),
-                batch_size=batch_size,
-                **options,
-            )
+    def hidden(name, captum_method, cells, **options):
+        def segments(image):
+            return {"segments": grid_segments(image, cells)}
 
         def captums(network, label, images):
-            segments = attribution.grid_segments(jnp.zeros((*images.shape[2:], 1)), cells)
-            return captum_method(network).attribute(
-                images,
-                target=label,
-                feature_mask=torch.tensor(segments)[None, None],
-                perturbations_per_eval=batch_size,
-            )
+            image = jnp.zeros((*images.shape[2:], 1))
+            mask = torch.tensor(segments(image)["segments"])[None, None]
+            attribute = theirs(captum_method, feature_mask=mask, perturbations_per_eval=batch_size)
+            return attribute(network, label, images)
 
-        return of_grid, captums
+        return ours(name, suited=segments, baseline=baselines.zeros, **options), captums
 
     def gap(model, label, image):
         score = scores.logit(model, label)
@@ -269,62 +266,56 @@ def cases(settings: Settings) -> dict[str, tuple[Callable, Callable]]:
         return jnp.full_like(image, attribution.completeness_gap(score, image, shares))
 
     def captum_gap(network, label, images):
-        method = captum.attr.InputXGradient(network)
-        shares = method.attribute(images, target=label)
+        shares = theirs(captum.attr.InputXGradient)(network, label, images)
         delta = captum.attr.IntegratedGradients(network).compute_convergence_delta(
             shares, torch.zeros_like(images), images, target=label
         )
         return delta.to(images.dtype).expand_as(images)
 
+    def occlusion(network, label, images):
+        attribute = theirs(
+            captum.attr.Occlusion,
+            sliding_window_shapes=(images.shape[1], WINDOW, WINDOW),
+            strides=(images.shape[1], STRIDE, STRIDE),
+            perturbations_per_eval=batch_size,
+        )
+        return attribute(network, label, images)
+
     saliency = captum.attr.Saliency
+    gradient = ours("gradient")
     return {
         "logits": (
             lambda model, label, image: model(image).reshape(1, 1, -1),
             lambda network, label, images: network(images)[..., None, None],
         ),
-        "gradient": (ours(attribution.input_gradient), theirs(saliency, abs=False)),
+        "gradient": (gradient, theirs(saliency, abs=False)),
         "saliency": (
-            ours(attribution.saliency),
+            lambda *arguments: METHODS["saliency"].reduce(gradient(*arguments)),
             lambda *arguments: theirs(saliency)(*arguments).amax(1, keepdim=True),
         ),
-        "input x gradient": (
-            ours(attribution.input_x_gradient),
-            theirs(captum.attr.InputXGradient),
-        ),
+        "input x gradient": (ours("input_x_gradient"), theirs(captum.attr.InputXGradient)),
         "integrated gradients, midpoint": path(attribution.midpoint, "riemann_middle"),
         "integrated gradients, trapezoid": path(
             attribution.trapezoid, "riemann_trapezoid", captum_weights=(steps - 1) / steps
         ),
         "integrated gradients, Gauss-Legendre": path(attribution.gauss_legendre, "gausslegendre"),
         "completeness gap": (gap, captum_gap),
-        "smoothgrad, no noise": noisy(attribution.smoothgrad, "smoothgrad"),
-        "smoothgrad squared, no noise": noisy(attribution.smoothgrad_squared, "smoothgrad_sq"),
+        "SmoothGrad, no noise": noisy("smoothgrad", "smoothgrad"),
+        "squared SmoothGrad, no noise": noisy("smoothgrad_squared", "smoothgrad_sq"),
         "Grad-CAM, nearest": activation_map(attribution.nearest, "nearest"),
         "Grad-CAM, bilinear": activation_map(attribution.bilinear, "bilinear"),
         "occlusion": (
             ours(
-                attribution.occlusion,
+                "occlusion",
                 window=(WINDOW, WINDOW),
                 stride=(STRIDE, STRIDE),
-                batch_size=batch_size,
+                baseline=baselines.zeros,
             ),
-            lambda network, label, images: captum.attr.Occlusion(network).attribute(
-                images,
-                target=label,
-                sliding_window_shapes=(images.shape[1], WINDOW, WINDOW),
-                strides=(images.shape[1], STRIDE, STRIDE),
-                perturbations_per_eval=batch_size,
-            ),
+            occlusion,
         ),
-        "feature ablation": of_segments(
-            attribution.feature_ablation, captum.attr.FeatureAblation, cells=(4, 4)
-        ),
-        "Kernel SHAP, exact": of_segments(
-            attribution.kernel_shap,
-            captum.attr.ShapleyValues,
-            cells=(2, 2),
-            key=jax.random.key(0),
-            num_samples=2**4,
+        "feature ablation": hidden("feature_ablation", captum.attr.FeatureAblation, (4, 4)),
+        "Kernel SHAP, exact": hidden(
+            "kernel_shap", captum.attr.ShapleyValues, (2, 2), num_samples=2**4
         ),
     }
 
@@ -391,7 +382,7 @@ def photograph(name: str) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "steps"))
-def relative_gap(model: models.ResNet, image: jax.Array, rule: Callable, steps: int) -> jax.Array:
+def relative_gap(model: models.Network, image: jax.Array, rule: Callable, steps: int) -> jax.Array:
     """The completeness gap of integrated gradients, over the score's change from black."""
     score = scores.logit(model, jnp.argmax(model(image)))
     shares = attribution.integrated_gradients(score, image, rule=rule, steps=steps)
@@ -399,8 +390,8 @@ def relative_gap(model: models.ResNet, image: jax.Array, rule: Callable, steps: 
     return jnp.abs(gap / (score(image) - score(jnp.zeros_like(image))))
 
 
-def compare_with_captum(settings: Settings, loaded: list[models.ResNet]) -> None:
-    images = [data.fit(photograph(name), SIDE) for name in settings.images]
+def compare_with_captum(settings: Settings, loaded: list[Any]) -> None:
+    images = [fit(photograph(name), SIDE) for name in settings.images]
     print(f"{'':38s}{'float32':>9s}{'float64':>9s}{'ours':>11s}{'Captum':>11s}{'ratio':>7s}")
     for name, (ours, theirs) in cases(settings).items():
         compiled = jax.jit(ours)
@@ -422,8 +413,8 @@ def compare_with_captum(settings: Settings, loaded: list[models.ResNet]) -> None
         )
 
 
-def measure_gaps(settings: Settings, loaded: list[models.ResNet]) -> None:
-    images = [jnp.asarray(data.fit(photograph(name), SIDE)) for name in settings.gap_images]
+def measure_gaps(settings: Settings, loaded: list[Any]) -> None:
+    images = [jnp.asarray(fit(photograph(name), SIDE)) for name in settings.gap_images]
     print(f"\n{'':40s}" + "".join(f"{rule.__name__:>20s}" for rule in RULES))
     for name, model in zip(settings.models, loaded, strict=True):
         print(name)
@@ -446,7 +437,7 @@ def rounded_rectifier(sharpness: float, x: jax.Array) -> jax.Array:
 
 
 def main(settings: Settings) -> None:
-    loaded = [models.load(name) for name in settings.models]
+    loaded = [models.load(name).network for name in settings.models]
     compare_with_captum(settings, loaded)
     measure_gaps(settings, loaded)
 

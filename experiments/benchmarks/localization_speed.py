@@ -51,8 +51,8 @@ def rate(function, count: int, repeats: int) -> float:
 
 
 def main(settings: Settings) -> None:
-    model = models.load("tiny-imagenet-robust")
-    height, width = model.input_size
+    classifier = models.load("tiny-imagenet-robust")
+    model, (height, width) = classifier.network, classifier.input.size
     generator = np.random.default_rng(0)
     colors = jax.image.resize(
         generator.random((settings.images, 4, 4, 3), np.float32),
@@ -61,7 +61,7 @@ def main(settings: Settings) -> None:
     )
     noise = generator.normal(0, 0.05, colors.shape)
     images = np.clip(colors + noise, 0, 1).astype(np.float32)
-    labels = generator.integers(0, model.num_classes, settings.images)
+    labels = generator.integers(0, classifier.num_classes, settings.images)
     maps = np.asarray(saliency_maps(model, images, labels))
     cases = {
         "saliency": lambda: jax.block_until_ready(saliency_maps(model, images, labels)),

@@ -49,7 +49,8 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from saliency_jax import filters, metrics, models, sweep
+from saliency_jax import filters, metrics, models, scores
+from saliency_jax.runs import sweep
 
 # Images and steps at once.
 BATCHES = ((1, 1), (1, 16), (4, 4), (20, 1), (100, 1))
@@ -69,7 +70,7 @@ class Settings:
 
 def areas(model: Any, *, example: Mapping[str, jax.Array], steps: int, batch_size: int):
     """(2,), the areas under the curves of one map."""
-    score = metrics.probability(model, 0)
+    score = scores.probability(model, 0)
     curves = (metrics.deletion, metrics.insertion)
     return jnp.stack(
         [
@@ -128,8 +129,9 @@ def seconds(function: Callable, *arguments: Any) -> float:
 
 
 def main(settings: Settings) -> None:
-    model = models.load(settings.model)
-    shape = (*model.input_size, model.channels)
+    classifier = models.load(settings.model)
+    model = classifier.network
+    shape = (*classifier.input.size, classifier.input.channels)
     draw = np.random.default_rng(0).random
     # Noise with a few large shapes, so that probabilities vary.
     smooth = jax.jit(jax.vmap(functools.partial(filters.blur, sigma=6.0)))

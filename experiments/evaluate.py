@@ -1,0 +1,155 @@
+"""How many images does a classifier get right, as they are and under attack?
+
+  python experiments/evaluate.py
+  python experiments/evaluate.py --epsilons 1 --attack-steps 10 --restarts 1
+  python experiments/evaluate.py --model runs/mine/model --dataset mnist --norm linf --epsilons 0.1
+  python experiments/evaluate.py --model runs/mine/model --write
+
+Each image is attacked by projected gradient descent from random starts, once on its label's
+log-probability and once on the margin between its label and the runner-up, since the gradient of
+the former vanishes where a softmax is sure of itself. The accuracy under either counts the images
+that no attack of both changed. All are upper bounds of the accuracy under the best attack, looser
+ones than AutoAttack's. The second command measures under the ten steps that others often report.
+`--write` puts the accuracies into the folders of the models, and their cards.
+
+The run's folder then holds `accuracy-MODEL.npz` (the radii, 0 for none, and the accuracy under
+each loss at each), `config.json` and `index.html`.
+"""
+
+import dataclasses
+import importlib.resources
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import scipy.stats
+from lab import frame, loading, robustness
+from lab.frame import Count, Run
+
+from saliency_jax import data, models, runs
+from saliency_jax.models import Classifier
+from saliency_jax.runs import Section, Table
+
+Measured = Mapping[str, Mapping[float, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(frame.Output):
+    model: tuple[str, ...] = loading.BUNDLED_PAIR
+    """Bundled models, or folders of saved ones."""
+    dataset: str = "tiny_imagenet/paper20"
+    """A prepared TFDS set or a folder of images, of the models' classes."""
+    split: str | None = None
+    """If none that which is made for evaluation; slices are welcome: "validation[:100]"."""
+    norm: Literal["l2", "linf"] = "l2"
+    epsilons: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Radii of the attacks, in units of [0, 1]."""
+    attack_steps: Count = 50
+    """Steps of projected gradient descent, of 2.5 radii together."""
+    restarts: Count = 3
+    batch_size: Count = 128
+    write: bool = False
+    """Whether the accuracies are put into the folders of the models."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS sets; TFDS's default if none."""
+
+
+@frame.experiment("Accuracy, as it is and under attack")
+def main(settings: Settings, run: Run) -> list[Section]:
+    classifiers = [models.load(name) for name in settings.model]
+    asked = robustness.Attacks(
+        settings.norm, settings.epsilons, settings.attack_steps, settings.restarts
+    )
+    sections = []
+    for name, classifier in zip(settings.model, classifiers, strict=True):
+        images, labels = read(settings, classifier)
+        measured = robustness.accuracies(
+            classifier.network, images, labels, asked, batch_size=settings.batch_size
+        )
+        run.save_arrays(
+            f"accuracy-{runs.file_name(name)}",
+            images=np.array(len(images)),
+            epsilons=np.array(list(measured["both"])),
+            **{loss: np.array(list(by_radius.values())) for loss, by_radius in measured.items()},
+        )
+        text = "In brackets the 95 % Wilson interval."
+        table = tabulate(measured, len(images), asked)
+        sections.append(Section(f"{classifier.name}, {len(images)} images", text, table=table))
+        if settings.write:
+            write(name, robustness.stated(measured, asked), asked)
+    return sections
+
+
+def read(settings: Settings, classifier: Classifier) -> tuple[np.ndarray, np.ndarray]:
+    """All examples of the split as the classifier takes them, and their labels."""
+    info = data.describe(settings.dataset, data_dir=settings.data_dir)
+    if (info.kind, info.num_classes) != (classifier.input.kind, classifier.num_classes):
+        raise ValueError(
+            f"expected a dataset of kind {classifier.input.kind} with the {classifier.num_classes} "
+            f"classes of {classifier.name}, got {settings.dataset}, of kind {info.kind} with "
+            f"{info.num_classes}"
+        )
+    height, width = classifier.input.resize
+    batches = data.load(
+        settings.dataset,
+        settings.split or info.test_split,
+        settings.batch_size,
+        image_size=(height, width) if None in info.image_shape else None,
+        data_dir=settings.data_dir,
+    )
+    images, labels = [], []
+    for batch in batches:
+        images += [classifier.preprocess(image) for image in batch["image"][batch["mask"]]]
+        labels += batch["label"][batch["mask"]].tolist()
+    if min(labels) < 0:
+        raise ValueError(
+            f"expected labelled examples in {settings.dataset}, got unlabelled ones; name another "
+            "--split"
+        )
+    return np.stack(images), np.array(labels)
+
+
+def tabulate(measured: Measured, count: int, asked: robustness.Attacks) -> Table:
+    """A row for each radius, a column for each loss."""
+    rows = []
+    for epsilon in measured["both"]:
+        cells = (written(measured[loss][epsilon], count) for loss in robustness.LOSSES)
+        rows.append((asked.name(epsilon) if epsilon else "no attack", *cells))
+    return Table(("", *robustness.LOSSES.values()), rows)
+
+
+def written(accuracy: float, count: int) -> str:
+    """Percent, with the 95 % interval of a binomial share (Wilson 1927)."""
+    interval = scipy.stats.binomtest(round(accuracy * count), count).proportion_ci(method="wilson")
+    return f"{100 * accuracy:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def write(name: str, accuracies: dict[str, float], asked: robustness.Attacks) -> None:
+    """Puts the accuracies into a model's folder, in place of those of the same attacks."""
+    bundled = Path(str(importlib.resources.files(models))) / "bundled" / name
+    folder = bundled if name in models.bundled() else Path(name)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    if "accuracies" not in config:
+        raise ValueError(
+            f"expected a folder of today's format, got {folder} of an older one, which "
+            "models.save(models.load(FOLDER), NEW_FOLDER) brings into it"
+        )
+    replaced = tuple(asked.name(epsilon) for epsilon in asked.epsilons)
+    kept = {
+        measure: value
+        for measure, value in config["accuracies"].items()
+        if measure not in replaced and measure.rpartition(",")[0] not in replaced
+    }
+    config["accuracies"] = kept | accuracies
+    for file, text in {
+        "config.json": json.dumps(config, indent=2) + "\n",
+        "card.md": models.card(config),
+    }.items():
+        with runs.whole(folder / file) as partial:
+            partial.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main.from_command_line()

@@ -1,0 +1,242 @@
+"""The frame of every experiment: flags from a dataclass, checks, a run's folder, its page, its end.
+
+    @frame.experiment("The number of steps")
+    def main(settings: Settings, run: Run) -> list[Section]:
+        ...
+
+    if __name__ == "__main__":
+        main.from_command_line()
+
+`main(settings)` is the whole experiment: it checks the settings, opens the run's folder, calls the
+function, writes the page from the sections that it returns, prints their tables and where they are.
+"""
+
+import dataclasses
+import math
+import sys
+import time
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import numpy as np
+import tqdm
+
+from saliency_jax import runs
+from saliency_jax._files import whole
+from saliency_jax.models import Classifier
+from saliency_jax.runs import Section
+
+Settings = TypeVar("Settings", bound="Output")
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What a setting must be, as metadata of its type; a setting that is None is not checked.
+
+    Attributes:
+      holds: of a value, whether it is right.
+      expected: what the error says that it should be, with braces for the flag.
+    """
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+Count = Annotated[int, Check(lambda count: count >= 1, "{} to be at least 1")]
+Natural = Annotated[int, Check(lambda number: number >= 0, "{} to be at least 0")]
+Seed = Annotated[int, Check(lambda seed: 0 <= seed < 2**32, "{} to be in 0 .. 2**32 - 1")]
+Weight = Annotated[
+    float, Check(lambda weight: 0 <= weight < math.inf, "{} to be at least 0 and finite")
+]
+POSITIVE = Check(lambda number: 0 < number < math.inf, "{} to be positive and finite")
+SOME = Check(bool, "at least one of {}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What every experiment can be asked for."""
+
+    output: Path | None = None
+    """Folder of the run, which must not exist; a new one in runs/ if none."""
+
+
+class Run(runs.RunFolder):
+    """A run's folder, with the long work that fills it and continues after an interruption.
+
+    Args:
+      settings: the experiment's.
+      name: what the default folder is called after.
+
+    Attributes:
+      complaint: what of the finished run failed: the error that the experiment ends with, if any.
+    """
+
+    def __init__(self, settings: Output, name: str):
+        super().__init__(settings.output, name)
+        self.complaint = ""
+        self._settings = settings
+        self._bar: tqdm.tqdm | None = None
+
+    def expect(self, points: int, unit: str) -> Path:
+        """Shows a bar of so much work to come, and tells where to keep what is done of it."""
+        self._close_bar()
+        self._bar = tqdm.tqdm(total=points, unit=unit, file=sys.stdout)
+        return self.unfinished(dataclasses.replace(self._settings, output=None))
+
+    def advance(self, points: int, description: str = "") -> None:
+        """Tells the bar of work that no sweep does."""
+        if self._bar is not None:
+            if description:
+                self._bar.set_description(description)
+            self._bar.update(points)
+
+    def sweep(
+        self,
+        classifier: Classifier,
+        name: str,
+        function: Callable,
+        axes: Mapping[str, Any],
+        *,
+        shared: Any,
+        batch_size: int,
+    ) -> tuple[Any, float]:
+        """`runs.sweep`, kept where the run continues, and the seconds that a point took.
+
+        Args:
+          classifier: whose work it is.
+          name: what it is called, unlike the classifier's other sweeps.
+          function: from `shared` and a value of each axis to a PyTree of arrays.
+          axes: as `runs.sweep` takes them.
+          shared: likewise.
+          batch_size: points at once.
+
+        Returns:
+          What the sweep returns, and the seconds a point, compilation excepted; nan if an
+          interruption lost them.
+        """
+        self.advance(0, f"{classifier.name}, {name}")
+        folder = (
+            self.unfinished(dataclasses.replace(self._settings, output=None))
+            / classifier.file_name
+            / name.replace(" ", "-")
+        )
+        stopwatch = Stopwatch(self.advance)
+        values = runs.sweep(
+            function,
+            axes,
+            shared=shared,
+            batch_size=batch_size,
+            folder=folder,
+            progress=stopwatch,
+        )
+        path = folder / "seconds"
+        if stopwatch.points:
+            path.write_text(repr(stopwatch.seconds / stopwatch.points))
+        return values, float(path.read_text()) if path.exists() else math.nan
+
+    def __enter__(self) -> "Run":
+        super().__enter__()
+        return self
+
+    def kept(self, path: Path, points: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """An array that is computed once: where the run continues it is read, and the bar told.
+
+        Args:
+          path: the array's file, in the folder that `expect` told.
+          points: of work, that `compute` tells the bar of.
+          compute: the array.
+        """
+        if path.exists():
+            self.advance(points)
+            return np.load(path)
+        array = compute()
+        with whole(path) as partial:
+            np.save(partial, array)
+        return array
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __exit__(self, *error: Any) -> None:
+        self._close_bar()
+        super().__exit__(*error)
+
+
+class Stopwatch:
+    """Measures computed points, not those found, which come before the program is compiled.
+
+    Args:
+      tell: called with the number of points, computed or found.
+    """
+
+    def __init__(self, tell: Callable[[int], object]):
+        self.points = 0
+        self.seconds = 0.0
+        self._tell = tell
+        self._start: float | None = None
+
+    def __call__(self, points: int) -> None:
+        if points == 0:
+            self._start = time.perf_counter()
+        elif self._start is not None:
+            self.points += points
+            self.seconds = time.perf_counter() - self._start
+        self._tell(points)
+
+
+class Experiment(Generic[Settings]):
+    """A script's question as a function of its settings; see the module."""
+
+    def __init__(self, function: Callable[[Settings, Run], Sequence[Section]], title: str):
+        self._function, self._title = function, title
+        self.Settings: type[Settings] = typing.get_type_hints(function)["settings"]
+        self.name = Path(function.__code__.co_filename).stem
+        self.description = sys.modules[function.__module__].__doc__ or ""
+
+    def __call__(self, settings: Settings) -> None:
+        """The whole experiment."""
+        check(settings)
+        with Run(settings, self.name) as run:
+            run.save_config(settings)
+            sections = self._function(settings, run)
+            run.save_page(self._title, sections, self.description.partition("\n")[0])
+        for section in sections:
+            if section.table is not None:
+                print("\n" + "\n".join(filter(None, (section.title, str(section.table)))))
+                if section.text:
+                    print(f"\n{section.text}")
+        print(f"\npictures, arrays and index.html are in {run.path.resolve()}")
+        if run.complaint:
+            raise ValueError(run.complaint)
+
+    def from_command_line(self, arguments: Sequence[str] | None = None) -> None:
+        """The whole experiment, with the settings that the command line names."""
+        runs.from_command_line(self, self.Settings, self.description, arguments)
+
+
+def experiment(
+    title: str,
+) -> Callable[[Callable[[Settings, Run], Sequence[Section]]], Experiment[Settings]]:
+    """Makes an experiment of a function of its settings and its run; see the module.
+
+    Args:
+      title: the page's.
+    """
+    return lambda function: Experiment(function, title)
+
+
+def check(settings: Any) -> None:
+    """Says at once what would only fail after the models are loaded.
+
+    Raises:
+      ValueError: a setting is not what its type states.
+    """
+    for name, kind in typing.get_type_hints(type(settings), include_extras=True).items():
+        value = getattr(settings, name)
+        for must in getattr(kind, "__metadata__", ()):
+            if isinstance(must, Check) and value is not None and not must.holds(value):
+                expected = must.expected.format(f"--{name.replace('_', '-')}")
+                raise ValueError(f"expected {expected}, got {'none' if value == () else value}")

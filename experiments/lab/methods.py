@@ -1,0 +1,377 @@
+"""The one table of attribution methods: function, title, sign, reduction, needs and settings.
+
+Scripts, benchmarks and the tests of invariants read it. A new method is a row here, beside its
+file, its test and its line among the exports of `saliency_jax.attribution`.
+
+A control is called like a method and does not look at the model. What is no better than it, an
+image filter or a die could do.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from saliency_jax import attribution, baselines, filters, scores
+from saliency_jax.layers import Layer, identity
+from saliency_jax.models import Classifier
+from saliency_jax.runs import plots
+from saliency_jax.scores import Score
+from saliency_jax.segments import felzenszwalb_regions, grid_segments
+
+# The sides of a grid of cells that are hidden, and of windows that slide by half of theirs.
+CELLS = 8
+NOISE_IMAGES = 16
+# The papers' settings are for images of this side.
+PAPER_SIDE = 224
+MAX_SIGMA = 50.0
+# Crops of 224 out of 256, as in the paper.
+CROP = 7 / 8
+# Regions are filled up to a multiple of this, so that photographs share compiled programs.
+REGIONS = 64
+
+UNSIGNED_COLORS = (
+    "Black is 0; the brightest colour is the value that 99 % of the map's pixels do not exceed."
+)
+SIGNED_COLORS = (
+    "Red raises the score, blue lowers it, white is 0; the last colours are the value that 99 % of "
+    "the map's pixels do not exceed, with either sign."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What a method's arguments are made of.
+
+    Attributes:
+      image: (h, w, c) in [0, 1].
+      model: what is explained; for activation maps one that is cut at its `layers` by `layer`.
+      batch_size: how many copies of the image are evaluated at once.
+      regions: (n, h, w), of `regions`, where the method ranks them.
+    """
+
+    image: jax.Array
+    model: Any
+    batch_size: int
+    regions: Any = None
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """The grid of cells that are hidden, at most one for each pixel."""
+        height, width, _ = self.image.shape
+        return min(CELLS, height), min(CELLS, width)
+
+
+def _crop(case: Case) -> tuple[int, ...]:
+    return tuple(round(CROP * side) for side in case.image.shape[:2])
+
+
+def _window(case: Case) -> tuple[int, ...]:
+    return tuple(-(-side // CELLS) for side in case.image.shape[:2])
+
+
+def _stride(case: Case) -> tuple[int, ...]:
+    return tuple(-(-side // 2) for side in _window(case))
+
+
+def _noise_images(case: Case) -> jax.Array:
+    shape = (NOISE_IMAGES, *case.image.shape)
+    return jax.random.uniform(jax.random.key(1), shape, case.image.dtype)
+
+
+def deepest_map(network: Any, image: jax.Array) -> Layer:
+    """The deepest of a network's layers that makes a map (i, j, d) of the image."""
+    for name in reversed(network.layers):
+        layer = network.layer(name)
+        try:
+            jax.eval_shape(layer.map, image)
+        except ValueError:
+            continue
+        return layer
+    raise ValueError(f"expected a network with a layer that is a map, got {network.layers}")
+
+
+# By name, how an argument is made that a method may need.
+ARGUMENTS: Mapping[str, Callable[[Case], Any]] = {
+    "key": lambda case: jax.random.key(0),
+    "batch_size": lambda case: case.batch_size,
+    # What is hidden takes the image's mean colour, and paths begin there.
+    "baseline": lambda case: baselines.mean_color,
+    "baselines": _noise_images,
+    "segments": lambda case: grid_segments(case.image, case.cells),
+    "regions": lambda case: case.regions,
+    "layer": lambda case: deepest_map(case.model, case.image),
+    "size": _crop,
+    "window": _window,
+    "stride": _stride,
+    "max_sigma": lambda case: MAX_SIGMA * max(case.image.shape[:2]) / PAPER_SIDE,
+}
+
+
+def _above_lowest(saliency_map: jax.Array) -> jax.Array:
+    """Of it what is above its smallest value."""
+    return saliency_map - saliency_map.min()
+
+
+class Uses(NamedTuple):
+    """Settings of a method by use.
+
+    Attributes:
+      figure: for the maps of a few photographs.
+      long: for a whole split, which those for photographs would take a day for.
+      benchmark: for timings and tests.
+    """
+
+    figure: Mapping[str, int] = {}
+    long: Mapping[str, int] = {}
+    benchmark: Mapping[str, int] = {}
+
+
+_THE_LIBRARYS = Uses()
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """An attribution method as the scripts call it.
+
+    Attributes:
+      function: the library's.
+      title: as figures write it.
+      needs: the names of arguments that suit the image, of `ARGUMENTS`.
+      reduce: from its attribution (h, w, c), or (h, w), to a map (h, w).
+      signed: whether the map says what lowers the score too.
+      uses: its settings where they are not the library's.
+      make_score: of the score that the method needs, from network and label; any if None.
+    """
+
+    function: Callable
+    title: str
+    needs: tuple[str, ...] = ()
+    reduce: Callable[[jax.Array], jax.Array] = identity
+    signed: bool = False
+    uses: Uses = _THE_LIBRARYS
+    make_score: Callable | None = None
+
+    @property
+    def colors(self) -> str:
+        """What the map's colours mean."""
+        return SIGNED_COLORS if self.signed else UNSIGNED_COLORS
+
+    @property
+    def meaning(self) -> str:
+        """What the map is, by the first lines of the docstrings, which may repeat the title."""
+        what = _summary(self.function)
+        name, colon, rest = what.partition(": ")
+        if colon and "." not in name and not name.startswith("The "):
+            what = rest
+        how = "" if self.reduce is identity else f" {_summary(self.reduce)}"
+        return f"{self.title}: {what[0].lower()}{what[1:]}{how}"
+
+    def score(self, network: Any, label: Any, make_score: Callable = scores.logit) -> Score:
+        """The score that it explains: the one asked for, unless the method needs another."""
+        return (self.make_score or make_score)(network, label)
+
+    def __call__(self, score: Score, case: Case, settings: Mapping[str, Any]) -> jax.Array:
+        """The attribution of one image: (h, w, c), or (h, w) of a method that knows no channels.
+
+        Args:
+          score: what is explained.
+          case: what it is explained for.
+          settings: arguments, also in place of those that suit the image.
+        """
+        suited = {name: ARGUMENTS[name](case) for name in self.needs if name not in settings}
+        return self.function(score, case.image, **suited, **settings)
+
+    def draw(self, saliency_map: np.ndarray, title: str = "") -> plots.Picture:
+        """A cell that shows a map in the colours that suit it."""
+        show = plots.signed_map if self.signed else plots.saliency_map
+        return show(saliency_map, title)
+
+
+def _summary(function: Callable) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+_SAMPLED = ("key", "batch_size")
+_PATH = ("baseline", "batch_size")
+_CAM = ("layer",)
+_HIDDEN = ("segments", "baseline", "batch_size")
+_MASKED = (*_HIDDEN, "key")
+
+# Copies of the image, with parts hidden, that a method looks at.
+_COPIES = Uses({"num_samples": 1000}, {"num_samples": 256}, {"num_samples": 8})
+# Of these methods each sample takes a copy for every cell.
+_FEW_COPIES = Uses({"num_samples": 1000 // CELLS**2}, {"num_samples": 4}, {"num_samples": 2})
+_NOISY = Uses(long={"num_samples": 16}, benchmark={"num_samples": 8})
+_STEPS = Uses(long={"steps": 32}, benchmark={"steps": 8})
+
+METHODS: Mapping[str, Method] = {
+    "saliency": Method(attribution.input_gradient, "saliency", reduce=attribution.max_abs),
+    "gradient": Method(
+        attribution.input_gradient, "gradient", reduce=attribution.sum_channels, signed=True
+    ),
+    "input_x_gradient": Method(
+        attribution.input_x_gradient,
+        "input x gradient",
+        reduce=attribution.sum_channels,
+        signed=True,
+    ),
+    "ten_crop": Method(attribution.ten_crop, "ten crop", ("size", "batch_size")),
+    "smoothgrad": Method(
+        attribution.smoothgrad, "SmoothGrad", _SAMPLED, attribution.max_abs, uses=_NOISY
+    ),
+    "smoothgrad_squared": Method(
+        attribution.smoothgrad_squared,
+        "squared SmoothGrad",
+        _SAMPLED,
+        attribution.sum_abs,
+        uses=_NOISY,
+    ),
+    "vargrad": Method(attribution.vargrad, "VarGrad", _SAMPLED, attribution.sum_abs, uses=_NOISY),
+    "integrated_gradients": Method(
+        attribution.integrated_gradients,
+        "integrated gradients",
+        _PATH,
+        attribution.sum_channels,
+        signed=True,
+        uses=_STEPS,
+    ),
+    "expected_gradients": Method(
+        attribution.expected_gradients,
+        "expected gradients",
+        ("baselines", *_SAMPLED),
+        attribution.sum_channels,
+        signed=True,
+        uses=Uses(long={"num_samples": 32}, benchmark={"num_samples": 8}),
+    ),
+    "blur_integrated_gradients": Method(
+        attribution.blur_integrated_gradients,
+        "blur integrated gradients",
+        ("max_sigma", "batch_size"),
+        attribution.sum_channels,
+        signed=True,
+        uses=_STEPS,
+    ),
+    "guided_integrated_gradients": Method(
+        attribution.guided_integrated_gradients,
+        "guided integrated gradients",
+        ("baseline",),
+        attribution.sum_channels,
+        signed=True,
+        uses=_STEPS,
+    ),
+    "xrai": Method(attribution.xrai, "XRAI", ("regions", "batch_size"), signed=True),
+    "grad_cam": Method(attribution.grad_cam, "Grad-CAM", _CAM),
+    "grad_cam_plus_plus": Method(attribution.grad_cam_plus_plus, "Grad-CAM++", _CAM),
+    "layer_cam": Method(attribution.layer_cam, "LayerCAM", _CAM),
+    "score_cam": Method(attribution.score_cam, "Score-CAM", (*_CAM, *_PATH)),
+    "occlusion": Method(
+        attribution.occlusion, "occlusion", ("window", "stride", *_PATH), signed=True
+    ),
+    "feature_ablation": Method(
+        attribution.feature_ablation, "feature ablation", _HIDDEN, signed=True
+    ),
+    # Its map has a meaning for a score that is not negative.
+    "rise": Method(
+        attribution.rise,
+        "RISE",
+        ("baseline", *_SAMPLED),
+        _above_lowest,
+        make_score=scores.probability,
+        uses=_COPIES,
+    ),
+    "lime": Method(attribution.lime, "LIME", _MASKED, signed=True, uses=_COPIES),
+    "kernel_shap": Method(
+        attribution.kernel_shap, "Kernel SHAP", _MASKED, signed=True, uses=_COPIES
+    ),
+    "sampled_shapley_values": Method(
+        attribution.sampled_shapley_values, "Shapley values", _MASKED, signed=True, uses=_FEW_COPIES
+    ),
+    "total_sobol_indices": Method(
+        attribution.total_sobol_indices, "Sobol indices", _MASKED, uses=_FEW_COPIES
+    ),
+    "hsic": Method(attribution.hsic, "HSIC", _MASKED, uses=_COPIES),
+}
+Name = tyro.extras.literal_type_from_choices(METHODS)
+
+
+def random_map(score: Any, image: jax.Array, *, key: jax.Array) -> jax.Array:
+    """(h, w) random numbers in [0, 1), others for every other image."""
+    image_number = jax.lax.bitcast_convert_type(jnp.sum(image), jnp.uint32)
+    return jax.random.uniform(jax.random.fold_in(key, image_number), image.shape[:2])
+
+
+def edge_map(score: Any, image: jax.Array) -> jax.Array:
+    """(h, w), the strength of the image's edges."""
+    return filters.sobel(image)
+
+
+CONTROLS: Mapping[str, Method] = {
+    "random": Method(random_map, "random", ("key",)),
+    "edges": Method(edge_map, "edges"),
+}
+
+
+def row(name: str) -> Method:
+    """A method, or a control."""
+    return METHODS[name] if name in METHODS else CONTROLS[name]
+
+
+def title(name: str) -> str:
+    """A method's or a control's name as figures write it, and any other name as it is."""
+    return row(name).title if name in METHODS or name in CONTROLS else name
+
+
+def explain(name: str, score: Score, image: jax.Array) -> jax.Array:
+    """A method's map of one image by its long settings, one copy of the image at a time.
+
+    Args:
+      name: of a method or a control.
+      score: what is explained, of one network: `row(name).score(network, label)`.
+      image: (h, w, c) in [0, 1].
+
+    Returns:
+      (h, w).
+    """
+    method = row(name)
+    case = Case(image, score.model, batch_size=1)
+    return method.reduce(method(score, case, method.uses.long))
+
+
+def check(names: Iterable[str], classifiers: Iterable[Classifier], *, many: bool = False) -> None:
+    """Says which method cannot explain a classifier, or not over many images.
+
+    Args:
+      names: of methods.
+      classifiers: what they are to explain.
+      many: whether the images are many.
+
+    Raises:
+      ValueError: no method is named, one is named twice, one cannot be used.
+    """
+    names = list(names)
+    if not names:
+        raise ValueError("expected at least one --method, got none")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"expected different methods, got {name} twice")
+        if many and "regions" in METHODS[name].needs:
+            raise ValueError(
+                f"expected methods that need no regions, which take long to find, got {name}"
+            )
+        for classifier in classifiers:
+            if "layer" in METHODS[name].needs and not hasattr(classifier.network, "layer"):
+                raise ValueError(
+                    f"expected a model that can be cut at a layer for {name}, got {classifier.name}"
+                )
+
+
+def regions(images: np.ndarray) -> np.ndarray:
+    """(n, r, h, w), XRAI's regions of n images, filled up with empty ones to the same number."""
+    found = [felzenszwalb_regions(jnp.asarray(image)) for image in images]
+    count = -(-max(map(len, found)) // REGIONS) * REGIONS
+    return np.stack([np.pad(of, ((0, count - len(of)), (0, 0), (0, 0))) for of in found])

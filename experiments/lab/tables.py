@@ -1,0 +1,83 @@
+"""Means with their 95 % bootstrap intervals, as tables and curves show them."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from saliency_jax import metrics
+from saliency_jax.runs import Table, plots
+
+_interval = jax.jit(metrics.bootstrap_interval)
+
+
+def interval(values: np.ndarray) -> metrics.Interval:
+    """The mean over (n, ...) values and its interval, the n being resampled."""
+    return metrics.Interval(*map(float, _interval(values, key=jax.random.key(0))))
+
+
+def defined(values: np.ndarray) -> np.ndarray:
+    """Of values (n,) the finite ones, as a measure that is undefined for an image is nan there.
+
+    Several values of each, (n, m), stay as they are.
+    """
+    values = np.asarray(values, np.float32)
+    return values[np.isfinite(values)] if values.ndim == 1 else values
+
+
+def cell(values: np.ndarray) -> str:
+    """The mean over values (n, ...) where they are defined, with its interval."""
+    kept = defined(values)
+    return written(interval(kept)) if len(kept) else "undefined"
+
+
+def written(mean: metrics.Interval) -> str:
+    """A mean and its interval as tables write them."""
+    return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+
+
+def seconds(taken: float) -> str:
+    """Wall time as tables write it, unless an interruption lost it."""
+    return "" if math.isnan(taken) else f"{taken:.2f}"
+
+
+def paired(names: Sequence[str], values: Sequence[Mapping[str, np.ndarray]]) -> Table:
+    """A row for each measure, with both models' means and their paired difference.
+
+    Args:
+      names: the two models'.
+      values: of each, (n,) by the name of the measure; nan where it is undefined.
+
+    Returns:
+      The table.
+    """
+    first, second = values
+    rows = []
+    for measure in first:
+        pair = np.stack([first[measure], second[measure]]).astype(np.float32)
+        pair = pair[:, np.isfinite(pair).all(axis=0)]
+        columns = (*pair, pair[1] - pair[0])
+        rows.append([measure, *map(cell, columns), str(pair.shape[1])])
+    return Table(["", *names, "difference", "images"], rows)
+
+
+def curve(name: str, x: np.ndarray, columns: Sequence[np.ndarray]) -> plots.Curve:
+    """A curve of means over images, with their intervals.
+
+    Args:
+      name: in the legend.
+      x: (m,).
+      columns: for each of the m, values (n, ...); nan where they are undefined.
+
+    Returns:
+      The curve, with a gap where nothing is defined.
+    """
+    ends = [interval(kept) if len(kept := defined(of)) else (np.nan,) * 3 for of in columns]
+    return plots.Curve(name, x, *np.array(ends).T)
+
+
+def curve_over(name: str, x: np.ndarray, values: np.ndarray) -> plots.Curve:
+    """A curve of means over a variable: x (n,) and values (n,), of which many share an x."""
+    ends = np.unique(x)
+    return curve(name, ends, [values[x == end] for end in ends])
