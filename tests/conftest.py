@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,15 +16,27 @@ import pytest
 # longer than their compilation takes. The last of equal flags wins: those of the environment.
 CHEAP_COMPILATION = (
     "--xla_backend_optimization_level=0",
-    "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
+    # Later versions do not know it.
+    *(("--xla_cpu_use_fusion_emitters=false",) if jax.__version_info__ < (0, 11) else ()),
 )
 os.environ["XLA_FLAGS"] = " ".join((*CHEAP_COMPILATION, os.environ.get("XLA_FLAGS", "")))
+# Most of the suite's time is compilation: workers, the processes of scripts and the next run share
+# their programs. JAX's key tells programs of other flags, versions and processors apart.
+PROGRAMS = {
+    "jax_compilation_cache_dir": str(Path(tempfile.gettempdir()) / "saliency-jax-test-programs"),
+    "jax_persistent_cache_min_compile_time_secs": 0.1,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+for option, value in PROGRAMS.items():
+    os.environ.setdefault(option.upper(), str(value))
+    jax.config.update(option, value)
 
 # Before the library is imported: the hook checks the shapes in its signatures at every call.
 jaxtyping.install_import_hook("saliency_jax", "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 # What is shared out among devices is tested on two.
 jax.config.update("jax_num_cpu_devices", 2)
 
@@ -33,6 +46,13 @@ COMPILATION = "/jax/core/compile/backend_compile_duration"
 def pytest_collection_finish() -> None:
     """What is imported stays until the end: the garbage collector need not go through it."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs() -> Iterator[None]:
+    """Lets a file's compiled programs go at its end: all of them together would take gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from saliency_jax import data
-from saliency_jax.data import tiny_imagenet
+from saliency_jax.data import _tiny_imagenet as tiny_imagenet
 
 PER_CLASS = {"train": 3, "val": 2}
 NAME = "tiny_imagenet/paper20"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from saliency_jax import data, radio
-from saliency_jax.data import radio_modulations
+from saliency_jax import data
+from saliency_jax.signals import _radio_modulations as radio_modulations
+from saliency_jax.signals import radio
 
 LENGTH = 32
 COUNTS = {"train": 2, "validation": 1, "test": 1}

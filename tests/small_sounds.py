@@ -8,7 +8,7 @@ import numpy as np
 import scipy.io.wavfile
 
 from saliency_jax import data
-from saliency_jax.data import spoken_digits as digits
+from saliency_jax.signals import _spoken_digits as digits
 
 SPEAKERS = ("ann", "bob")
 INDICES = (0, 4, 5, 49)

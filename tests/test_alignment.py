@@ -1,5 +1,6 @@
 """Alignment of linear models, whose gradients are their weights."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,6 +52,23 @@ def test_etmanns_grows_with_the_image():
 def test_of_no_gradient_it_is_undefined():
     assert jnp.isnan(metrics.gradient_alignment(jnp.zeros_like(IMAGE), IMAGE))
     assert jnp.isnan(metrics.etmann_alignment(Partial(linear, jnp.zeros((3, 24))), IMAGE))
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_squares_neither_vanish_nor_overflow(scale):
+    expected = metrics.gradient_alignment(OTHER, IMAGE)
+    assert_allclose(metrics.gradient_alignment(scale * OTHER, IMAGE), expected, rtol=1e-4)
+    assert_allclose(metrics.gradient_alignment(OTHER, scale * IMAGE), expected, rtol=1e-4)
+    model, strong = Partial(linear, WEIGHTS), Partial(linear, scale * WEIGHTS)
+    expected = metrics.etmann_alignment(model, IMAGE)
+    assert_allclose(metrics.etmann_alignment(strong, IMAGE), expected, rtol=1e-4)
+
+
+def test_nan_is_refused_where_it_is_known_and_nan_where_not():
+    broken = OTHER.at[0, 0, 0].set(jnp.nan)
+    with pytest.raises(ValueError, match="gradient to be finite, got 1 infinite or nan"):
+        metrics.gradient_alignment(broken, IMAGE)
+    assert jnp.isnan(jax.jit(metrics.gradient_alignment)(broken, IMAGE))
 
 
 @pytest.mark.usefixtures("entry_checks")

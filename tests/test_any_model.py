@@ -14,7 +14,8 @@ from jax.tree_util import Partial
 from numpy.testing import assert_allclose
 from test_invariants import METHODS
 
-from saliency_jax import attribution, data, models, scores
+from saliency_jax import attribution, models, scores
+from saliency_jax.layers import Layer
 
 LABEL = 1
 SHARPNESS = 5
@@ -76,21 +77,18 @@ SMALL = {
     "signal": (signal_model, (1, 12, 2)),
     "one channel": (functools.partial(small_models.nnx_convnet, channels=1), (6, 5, 1)),
 }
-KINDS = SMALL | {"bundled": (functools.partial(models.load, "tiny-imagenet-robust"), (16, 16, 3))}
-
-# Windows and crops of a signal have one row.
-METHODS_OF_SIGNALS = METHODS | {
-    "occlusion": functools.partial(METHODS["occlusion"], window=(1, 3), stride=(1, 2)),
-    "ten_crop": functools.partial(attribution.ten_crop, size=(1, 10), batch_size=4),
-}
+KINDS = SMALL | {"bundled": (lambda: models.load("tiny-imagenet-robust").network, (16, 16, 3))}
 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_method_takes_every_model(kind, name):
     make_model, shape = KINDS[kind]
-    method = (METHODS_OF_SIGNALS if kind == "signal" else METHODS)[name]
-    score, image = scores.logit(make_model(), LABEL), small_models.image(shape)
+    method, score, image = (
+        METHODS[name],
+        scores.logit(make_model(), LABEL),
+        small_models.image(shape),
+    )
     result = jax.eval_shape(method, score, image)
     assert result.shape[:2] == shape[:2]
     assert result.dtype == jnp.float32
@@ -122,7 +120,8 @@ def test_gradient_and_ablation_are_differences_of_the_score(kind):
 
 def test_grad_cam_of_an_equinox_model():
     model, image = equinox_convnet(), small_models.image()
-    cam = attribution.grad_cam(scores.logit(model.head, LABEL), image, features=model.features)
+    layer = Layer(model.features, model.head)
+    cam = attribution.grad_cam(scores.logit(model, LABEL), image, layer=layer)
     feature_map = np.asarray(model.features(image))
     gradient = small_models.central_differences(
         jax.jit(lambda feature_map: model.head(feature_map)[LABEL]), feature_map
@@ -154,13 +153,12 @@ def relative_gap():
 @pytest.mark.parametrize("photograph", ["chelsea", "coffee"])
 @pytest.mark.parametrize("name", ["tiny-imagenet-standard", "tiny-imagenet-robust"])
 def test_completeness_of_integrated_gradients_of_the_bundled_models(name, photograph, relative_gap):
-    model = models.load(name)
-    picture = getattr(skimage.data, photograph)().astype(np.float32) / 255
-    image = jnp.asarray(data.fit(picture, model.input_size))
+    classifier = models.load(name)
+    image = jnp.asarray(classifier.preprocess(getattr(skimage.data, photograph)()))
     # On the path the score of a rectifier network is piecewise linear: the gradient has jumps, of
     # which every quadrature with n nodes misses about 1 / n.
-    assert abs(relative_gap(model, image)) < 0.05
-    smooth = nnx.with_attributes(model, relu=smooth_rectifier)
+    assert abs(relative_gap(classifier.network, image)) < 0.05
+    smooth = nnx.with_attributes(classifier.network, relu=smooth_rectifier)
     assert abs(relative_gap(smooth, image)) < 1e-3
 
 

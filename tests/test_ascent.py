@@ -200,7 +200,7 @@ class TestOneProgram:
 
         def picture(label, seed, weight, learning_rate):
             key = jax.random.key(seed)
-            initial = ascent.normal(key, SHAPE)
+            initial = ascent.normal_noise(key, SHAPE)
             state = ascent.initial_state(initial, optimizer, key)
             state.opt_state.hyperparams["learning_rate"] = learning_rate
             return ascent.ascend(
@@ -279,6 +279,15 @@ class TestFailure:
         result = self.run(0.1, score=lambda image: jnp.sqrt(-squares(image)))
         assert result.state.failed_at == 1
         assert_array_equal(result.image, self.X)
+
+    def test_no_key_is_used_twice_by_steps_that_are_not_made(self):
+        optimizer = optax.chain(optax.sgd(1e10), optax.add_noise(0.1, 0.5, key=jax.random.key(3)))
+        with jax.debug_key_reuse(True):
+            state = ascent.initial_state(self.X, optimizer, jax.random.key(0))
+            result = ascent.ascend(squares, state, optimizer, 6, augment=ascent.jitter(1))
+            again = ascent.ascend(squares, result.state, optimizer, 1, augment=ascent.jitter(1))
+        assert result.state.failed_at == 3
+        assert_array_equal(again.image, result.image)
 
     def test_segments_stop_as_one_call_does(self):
         optimizer = optax.adam(3e38)
@@ -449,22 +458,35 @@ class TestInitialImages:
 
     def test_normal_has_its_mean_and_standard_deviation(self):
         mean = np.array([0.2, 0.5, 0.8], np.float32)
-        image = np.asarray(ascent.normal(KEY, (64, 64, 3), mean, 0.05), np.float64)
+        image = np.asarray(ascent.normal_noise(KEY, (64, 64, 3), mean, 0.05), np.float64)
         # 4096 draws a channel: standard errors 0.05 / 64 and 0.05 / sqrt(2 * 4096).
         assert_allclose(image.mean((0, 1)), mean, atol=4 * 0.05 / 64)
         assert_allclose(image.std((0, 1)), 0.05, atol=4 * 0.05 / 90)
 
     def test_normal_without_noise_is_constant(self):
-        assert_array_equal(ascent.normal(KEY, SHAPE, 0.3, 0.0), ascent.constant(SHAPE, 0.3))
+        assert_array_equal(ascent.normal_noise(KEY, SHAPE, 0.3, 0.0), ascent.constant(SHAPE, 0.3))
+
+    @pytest.mark.parametrize("x64", [False, True])
+    def test_single_precision_unless_asked_for_another(self, x64):
+        with jax.enable_x64(x64):
+            for image in (
+                ascent.zeros(SHAPE),
+                ascent.constant(SHAPE, np.array([0.1, 0.2])),
+                ascent.normal_noise(jax.random.key(0), SHAPE),
+                ascent.uniform_noise(jax.random.key(0), SHAPE),
+                ascent.smooth_noise(jax.random.key(0), SHAPE),
+                ascent.fourier_noise(jax.random.key(0), SHAPE),
+            ):
+                assert image.dtype == jnp.float32
 
     def test_normal_is_its_keys(self):
-        first, again, other = (ascent.normal(jax.random.key(i), SHAPE) for i in (1, 1, 2))
+        first, again, other = (ascent.normal_noise(jax.random.key(i), SHAPE) for i in (1, 1, 2))
         assert_array_equal(first, again)
         assert not jnp.array_equal(first, other)
 
     @pytest.mark.usefixtures("entry_checks")
     @pytest.mark.parametrize(
-        "make", [ascent.zeros, ascent.constant, lambda shape: ascent.normal(KEY, shape)]
+        "make", [ascent.zeros, ascent.constant, lambda shape: ascent.normal_noise(KEY, shape)]
     )
     @pytest.mark.parametrize(
         ("shape", "error", "message"),
@@ -484,12 +506,12 @@ class TestInitialImages:
         with pytest.raises(ValueError, match=r"color to have shape \(\) or \(2,\), got \(3,\)"):
             ascent.constant(SHAPE, np.zeros(3, np.float32))
         with pytest.raises(ValueError, match=r"mean to have shape \(\) or \(2,\), got \(4, 2\)"):
-            ascent.normal(KEY, SHAPE, np.zeros((4, 2), np.float32))
+            ascent.normal_noise(KEY, SHAPE, np.zeros((4, 2), np.float32))
 
     @pytest.mark.usefixtures("entry_checks")
     def test_bad_std(self):
         with pytest.raises(ValueError, match="std to be at least 0, got -1"):
-            ascent.normal(KEY, SHAPE, std=-1)
+            ascent.normal_noise(KEY, SHAPE, std=-1)
 
 
 @pytest.mark.usefixtures("entry_checks")
@@ -539,6 +561,74 @@ class TestBadInput:
     def test_params(self, params, error, message):
         with pytest.raises(error, match=message):
             self.run(params=params)
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"score": 3}, TypeError, "score to be callable, got int"),
+            (
+                {"score": lambda image: image.mean((0, 1))},
+                ValueError,
+                r"score to return one real number, got shape \(2,\)",
+            ),
+            ({"score": lambda image: None}, TypeError, "score to return one real .* got NoneType"),
+            ({"score": lambda image: image.size}, TypeError, "score to return one real .* got int"),
+            ({"state": jnp.zeros(SHAPE)}, TypeError, "state to be an AscentState, got Array"),
+            ({"optimizer": 0.1}, TypeError, "an optax.GradientTransformation, got float"),
+            ({"optimizer": optax.sgd}, TypeError, "an optax.GradientTransformation, got function"),
+            ({"decode": 3}, TypeError, "decode to be callable, got int"),
+            ({"augment": 3}, TypeError, "augment to be callable, got int"),
+            ({"augment": lambda image, key: None}, TypeError, "the augmented image to be an array"),
+            ({"prior": 0.1}, TypeError, "prior to be callable, got float"),
+            ({"prior": lambda image: image}, ValueError, r"prior returns .* got shape \(3, 4, 2\)"),
+            ({"num_samples": 1.5}, TypeError, "num_samples to be an integer, got 1.5"),
+        ],
+    )
+    def test_what_takes_no_part_in_an_ascent(self, options, error, message):
+        state = ascent.initial_state(jnp.zeros(SHAPE), sgd(0.1), KEY)
+        settings = {"score": class_score(), "state": state, "optimizer": sgd(0.1)} | options
+        with pytest.raises(error, match=message):
+            ascent.ascent_step(**settings)
+        with pytest.raises(error, match=message):
+            ascent.ascend(steps=2, **settings)
+
+    @pytest.mark.parametrize(
+        ("call", "error", "message"),
+        [
+            (lambda image: ascent.initial_state(image, 3, KEY), TypeError, "optax.*, got int"),
+            (lambda image: ascent.initial_state(image, sgd(0.1), 3), TypeError, "random key, got"),
+            (lambda image: ascent.initial_state({}, sgd(0.1), KEY), ValueError, "least one array"),
+            (lambda image: ascent.l2("a"), TypeError, "weight to be one number, got 'a'"),
+            (lambda image: ascent.l2(np.ones(2)), ValueError, r"one number, got shape \(2,\)"),
+            (lambda image: ascent.l2(1.0, "red"), TypeError, "center to hold numbers, got"),
+            (lambda image: ascent.l2(1.0)(image[0]), ValueError, "image to have shape"),
+            (lambda image: ascent.jitter(1.5), TypeError, "pixels to be an integer, got 1.5"),
+            (lambda image: ascent.jitter(1)(image, 3), TypeError, "a JAX random key, got int"),
+            (lambda image: ascent.noise(0.1)(image[0], KEY), ValueError, "image to have shape"),
+            (lambda image: ascent.constant(SHAPE, "red"), TypeError, "color to hold numbers, got"),
+            (lambda image: ascent.zeros(SHAPE, int), TypeError, "dtype to be one of floats, got"),
+            (lambda image: ascent.normal_noise(3, SHAPE), TypeError, "random key, got int"),
+            (lambda image: ascent.keep_in_ball(2, image, 1.0), TypeError, "Ball, got int"),
+            (lambda image: ascent.chain_canvases(3), TypeError, "of type Canvas, got int"),
+            (lambda image: ascent.sigmoid_canvas().decode(3), TypeError, "to be an array, got int"),
+            (lambda image: ascent.color_statistics(3), TypeError, "or batches of them, got int"),
+            (
+                lambda image: ascent.fourier_canvas(SHAPE).decode(image),
+                ValueError,
+                r"params to have shape \(2, 3, 3\), got \(3, 4, 2\)",
+            ),
+            (
+                lambda image: ascent.ascend_octaves(
+                    class_score(), image, sgd(0.1), 2, key=KEY, make_canvas=lambda shape: shape
+                ),
+                TypeError,
+                "make_canvas to return a Canvas, got tuple",
+            ),
+        ],
+    )
+    def test_what_is_of_another_kind(self, call, error, message):
+        with pytest.raises(error, match=message):
+            call(small_models.image(SHAPE))
 
     def test_class_out_of_range(self):
         state = ascent.initial_state(jnp.zeros(SHAPE), sgd(0.1), KEY)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import attacks
+from saliency_jax import attacks, scores
 
 BALLS = {"l2": attacks.L2, "linf": attacks.LINF}
 NORMS = {"l2": lambda x: np.sqrt((x**2).sum()), "linf": lambda x: np.abs(x).max()}
@@ -103,6 +103,102 @@ def test_fgsm_with_a_key_is_one_projected_step_from_inside_the_ball():
     expected = np.clip(start + 0.125 * np.sign(WEIGHTS), -0.1, 0.1)
     actual = attacks.fgsm(linear, IMAGE, epsilon=0.1, step_size=0.125, key=key)
     assert_allclose(actual - IMAGE, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1.0, 1e25])
+def test_a_step_has_its_length_however_small_or_large_the_gradient(scale):
+    image = jnp.full((4, 4, 1), 0.5)
+    adversarial = attacks.pgd(
+        lambda image: scale * image.sum(),
+        image,
+        ball=attacks.L2,
+        epsilon=1.0,
+        step_size=1.0,
+        steps=1,
+    )
+    assert NORMS["l2"](np.asarray(adversarial - image)) == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("gap", [2.0, 20.0, 44.0, 60.0, 80.0])
+def test_the_direction_of_a_confident_models_loss(gap):
+    # d log p_0 = sum_j p_j (w_0 - w_j): in single precision 1 - p_0 is 0 from a gap of 17 on.
+    weights = np.random.default_rng(0).normal(size=(5, 12))
+    bias = np.array([gap, 0.0, 0.3, -0.2, 0.1])
+
+    def model(image):
+        return jnp.float32(weights) @ image.ravel() + jnp.float32(bias)
+
+    image = jnp.zeros((2, 2, 3))
+    gradient = jax.grad(lambda image: -scores.log_prob(model, 0)(image))(image)
+    others = np.exp(bias[1:]) / np.exp(bias[1:]).sum()
+    expected = others @ (weights[1:] - weights[0])
+    expected /= np.linalg.norm(expected)
+    assert_allclose(attacks.L2.direction(gradient).ravel(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_margin_still_has_a_direction_where_no_probability_has():
+    def model(image):
+        return jnp.stack([100.0, -100.0]) * image.mean()
+
+    image = jnp.ones((4, 4, 1))
+    settings = {"ball": attacks.L2, "epsilon": 1.0, "step_size": 1.0, "steps": 1}
+    margin, log_prob = scores.margin(model, 0), scores.log_prob(model, 0)
+    moved = attacks.pgd(lambda image: -margin(image), image, **settings)
+    assert NORMS["l2"](np.asarray(moved - image)) == pytest.approx(1, rel=1e-5)
+    assert_array_equal(attacks.pgd(lambda image: -log_prob(image), image, **settings), image)
+
+
+def test_images_of_another_range_are_attacked_within_their_bounds():
+    image = jnp.array([[[200.0], [252.0]]])
+    settings = {"epsilon": 8.0, "step_size": 2.0, "steps": 5}
+    attack = functools.partial(attacks.pgd, jnp.sum, image, ball=attacks.LINF, **settings)
+    assert_allclose(attack(bounds=(0.0, 255.0)).ravel(), [208, 255])
+    assert_allclose(attack(bounds=(-np.inf, np.inf)).ravel(), [208, 260])
+    fast = attacks.fgsm(jnp.sum, image, epsilon=8.0, bounds=(0, 255))
+    assert_allclose(fast.ravel(), [208, 255])
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-30])
+def test_balls_down_to_a_point(epsilon):
+    for ball in BALLS.values():
+        assert_array_equal(ball.project(jnp.zeros((2, 1, 1)), epsilon), jnp.zeros((2, 1, 1)))
+    small = attacks.L2.project(jnp.array([[[3e-25]], [[4e-25]]]), epsilon)
+    assert_allclose(small.ravel(), [0.6 * epsilon, 0.8 * epsilon], rtol=1e-5)
+
+
+@pytest.mark.usefixtures("entry_checks")
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"image": jnp.full((1, 2, 1), 200.0)},
+            ValueError,
+            "image to be within the bounds 0.0 and 1.0, got values from 200.0 to 200.0",
+        ),
+        ({"bounds": (1.0, 0.0)}, ValueError, "upper bound to be at least 1.0, got 0.0"),
+        ({"bounds": 1.0}, ValueError, r"bounds to be \(low, high\), got 1.0"),
+        ({"epsilon": -0.1}, ValueError, "epsilon to be at least 0, got -0.1"),
+        ({"step_size": -0.1}, ValueError, "step_size to be at least 0, got -0.1"),
+        ({"epsilon": "a"}, TypeError, "epsilon to be one number, got 'a'"),
+        ({"epsilon": np.ones(3)}, ValueError, r"epsilon to be one number, got shape \(3,\)"),
+        ({"ball": "l2"}, TypeError, "ball to be L2, LINF or another Ball, got str"),
+        ({"loss": 3}, TypeError, "loss to be callable, got int"),
+        ({"loss": lambda image: image}, ValueError, r"one real number, got shape \(4, 5, 3\)"),
+        ({"key": 3}, TypeError, "key to be a JAX random key, got int"),
+        ({"key": jax.random.split(jax.random.key(0))}, ValueError, r"one key, got shape \(2,\)"),
+    ],
+)
+def test_what_is_no_attack_is_named(options, error, message):
+    settings = {
+        "loss": linear,
+        "image": IMAGE,
+        "ball": attacks.L2,
+        "epsilon": 0.1,
+        "step_size": 0.1,
+        "steps": 1,
+    }
+    with pytest.raises(error, match=message):
+        attacks.pgd(**(settings | options))
 
 
 def test_bad_input_is_named(entry_checks):

@@ -42,6 +42,15 @@ def test_gradient_agrees_with_central_differences(make_score, channels):
     assert_allclose(jax.jit(attribution.input_gradient)(score, image), expected, atol=2e-4)
 
 
+def test_input_x_gradient_of_a_linear_score_is_its_terms_which_add_up_to_it():
+    weights = jnp.array([[[1.0, -2.0], [0.0, 3.0]]])
+    image = jnp.array([[[0.5, 0.25], [1.0, -1.0]]])
+    score = small_models.linear_score(weights)
+    terms = attribution.input_x_gradient(score, image)
+    assert_allclose(terms, [[[0.5, -0.5], [0.0, -3.0]]], rtol=1e-6)
+    assert_allclose(terms.sum(), score(image), rtol=1e-6)
+
+
 def test_saliency_of_a_linear_score_pixel_by_pixel():
     weights = jax.random.normal(jax.random.key(1), (4, 3, 3))
     saliency_map = attribution.saliency(
@@ -123,6 +132,20 @@ class TestReductions:
         assert_array_equal(reduce(jnp.zeros((2, 3, 3))), np.zeros((2, 3)))
 
     @EACH
+    def test_half_precision_and_numpy(self, reduce):
+        values = np.array([[[300.0, -400.0]]], ">f8")
+        expected = reduce(jnp.asarray(values.astype(np.float32)))
+        assert_array_equal(reduce(values), expected)
+        half = reduce(jnp.asarray(values.astype(np.float16)))
+        assert half.dtype == jnp.float16
+        assert_allclose(half, expected)
+
+    @pytest.mark.parametrize("size", [1e-25, 1e25])
+    def test_norm_of_values_whose_squares_are_no_numbers(self, size):
+        norm = attribution.l2_norm(jnp.array([[[3.0, -4.0], [0.0, 0.0]]]) * size)
+        assert_allclose(norm, [[5 * size, 0]], rtol=1e-6)
+
+    @EACH
     @pytest.mark.usefixtures("entry_checks")
     def test_bad_input(self, reduce):
         with pytest.raises(ValueError, match=r"attribution to have .* got \(2, 3\)"):
@@ -161,5 +184,7 @@ class TestBadInput:
             jax.jit(lambda image: method(self.SCORE, image))(jnp.zeros((4, 4)))
 
     def test_model_in_place_of_a_score(self, method):
-        with pytest.raises(TypeError, match=r"scalar-output functions\. Output had shape: \(4,\)"):
+        with pytest.raises(
+            ValueError, match=r"to return one real number, got shape \(4,\); .*logit"
+        ):
             method(small_models.plain_convnet(), small_models.image())

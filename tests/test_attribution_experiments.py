@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 import sys
 import typing
 from pathlib import Path
@@ -12,16 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.data
+import small_classifiers
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from small_classifiers import CLASS_NAMES, SIDE
 
-from saliency_jax import attribution, data, metrics, models, scores
-from saliency_jax.data import tiny_imagenet
+from saliency_jax import attribution, baselines, metrics, models, scores
+from saliency_jax.images import fit
+from saliency_jax.models import Classifier, Input
+from saliency_jax.segments import felzenszwalb_regions
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-CLASS_NAMES = tuple(tiny_imagenet.PAPER20.values())
-SIDE = 16
 SHAPE = (SIDE, SIDE, 3)
 COUNT = 6
 NAMES = ("first", "second")
@@ -29,58 +30,54 @@ NAMES = ("first", "second")
 
 @pytest.fixture(scope="module", autouse=True)
 def scripts():
-    """The scripts import each other as neighbours."""
+    """The scripts, and what they share."""
     sys.path.insert(0, str(EXPERIMENTS))
-    import classifiers
-    import command_line
     import compare_methods
     import input_scale
-    import labelled_images
+    import lab
     import labels
-    import methods
     import robust_vs_standard
     import saliency
     import ten_examples
+    from lab import examples, loading, methods, photographs, tables
 
     yield {
         module.__name__: module
         for module in (
-            classifiers,
-            command_line,
             compare_methods,
             input_scale,
-            labelled_images,
             labels,
-            methods,
+            lab,
             robust_vs_standard,
             saliency,
             ten_examples,
+            examples,
+            loading,
+            methods,
+            photographs,
+            tables,
         )
     }
     sys.path.remove(str(EXPERIMENTS))
 
 
-def network(seed: int, class_names=CLASS_NAMES, **changes) -> models.ResNet:
+def network(seed: int, **changes) -> models.ResNet:
+    """A network without biases."""
     options = {
         "width": 4,
         "stem": models.HALVING_STEM,
         "mean": (0.4, 0.5, 0.6),
         "std": (0.25, 0.25, 0.25),
-        "input_size": (SIDE, SIDE),
         **changes,
     }
-    return models.ResNet(
-        18, len(class_names), class_names=class_names, **options, rngs=nnx.Rngs(seed)
-    )
+    return models.ResNet(18, len(CLASS_NAMES), **options, rngs=nnx.Rngs(seed))
 
 
 @pytest.fixture(scope="session")
-def folders(tmp_path_factory) -> tuple[str, str]:
+def folders(tmp_path_factory) -> tuple[str, ...]:
     """Two models of the same classes."""
-    root = tmp_path_factory.mktemp("models")
-    for seed, name in enumerate(NAMES):
-        models.save(network(seed), root / name)
-    return str(root / "first"), str(root / "second")
+    both = [small_classifiers.classifier(seed, name=name) for seed, name in enumerate(NAMES)]
+    return small_classifiers.saved(tmp_path_factory.mktemp("models"), *both)
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +110,7 @@ gradient = jax.jit(lambda model, label, image: attribution.input_gradient(
 
 
 def run(script, folders, tiny_imagenet_folder, **changes):
-    settings = script.Settings(
+    settings = script.main.Settings(
         model=folders,
         count=COUNT,
         shown=2,
@@ -126,69 +123,84 @@ def run(script, folders, tiny_imagenet_folder, **changes):
     return {path.name for path in Path("out").iterdir()}
 
 
-class TestLabelledImages:
+class TestExamples:
     def test_the_examples_are_those_of_the_split_beside_the_next_ones(
         self, scripts, folders, tiny_imagenet_folder
     ):
-        labelled_images = scripts["labelled_images"]
-        (classifier,) = scripts["classifiers"].load(folders[:1])
-        settings = labelled_images.Settings(count=COUNT, data_dir=tiny_imagenet_folder)
-        examples = labelled_images.read(settings, classifier)
-        assert examples["images"].shape == (COUNT, 2, *SHAPE)
+        examples = scripts["lab.examples"]
+        (classifier,) = scripts["lab.loading"].load(folders[:1])
+        settings = examples.Settings(count=COUNT, data_dir=tiny_imagenet_folder)
+        read = examples.read(settings, classifier).examples
+        assert read["images"].shape == (COUNT, 2, *SHAPE)
         # The miniature's red tells the label, its blue which of the class's images it is; the first
         # one's box is the whole image, the other's begins at the label, the row 2 and ends at 41.
-        red, _, blue = np.moveaxis(examples["images"][:, :, 0, 0] * 255, -1, 0)
+        red, _, blue = np.moveaxis(read["images"][:, :, 0, 0] * 255, -1, 0)
         labels = np.round((red - 20) / 10).astype(int)
-        assert_array_equal(examples["labels"], labels)
+        assert_array_equal(read["labels"], labels)
         first_of_class = np.round((blue - 20) / 60) == 0
         whole = np.array([0, 0, SIDE, SIDE], np.float32)
         others = np.stack(
             [np.full(labels.shape, 2), labels, np.full(labels.shape, 42), labels + 31], axis=-1
         )
         expected = np.where(first_of_class[..., None], whole, others * SIDE / 64)
-        assert_allclose(examples["boxes"], expected, atol=1e-5)
-        for columns in (examples[name] for name in ("images", "labels", "boxes")):
+        assert_allclose(read["boxes"], expected, atol=1e-5)
+        for columns in (read[name] for name in ("images", "labels", "boxes")):
             assert_array_equal(columns[:, 1], np.roll(columns[:, 0], -1, axis=0))
 
     def test_labels_are_the_models_own_numbers(self, scripts, tiny_imagenet_folder):
-        labelled_images, classifiers = scripts["labelled_images"], scripts["classifiers"]
-        settings = labelled_images.Settings(count=COUNT, data_dir=tiny_imagenet_folder)
+        examples = scripts["lab.examples"]
+        settings = examples.Settings(count=COUNT, data_dir=tiny_imagenet_folder)
         forward, backward = (
-            labelled_images.read(settings, classifiers.Classifier("m", network(0, names)))["labels"]
+            examples.read(settings, small_classifiers.classifier(0, names)).examples["labels"]
             for names in (CLASS_NAMES, CLASS_NAMES[::-1])
         )
         assert_array_equal(backward, len(CLASS_NAMES) - 1 - forward)
 
+    def test_images_and_boxes_are_those_that_the_model_preprocesses(
+        self, scripts, tiny_imagenet_folder
+    ):
+        examples = scripts["lab.examples"]
+        whole = small_classifiers.classifier(0)
+        # Of 64 pixels resized to 20 the middle 16: what was at 6.4 of 64 is at the edge.
+        record = dataclasses.replace(whole.input, resize=(20, 20))
+        centred = dataclasses.replace(whole, input=record)
+        settings = examples.Settings(count=COUNT, data_dir=tiny_imagenet_folder)
+        boxes = examples.read(settings, whole).examples["boxes"] * 64 / SIDE
+        expected = np.clip((boxes - 6.4) * 20 / 64, 0, SIDE)
+        assert_allclose(examples.read(settings, centred).examples["boxes"], expected, atol=1e-4)
+
     def test_carried_examples_are_windows_that_take_turns(self, scripts):
-        labelled_images, classifiers = scripts["labelled_images"], scripts["classifiers"]
-        examples = labelled_images.carried(classifiers.Classifier("m", network(0)))
+        read = scripts["lab.examples"].carried(small_classifiers.classifier(0)).examples
         tabby, espresso = CLASS_NAMES.index("tabby"), CLASS_NAMES.index("espresso")
-        assert_array_equal(examples["labels"], [[tabby, espresso], [espresso, tabby]] * 5)
-        assert examples["images"].shape == (10, 2, *SHAPE)
+        assert_array_equal(read["labels"], [[tabby, espresso], [espresso, tabby]] * 5)
+        assert read["images"].shape == (10, 2, *SHAPE)
         cat, coffee = (
             np.asarray(photograph, np.float32) / 255
             for photograph in (skimage.data.chelsea(), skimage.data.coffee())
         )
         # 300 and 400 pixels high, 451 and 600 wide: the first and the last windows.
         for place, window in ((0, cat[:, :300]), (8, cat[:, 151:]), (9, coffee[:, 200:])):
-            assert_allclose(examples["images"][place, 0], data.fit(window, SIDE), atol=1e-6)
-        first_cat, last_coffee = examples["boxes"][[0, 9], 0]
+            assert_allclose(read["images"][place, 0], fit(window, SIDE), atol=1e-6)
+        first_cat, last_coffee = read["boxes"][[0, 9], 0]
         assert_allclose(first_cat, [0, SIDE * 20 / 300, SIDE, SIDE], atol=1e-5)
         assert_allclose(last_coffee, SIDE * np.array([15, 0, 310, 215]) / 400, atol=1e-5)
 
     def test_carried_examples_have_the_models_proportions(self, scripts):
-        narrow = scripts["classifiers"].Classifier("m", network(0, input_size=(SIDE, SIDE // 2)))
-        examples = scripts["labelled_images"].carried(narrow)
+        narrow = Classifier(
+            "narrow", network(0), Input("image", (SIDE, SIDE // 2), mean=(0.4, 0.5, 0.6),
+            std=(0.25,) * 3), CLASS_NAMES
+        )  # fmt: skip
+        read = scripts["lab.examples"].carried(narrow).examples
         window = np.asarray(skimage.data.coffee(), np.float32)[:, 400:] / 255
-        assert_allclose(examples["images"][9, 0], data.fit(window, (SIDE, SIDE // 2)), atol=1e-6)
+        assert_allclose(read["images"][9, 0], fit(window, (SIDE, SIDE // 2)), atol=1e-6)
         # 200 pixels wide from column 400 on, of which the cup has 15.
         expected = [SIDE * 15 / 400, 0, SIDE * 310 / 400, SIDE / 2 * 15 / 200]
-        assert_allclose(examples["boxes"][9, 0], expected, atol=1e-5)
+        assert_allclose(read["boxes"][9, 0], expected, atol=1e-5)
 
     def test_a_table_pairs_the_models_and_leaves_out_what_is_undefined(self, scripts):
         first = {"share": np.array([0.0, 1.0, 5.0, np.nan]), "nothing": np.full(4, np.nan)}
         second = {"share": np.array([1.0, 2.0, np.nan, 7.0]), "nothing": np.zeros(4)}
-        table = scripts["labelled_images"].tabulate(("a", "b"), (first, second))
+        table = scripts["lab.tables"].paired(("a", "b"), (first, second))
         assert table.header == ["", "a", "b", "difference", "images"]
         share, nothing = table.rows
         # Of the values 0 and 1 a resampled mean is 0, 0.5 or 1; both differences are 1.
@@ -198,7 +210,7 @@ class TestLabelledImages:
         assert nothing == ["nothing", "undefined", "undefined", "undefined", "0"]
 
     def test_a_box_is_outlined_from_its_inside(self, scripts):
-        marked = scripts["labelled_images"].outlined(np.zeros((6, 6, 1)), np.array([1, 2, 5, 6]))
+        marked = scripts["lab.examples"].outlined(np.zeros((6, 6, 1)), np.array([1, 2, 5, 6]))
         expected = np.zeros((6, 6))
         expected[1:5, 2:6] = 1
         expected[2:4, 3:5] = 0
@@ -212,23 +224,25 @@ class TestRobustVsStandard:
         image, another = example["images"]
         of_label = np.asarray(gradient(model, 3, image))
         saliency_map = np.abs(of_label).max(-1)
-        assert_allclose(measured.share[0], saliency_map[2:9, 3:12].sum() / saliency_map.sum(), 1e-4)
-        assert_allclose(measured.share[1], saliency_map[:, :5].sum() / saliency_map.sum(), 1e-4)
+        assert_allclose(
+            measured["share"][0], saliency_map[2:9, 3:12].sum() / saliency_map.sum(), 1e-4
+        )
+        assert_allclose(measured["share"][1], saliency_map[:, :5].sum() / saliency_map.sum(), 1e-4)
         row, column = np.unravel_index(saliency_map.argmax(), saliency_map.shape)
-        assert_array_equal(measured.pointing, [2 <= row < 9 and 3 <= column < 12, column < 5])
+        assert_array_equal(measured["pointing"], [2 <= row < 9 and 3 <= column < 12, column < 5])
         for place, picture in enumerate((image, another)):
             centred = np.asarray(picture - picture.mean((0, 1), keepdims=True))
             expected = abs((of_label * centred).sum())
             expected /= np.linalg.norm(of_label) * np.linalg.norm(centred)
-            assert_allclose(measured.cosine[place], expected, rtol=1e-3)
+            assert_allclose(measured["cosine"][place], expected, rtol=1e-3)
         alpha = jax.jit(metrics.etmann_alignment)(model, image)
-        assert_allclose(measured.alpha[0], alpha, rtol=1e-4)
+        assert_allclose(measured["alpha"][0], alpha, rtol=1e-4)
         predicted = int(model(image).argmax())
         of_predicted = np.asarray(gradient(model, predicted, image))
         along = abs((of_predicted * np.asarray(another)).sum()) / np.linalg.norm(of_predicted)
-        assert_allclose(measured.alpha[1], along, rtol=1e-4)
-        assert measured.correct == (predicted == 3)
-        assert_allclose(measured.box, 7 * 9 / SIDE**2)
+        assert_allclose(measured["alpha"][1], along, rtol=1e-4)
+        assert bool(measured["correct"]) == (predicted == 3)
+        assert_allclose(measured["box"], 7 * 9 / SIDE**2)
 
     def test_roughness_does_not_depend_on_the_unit(self, scripts):
         roughness = scripts["robust_vs_standard"].roughness
@@ -257,15 +271,15 @@ class TestRobustVsStandard:
     def test_an_interrupt_costs_nothing(
         self, scripts, folders, tiny_imagenet_folder, monkeypatch, capsys
     ):
-        script, comparison = scripts["robust_vs_standard"], scripts["robust_vs_standard"].comparison
-        whole = comparison.sweep
+        script, runs = scripts["robust_vs_standard"], scripts["lab"].frame.runs
+        whole = runs.sweep
 
         def interrupted(*arguments, **options):
             whole(*arguments, **options)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(comparison, "sweep", interrupted)
+            patched.setattr(runs, "sweep", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 run(script, folders, tiny_imagenet_folder)
         (left,) = Path().iterdir()
@@ -278,7 +292,7 @@ class TestRobustVsStandard:
             found.append([chunk.stat().st_mtime_ns for chunk in chunks])
             return whole(*arguments, **options)
 
-        monkeypatch.setattr(comparison, "sweep", watched)
+        monkeypatch.setattr(runs, "sweep", watched)
         run(script, folders, tiny_imagenet_folder)
         assert found == [before, before]
         assert [path.name for path in Path().iterdir()] == ["out"]
@@ -286,36 +300,48 @@ class TestRobustVsStandard:
 
 class TestInputScale:
     SCALES = np.array([0.05, 1.0], np.float32)
+    # Black, and the mean of the normalization.
+    COLORS = np.array([[0, 0, 0], [0.4, 0.5, 0.6]], np.float32)
 
     def test_at_scale_1_nothing_is_changed(self, scripts, example):
         script, model = scripts["input_scale"], network(0)
-        measured = jax.jit(script.measure)((model, self.SCALES), example=example)
-        assert measured.correlation.shape == (2, 2, 2)
-        assert_allclose(measured.correlation[:, 1, 0], 1, rtol=1e-5)
-        assert_allclose(measured.similarity[:, 1, 0], 1, rtol=1e-5)
-        assert_array_equal(measured.unchanged[:, 1], 1)
+        shared = (model, self.COLORS, self.SCALES)
+        measured = jax.jit(script.measure)(shared, example=example)
+        assert measured["correlation"].shape == (2, 2, 2)
+        assert_allclose(measured["correlation"][:, 1, 0], 1, rtol=1e-5)
+        assert_allclose(measured["similarity"][:, 1, 0], 1, rtol=1e-5)
+        assert_array_equal(measured["unchanged"][:, 1], 1)
         # Without biases a network is homogeneous: what follows normalization is merely scaled.
-        assert_allclose(measured.correlation[1, 0, 0], 1, rtol=1e-4)
-        assert measured.correlation[0, 0, 0] < 0.9
+        assert_allclose(measured["correlation"][1, 0, 0], 1, rtol=1e-4)
+        assert measured["correlation"][0, 0, 0] < 0.9
         maps = [
             np.abs(gradient(model, label, image)).max(-1)
             for label, image in zip(example["labels"], example["images"], strict=True)
         ]
         control = metrics.spearman_correlation(*map(jnp.asarray, maps))
-        assert_allclose(measured.correlation[:, 1, 1], control, atol=1e-3)
+        assert_allclose(measured["correlation"][:, 1, 1], control, atol=1e-3)
         probabilities = jax.nn.softmax(model(example["images"][0]))
-        assert_allclose(measured.confidence[:, 1], probabilities.max(), rtol=1e-4)
+        assert_allclose(measured["confidence"][:, 1], probabilities.max(), rtol=1e-4)
 
     def test_after_normalization_is_a_larger_deviation_and_before_a_darker_image(
         self, scripts, example
     ):
         image, label = example["images"][0], 3
         model = network(0)
-        seen = jax.jit(scripts["input_scale"].scaled)(model, image, label, self.SCALES)
-        before, after = seen.logits
+        script = scripts["input_scale"]
+        seen = jax.jit(script.scaled)(model, image, label, self.COLORS, self.SCALES)
+        before, after = seen["logits"]
         assert_allclose(before[0], model(0.05 * image), rtol=1e-3, atol=1e-4)
         fainter = network(0, std=(5.0, 5.0, 5.0))
         assert_allclose(after[0], fainter(image), rtol=1e-3, atol=1e-4)
+
+    def test_the_colours_scaled_towards_are_black_and_the_normalizations_mean(self, scripts):
+        classifier = small_classifiers.classifier(0)
+        # The mean colour of the training images is another one.
+        record = dataclasses.replace(classifier.input, mean_color=(0.1, 0.2, 0.3))
+        shared = scripts["input_scale"].shared_by(self.SCALES)
+        _, colors, _ = shared(dataclasses.replace(classifier, input=record))
+        assert_array_equal(colors, self.COLORS)
 
     def test_a_run_leaves_a_whole_folder(self, scripts, folders, tiny_imagenet_folder, capsys):
         files = run(scripts["input_scale"], folders, tiny_imagenet_folder, scales=(0.05, 1.0))
@@ -350,7 +376,7 @@ class TestLabels:
         measured = jax.jit(functools.partial(script.measure, num_incorrect=3))(
             model, example=example
         )
-        labels = np.asarray(measured.labels)
+        labels = np.asarray(measured["labels"])
         logits = np.array(model(image))
         logits[3] = -np.inf
         assert list(labels[:2]) == [3, logits.argmax()]
@@ -359,17 +385,17 @@ class TestLabels:
         maps = [np.abs(of_label).max(-1) for of_label in gradients]
         for i, j in ((0, 1), (2, 4), (3, 0)):
             expected = metrics.spearman_correlation(jnp.asarray(maps[i]), jnp.asarray(maps[j]))
-            assert_allclose(measured.correlation[i, j], expected, atol=1e-3)
+            assert_allclose(measured["correlation"][i, j], expected, atol=1e-3)
             lengths = np.linalg.norm(gradients[i]) * np.linalg.norm(gradients[j])
             cosine = (gradients[i] * gradients[j]).sum() / lengths
-            assert_allclose(measured.cosine[i, j], cosine, atol=1e-4)
+            assert_allclose(measured["cosine"][i, j], cosine, atol=1e-4)
         another = np.asarray(gradient(model, 3, example["images"][1]))
         lengths = np.linalg.norm(gradients[0]) * np.linalg.norm(another)
         assert_allclose(
-            measured.control_cosine, (gradients[0] * another).sum() / lengths, atol=1e-4
+            measured["control_cosine"], (gradients[0] * another).sum() / lengths, atol=1e-4
         )
         shares = [one[2:9, 3:12].sum() / one.sum() for one in maps]
-        assert_allclose(measured.share, shares, rtol=1e-4)
+        assert_allclose(measured["share"], shares, rtol=1e-4)
 
     def test_the_labels_part_of_equal_and_of_orthogonal_maps(self, scripts):
         label_part = scripts["labels"].label_part
@@ -398,71 +424,105 @@ class TestLabels:
 
 class TestMethods:
     def test_every_method_has_a_flag_and_a_meaning(self, scripts):
-        methods = scripts["methods"]
+        methods = scripts["lab.methods"]
         assert typing.get_args(methods.Name) == tuple(methods.METHODS)
-        for name in methods.METHODS:
-            assert methods.meaning(name).startswith(f"{methods.title(name)}: ")
-            assert methods.meaning(name).endswith(".")
-        assert methods.meaning("rise") == (
+        for method in methods.METHODS.values():
+            assert method.meaning.startswith(f"{method.title}: ")
+            assert method.meaning.endswith(".")
+        assert methods.METHODS["rise"].meaning == (
             "RISE: how high the score is on average when a pixel is seen. Of it what is above its "
             "smallest value."
         )
 
-    def test_no_method_of_the_library_is_missing(self, scripts):
-        offered = {method.function for method in scripts["methods"].METHODS.values()}
-        takes_an_image = {
-            function
-            for function in vars(attribution).values()
-            if callable(function)
-            and list(inspect.signature(function).parameters)[:2] == ["score", "image"]
-        }
-        # The saliency map is a reduction of the gradient; the gap is of a finished attribution.
-        others = {attribution.saliency, attribution.completeness_gap}
-        assert offered == takes_an_image - others
-
-    @pytest.mark.parametrize("shape", [(16, 16, 3), (6, 10, 1)], ids=str)
-    def test_every_method_suits_images_of_any_shape(self, scripts, shape):
+    @pytest.mark.parametrize(
+        ("shape", "kind"), [((16, 16, 3), "figure"), ((6, 10, 1), "long")], ids=str
+    )
+    def test_every_method_suits_images_of_any_shape(self, scripts, shape, kind):
+        methods = scripts["lab.methods"]
         model = jax.eval_shape(
-            lambda: network(0, channels=shape[-1], mean=(0.5,) * shape[-1], std=(1.0,) * shape[-1])
+            lambda: models.PreActResNet((1,), 4, width=2, channels=shape[-1], rngs=nnx.Rngs(0))
         )
-        for name, method in scripts["methods"].METHODS.items():
-            regions = np.ones((2, *shape[:2]), bool)
+        regions = np.ones((2, *shape[:2]), bool)
+        image = jax.ShapeDtypeStruct(shape, jnp.float32)
+        for name, method in methods.METHODS.items():
 
-            def mapped(model, image, method=method, regions=regions):
-                attributed = method.attribute(
-                    scores.logit, model, np.int32(1), image, regions=regions, batch_size=4
-                )
-                return method.reduce(attributed)
+            def mapped(model, image, method=method):
+                case = methods.Case(image, model, 4, regions)
+                score = method.score(model, np.int32(1))
+                return method.reduce(method(score, case, getattr(method.uses, kind)))
 
-            result = jax.eval_shape(mapped, model, jax.ShapeDtypeStruct(shape, jnp.float32))
-            assert result.shape == shape[:2], name
+            assert jax.eval_shape(mapped, model, image).shape == shape[:2], name
+
+    @pytest.mark.parametrize("make_score", [scores.log_prob, scores.margin])
+    def test_the_score_asked_for_is_explained(self, scripts, make_score):
+        methods = scripts["lab.methods"]
+        model, image = network(0), jax.random.uniform(jax.random.key(0), SHAPE)
+
+        @functools.partial(jax.jit, static_argnames="name")
+        def explain(name, score, image):
+            return methods.explain(name, score, image)
+
+        score = make_score(model, 1)
+        gradient = jax.jit(jax.grad(lambda image: score(image)))(image)
+        assert_allclose(explain("gradient", score, image), gradient.sum(-1), atol=1e-5)
+        assert_allclose(explain("saliency", score, image), jnp.abs(gradient).max(-1), atol=1e-5)
+        logits = explain("gradient", scores.logit(model, 1), image)
+        assert not np.allclose(logits, gradient.sum(-1), atol=1e-5)
+        options = {"num_samples": 256, "batch_size": 1, "baseline": baselines.mean_color}
+        rise = jax.jit(functools.partial(attribution.rise, key=jax.random.key(0), **options))
+        raised = rise(score, image)
+        assert_allclose(explain("rise", score, image), raised - raised.min(), atol=1e-4)
+
+    def test_a_method_has_the_score_asked_for_or_the_one_that_it_needs(self, scripts):
+        rows, image = scripts["lab.methods"].METHODS, jnp.full(SHAPE, 0.3)
+        model = network(0)
+        logits = model(image)
+        margin = rows["saliency"].score(model, 2, scores.margin)
+        assert_allclose(margin(image), logits[2] - jnp.delete(logits, 2).max(), rtol=1e-5)
+        probability = rows["rise"].score(model, 2, scores.margin)
+        assert_allclose(probability(image), jax.nn.softmax(logits)[2], rtol=1e-5)
+
+    def test_the_deepest_map_is_the_last_that_pooling_sees(self, scripts):
+        deepest_map = scripts["lab.methods"].deepest_map
+        image = jnp.zeros((32, 32, 3))
+        rectified = models.PreActResNet((1, 1), 4, width=4, rngs=nnx.Rngs(0))
+        for model, name in ((network(0), "stage 4"), (rectified, "rectification")):
+            found = jax.eval_shape(deepest_map(model, image).features, image)
+            assert found == jax.eval_shape(model.layer(name).features, image)
+
+    def test_controls_do_not_look_at_the_model(self, scripts):
+        methods, image = scripts["lab.methods"], jax.random.uniform(jax.random.key(0), SHAPE)
+        first, second = (scores.logit(network(seed), 3) for seed in range(2))
+        for name in methods.CONTROLS:
+            shown = methods.explain(name, first, image)
+            assert_array_equal(shown, methods.explain(name, second, image))
+        random = [methods.explain("random", first, each) for each in (image, 1 - image)]
+        # Of 256 pairs of numbers the standard deviation is 1 / 16.
+        assert abs(metrics.spearman_correlation(*random)) < 0.3
 
     def test_regions_of_several_images_are_filled_up_with_empty_ones(self, scripts):
         images = np.random.default_rng(0).random((2, 12, 12, 3), np.float32)
         images[1] = np.indices((12, 12)).sum(0)[..., None] // 12
-        padded = scripts["methods"].regions(images)
+        padded = scripts["lab.methods"].regions(images)
         assert padded.shape[1] % 64 == 0
-        for of_image, image in zip(padded, images, strict=True):
-            expected = attribution.felzenszwalb_regions(jnp.asarray(image))
-            assert_array_equal(of_image[: len(expected)], expected)
-            assert not of_image[len(expected) :].any()
+        for regions, image in zip(padded, images, strict=True):
+            expected = felzenszwalb_regions(jnp.asarray(image))
+            assert_array_equal(regions[: len(expected)], expected)
+            assert not regions[len(expected) :].any()
 
     @pytest.mark.usefixtures("entry_checks")
-    def test_a_model_without_features_is_told_what_grad_cam_needs(
+    def test_a_model_that_is_not_cut_is_told_what_grad_cam_needs(
         self, scripts, monkeypatch, capsys
     ):
-        saliency, command_line = scripts["saliency"], scripts["command_line"]
         bare = jax.tree_util.Partial(lambda weights, image: image.mean((0, 1)) @ weights)
-        classifier = scripts["classifiers"].Classifier("bare", bare)
-        monkeypatch.setattr(saliency.classifiers, "load", lambda names: [classifier])
+        record = Input("image", (SIDE, SIDE), mean=(0.4, 0.5, 0.6), std=(0.25,) * 3)
+        classifier = Classifier("bare", bare, record, CLASS_NAMES)
+        monkeypatch.setattr(scripts["lab.loading"], "load", lambda names: [classifier])
         with pytest.raises(SystemExit) as end:
-            command_line.run(
-                saliency.main, saliency.Settings, saliency.__doc__, ["--method", "grad_cam"]
-            )
+            scripts["saliency"].main.from_command_line(["--method", "grad_cam"])
         assert end.value.code == 2
         assert capsys.readouterr().err == (
-            "error: expected a model with features (image -> feature map) and head (feature map -> "
-            "logits) for grad_cam, got bare without features and head\n"
+            "error: expected a model that can be cut at a layer for grad_cam, got bare\n"
         )
         assert list(Path().iterdir()) == []
 
@@ -544,10 +604,10 @@ class TestCompareMethods:
             "grad_cam-first.npz", "gradient-first.npz",
         }  # fmt: skip
         stored = arrays(Path("out/gradient-first.npz"))
-        model = models.load(folders[0])
+        model = models.load(folders[0]).network
         image, signed_map = (jnp.asarray(stored[name][1]) for name in ("images", "saliency_maps"))
         curve = metrics.deletion(
-            metrics.probability(model, CLASS_NAMES.index("lemon")), image, signed_map, steps=32
+            scores.probability(model, CLASS_NAMES.index("lemon")), image, signed_map, steps=32
         )
         assert_allclose(stored["deletion"][1], curve.area, rtol=1e-3)
         saliency_map = jnp.abs(stored["attributions"][1]).max(-1)
@@ -559,7 +619,7 @@ class TestCompareMethods:
         assert judged["gradient"][2] == f"{stored['insertion'].mean():.3f}"
 
     def test_all_methods_by_default(self, scripts):
-        assert scripts["compare_methods"].Settings().method == tuple(scripts["methods"].METHODS)
+        assert scripts["compare_methods"].Settings().method == tuple(scripts["lab.methods"].METHODS)
 
 
 BAD = {
@@ -609,15 +669,10 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 ):
     module = scripts[script]
     data_dir = []
-    if "data_dir" in {field.name for field in dataclasses.fields(module.Settings)}:
+    if "data_dir" in {field.name for field in dataclasses.fields(module.main.Settings)}:
         data_dir = ["--data-dir", str(tiny_imagenet_folder)] * ("--data-dir" not in flags)
     with pytest.raises(SystemExit) as end:
-        scripts["command_line"].run(
-            module.main,
-            module.Settings,
-            module.__doc__,
-            ["--model", *folders, *data_dir, *flags.split()],
-        )
+        module.main.from_command_line(["--model", *folders, *data_dir, *flags.split()])
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

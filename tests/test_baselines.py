@@ -10,8 +10,8 @@ import small_models
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import filters
-from saliency_jax.attribution import baselines, integrated_gradients
+from saliency_jax import baselines, filters
+from saliency_jax.attribution import integrated_gradients
 
 
 def test_simple_baselines():
@@ -27,7 +27,7 @@ def test_simple_baselines():
 def test_a_blur_is_a_baseline():
     image = small_models.image((2, 3, 1))
     shares = integrated_gradients(
-        small_models.linear_score(image), image, baseline=Partial(baselines.blur, sigma=0.7)
+        small_models.linear_score(image), image, baseline=Partial(baselines.blurred, sigma=0.7)
     )
     assert_allclose(shares, image * (image - filters.blur(image, 0.7)), rtol=1e-4, atol=1e-6)
 
@@ -55,6 +55,18 @@ def test_a_baseline_is_an_array_or_a_function():
         assert_allclose(shares, weights * (image - 0.5), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_baselines_have_the_images_dtype(dtype):
+    image = small_models.image((3, 4, 2)).astype(dtype)
+    grey = Partial(baselines.constant, color=np.array([0.25, 0.75], ">f8"))
+    blurred = Partial(baselines.blurred, sigma=1.0)
+    noise = Partial(baselines.uniform_noise, key=jax.random.key(0))
+    for baseline in (baselines.zeros, grey, baselines.mean_color, blurred, noise):
+        assert baseline(image).dtype == dtype
+    assert_array_equal(baselines.as_baseline(np.ones((3, 4, 2), ">f8"), image), np.ones((3, 4, 2)))
+    assert baselines.as_baseline(np.ones((3, 4, 2)), image).dtype == dtype
+
+
 @pytest.mark.usefixtures("entry_checks")
 def test_bad_baselines():
     image = small_models.image((2, 3, 1))
@@ -66,5 +78,9 @@ def test_bad_baselines():
         integrated_gradients(jnp.sum, image, baseline=image * jnp.nan)
     with pytest.raises(ValueError, match=r"color to have shape \(\) or \(1,\), got \(3,\)"):
         baselines.constant(image, jnp.ones(3))
+    with pytest.raises(TypeError, match="color to be a number or an array of them, got 'grey'"):
+        baselines.constant(image, "grey")
+    with pytest.raises(TypeError, match=r"key to be a JAX random key, got int"):
+        baselines.uniform_noise(image, 0)
     with pytest.raises(ValueError, match="high to be at least 2, got 1"):
         baselines.uniform_noise(image, jax.random.key(0), 2, 1)

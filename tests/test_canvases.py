@@ -11,7 +11,8 @@ import skimage.data
 import small_models
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import ascent, data, models, scores
+from saliency_jax import ascent, models, scores
+from saliency_jax.images import fit
 
 KEY = jax.random.key(0)
 SHAPES = [(6, 8, 3), (5, 7, 1), (1, 1, 1)]
@@ -82,7 +83,7 @@ class TestEveryCanvas:
         once = encode(canvas, image((6, 8, 3), seed=2))
         again = encode(canvas, jax.jit(canvas.decode)(once))
         # As angles, of which pi and -pi are one.
-        assert_allclose(np.exp(1j * again), np.exp(1j * once), atol=2e-3)
+        assert_allclose(np.exp(1j * np.asarray(again)), np.exp(1j * np.asarray(once)), atol=2e-3)
 
     @each_canvas
     def test_its_numbers_cross_jit_as_arguments(self, make, compilations):
@@ -180,7 +181,7 @@ class TestPhases:
     def test_phases_of_noise_leave_the_magnitude_of_another_image(self):
         other = np.asarray(image((6, 8, 1), seed=3), np.float64)
         canvas = ascent.phase_canvas(ascent.mean_magnitude(jnp.float32(other)[None]), 8)
-        mixed = canvas.decode(canvas.encode(ascent.normal(KEY, (6, 8, 1))))
+        mixed = canvas.decode(canvas.encode(ascent.normal_noise(KEY, (6, 8, 1))))
         expected = np.abs(np.fft.fft2(other, axes=(0, 1)))
         assert_allclose(np.abs(np.fft.fft2(mixed, axes=(0, 1))), expected, rtol=1e-3, atol=1e-4)
         assert not np.allclose(mixed, other, atol=0.1)
@@ -246,6 +247,22 @@ class TestColors:
         of_batches = ascent.mean_magnitude(iter([images[:3], images[3:]]))
         assert_allclose(of_batches, ascent.mean_magnitude(images), rtol=1e-5, atol=1e-6)
 
+    def test_images_are_added_up_in_double_precision(self):
+        grey = np.asarray(small_models.image((40, 30, 30, 1)), np.float64)
+        images = np.float32(1000 + grey * [1.0, 0.1])
+        colors = images.reshape(-1, 2).astype(np.float64)
+        statistics = ascent.color_statistics(iter([images[:7], images[7:]]))
+        assert_allclose(statistics.mean, colors.mean(0), rtol=1e-7)
+        assert_allclose(statistics.covariance, np.cov(colors.T, ddof=0), rtol=1e-6)
+        spectra = np.abs(np.fft.rfft2(images.astype(np.float64), axes=(1, 2)))
+        assert_allclose(ascent.mean_magnitude(images), spectra.mean(0), rtol=1e-6)
+        assert statistics.mean.dtype == statistics.covariance.dtype == np.float32
+
+    def test_traced_images_are_named(self):
+        for measure in (ascent.color_statistics, ascent.mean_magnitude):
+            with pytest.raises(TypeError, match="images to be known, got a traced array"):
+                jax.jit(measure)(jnp.ones((1, 2, 2, 1)))
+
     def test_batches_are_not_held(self):
         def batches():
             references = []
@@ -262,9 +279,9 @@ class TestColors:
 
     def test_the_measured_colours_are_those_the_bundled_models_were_trained_on(self):
         # The models know the means and deviations of 90 % of the same images, measured elsewhere.
-        model, colors = models.load("tiny-imagenet-robust"), ascent.TINY_IMAGENET_COLORS
-        assert_allclose(colors.mean, model.mean, atol=0.003)
-        assert_allclose(np.sqrt(np.diag(colors.covariance)), model.std, atol=0.003)
+        taken, colors = models.load("tiny-imagenet-robust").input, ascent.TINY_IMAGENET_COLORS
+        assert_allclose(colors.mean, taken.mean, atol=0.003)
+        assert_allclose(np.sqrt(np.diag(colors.covariance)), taken.std, atol=0.003)
         assert_array_equal(colors.covariance, colors.covariance.T)
         correlations = colors.covariance / np.sqrt(
             np.outer(np.diag(colors.covariance), np.diag(colors.covariance))
@@ -278,7 +295,7 @@ class TestColors:
         )
         photographs = [skimage.data.coffee(), skimage.data.chelsea(), skimage.data.astronaut()]
         encoded = [
-            canvas.encode(jnp.asarray(data.fit(np.float32(photograph) / 255, 64)))
+            canvas.encode(jnp.asarray(fit(np.float32(photograph) / 255, 64)))
             for photograph in photographs
         ]
         magnitude = ascent.tiny_imagenet_magnitude()
@@ -301,16 +318,16 @@ class TestInitialImages:
         def begun(start):
             return ascent.initial_state(canvas.encode(start), optimizer, KEY)
 
-        photograph = data.fit(np.float32(skimage.data.coffee()) / 255, shape[:2])
+        photograph = fit(np.float32(skimage.data.coffee()) / 255, shape[:2])
         other = scores.logit(small_models.plain_convnet(), 2)
         starts = {
             "zeros": ascent.zeros(shape),
             "ones": ascent.constant(shape, 1.0),
             "grey": ascent.constant(shape),
             "mean colour": ascent.constant(shape, ascent.TINY_IMAGENET_COLORS.mean),
-            "uniform": ascent.uniform(KEY, shape),
-            "normal": ascent.normal(KEY, shape),
-            "smooth": ascent.smooth(KEY, shape),
+            "uniform": ascent.uniform_noise(KEY, shape),
+            "normal": ascent.normal_noise(KEY, shape),
+            "smooth": ascent.smooth_noise(KEY, shape),
             "photograph": jnp.asarray(photograph),
             "another class": ascend(
                 other, begun(ascent.constant(shape)), optimizer, 3, decode=canvas.decode
@@ -323,17 +340,17 @@ class TestInitialImages:
             assert score(result.image) > result.values[0], start_name
 
     def test_uniform(self):
-        noise = np.asarray(ascent.uniform(KEY, (40, 40, 3), -1.0, 3.0))
+        noise = np.asarray(ascent.uniform_noise(KEY, (40, 40, 3), -1.0, 3.0))
         edges = np.linspace(-1, 3, 9)
         counts, _ = np.histogram(noise, edges)
         assert counts.sum() == noise.size
         assert_allclose(counts, noise.size / 8, atol=4 * np.sqrt(noise.size / 8))
-        assert_array_equal(ascent.uniform(KEY, (2, 2, 1), 0.5, 0.5), jnp.full((2, 2, 1), 0.5))
+        assert_array_equal(ascent.uniform_noise(KEY, (2, 2, 1), 0.5, 0.5), jnp.full((2, 2, 1), 0.5))
 
     @pytest.mark.parametrize("decay", [0.0, 1.0])
     def test_smooth_has_its_mean_deviation_and_spectrum(self, decay):
         shape, draws = (6, 5, 3), 2000
-        draw = jax.jit(jax.vmap(lambda key: ascent.smooth(key, shape, 0.4, 0.2, decay)))
+        draw = jax.jit(jax.vmap(lambda key: ascent.smooth_noise(key, shape, 0.4, 0.2, decay)))
         images = np.asarray(draw(jax.random.split(KEY, draws)), np.float64)
         assert_allclose(images.mean((1, 2)), 0.4, atol=1e-5)
         assert_allclose(images.std((0, 3)), 0.2, rtol=0.06)
@@ -344,10 +361,12 @@ class TestInitialImages:
         assert_allclose(scaled, scaled.mean(), rtol=0.1)
 
     def test_smooth_without_noise_is_constant(self):
-        assert_array_equal(ascent.smooth(KEY, (3, 4, 2), 0.3, 0.0), ascent.constant((3, 4, 2), 0.3))
+        assert_array_equal(
+            ascent.smooth_noise(KEY, (3, 4, 2), 0.3, 0.0), ascent.constant((3, 4, 2), 0.3)
+        )
 
     def test_smooth_of_one_pixel_is_its_mean(self):
-        assert_array_equal(ascent.smooth(KEY, (1, 1, 2)), jnp.full((1, 1, 2), 0.5))
+        assert_array_equal(ascent.smooth_noise(KEY, (1, 1, 2)), jnp.full((1, 1, 2), 0.5))
 
 
 @pytest.mark.usefixtures("entry_checks")
@@ -358,8 +377,16 @@ class TestBadInput:
             (lambda: ascent.sigmoid_canvas(1.0, 0.0), ValueError, "high to be at least 1.0, got"),
             (lambda: ascent.fourier_canvas((4, 4)), ValueError, r"shape to be \(h, w, c\), got"),
             (lambda: ascent.fourier_noise(KEY, (4, 4, 1), -1), ValueError, "std to be at least 0"),
-            (lambda: ascent.uniform(KEY, (4, 4, 1), 1, 0), ValueError, "high to be at least 1"),
-            (lambda: ascent.smooth(KEY, (4, 4, 1), std=-1), ValueError, "std to be at least 0"),
+            (
+                lambda: ascent.uniform_noise(KEY, (4, 4, 1), 1, 0),
+                ValueError,
+                "high to be at least 1",
+            ),
+            (
+                lambda: ascent.smooth_noise(KEY, (4, 4, 1), std=-1),
+                ValueError,
+                "std to be at least 0",
+            ),
             (
                 lambda: ascent.phase_canvas(jnp.ones((4, 3, 1)), 6),
                 ValueError,

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from saliency_jax import data, models
+from saliency_jax import models
+from saliency_jax.images import fit
 
 pytest.importorskip("captum", reason="the comparison needs the extra bench")
 
@@ -22,7 +23,7 @@ CASES = captum_parity.cases(captum_parity.Settings(steps=3, batch_size=2))
 
 @pytest.fixture(scope="module")
 def pair():
-    return [models.load(name) for name in captum_parity.Settings().models]
+    return [models.load(name).network for name in captum_parity.Settings().models]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -31,7 +32,7 @@ def test_equals_captum(name, pair):
     # and shut in the other, which moves a gradient by 2e-3.
     ours, theirs = CASES[name]
     compiled = jax.jit(ours)
-    image = data.fit(captum_parity.photograph("coffee"), 32)
+    image = fit(captum_parity.photograph("coffee"), 32)
     for model in pair:
         comparison = captum_parity.compare(compiled, theirs, model, image, np.dtype(np.float64))
         # Captum has the weights of its quadrature and its windows in single precision.

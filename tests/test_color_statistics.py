@@ -46,7 +46,7 @@ def test_it_measures_all_images_of_the_split(
     values, vectors = np.linalg.eigh(covariance)
     with np.load(tmp_path / "run" / "color_statistics.npz") as stored:
         assert_allclose(stored["mean"], colors.mean(0), rtol=1e-5)
-        assert_allclose(stored["covariance"], covariance, rtol=1e-3, atol=1e-7)
+        assert_allclose(stored["covariance"], covariance, rtol=1e-5, atol=1e-9)
         magnitude = np.abs(np.fft.rfft2(images, axes=(1, 2))).mean(0)
         assert_allclose(stored["magnitude"], magnitude, rtol=1e-3, atol=0.01)
         inside = images.clip(1e-3, 1 - 1e-3)

@@ -45,6 +45,19 @@ def test_the_ends(scale):
     assert_allclose([metrics.entropy(equal), metrics.entropy(single)], [np.log(12), 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e37])
+def test_sums_neither_vanish_nor_overflow(scale):
+    # Maps beside each other, which add up to more than float32 holds.
+    wide = jnp.tile(jnp.abs(ATTRIBUTION[..., 0]), (4, 8))
+    mask = np.asarray(wide > 0.2)
+    for metric in (
+        metrics.gini_sparsity,
+        metrics.entropy,
+        lambda saliency_map: metrics.relevance_mass_accuracy(saliency_map, mask),
+    ):
+        assert_allclose(metric(scale * wide), metric(wide), rtol=1e-4)
+
+
 @pytest.mark.parametrize("metric", [metrics.gini_sparsity, metrics.entropy])
 class TestBothAre:
     def test_undefined_for_nothing(self, metric):
@@ -56,3 +69,5 @@ class TestBothAre:
             metric(jnp.array([[jnp.inf, 1.0]]))
         with pytest.raises(TypeError, match="attribution to hold floats, got int32"):
             metric(jnp.ones((2, 2), int))
+        with pytest.raises(ValueError, match=r"attribution to hold values, got shape \(0, 3\)"):
+            metric(jnp.ones((0, 3)))

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from numpy.testing import assert_allclose
 
-from saliency_jax.models.convolution import convolution
+from saliency_jax.models._convolution import convolution
 
 CANONICAL = "b01f_01io->b01f"
 CASES = [

@@ -50,9 +50,17 @@ def test_undefined_is_nan(correlation):
     assert jnp.isnan(correlation(FIRST.at[0, 0, 0].set(jnp.nan), SECOND))
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_squares_neither_vanish_nor_overflow(scale):
+    expected = scipy.stats.pearsonr(np.ravel(FIRST), np.ravel(SECOND))[0]
+    assert_allclose(metrics.pearson_correlation(scale * FIRST, SECOND), expected, atol=1e-5)
+
+
 @pytest.mark.usefixtures("entry_checks")
 def test_bad_arrays():
-    with pytest.raises(ValueError, match=r"one shape, got \(4, 3, 2\) and \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"one shape.*, got \(4, 3, 2\) and \(4, 3\)"):
         metrics.pearson_correlation(FIRST, SECOND[..., 0])
+    with pytest.raises(ValueError, match=r"one shape that is not empty, got \(0,\) and \(0,\)"):
+        metrics.spearman_correlation(jnp.ones(0), jnp.ones(0))
     with pytest.raises(TypeError, match="second to hold floats, got int32"):
         metrics.spearman_correlation(FIRST, jnp.ones((4, 3, 2), int))

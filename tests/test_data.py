@@ -27,7 +27,8 @@ from small_data import (
 )
 
 from saliency_jax import data
-from saliency_jax.data import loading, tiny_imagenet
+from saliency_jax.data import _loading as loading
+from saliency_jax.data import _tiny_imagenet as tiny_imagenet
 
 
 @pytest.fixture(scope="module")
@@ -461,7 +462,7 @@ def test_bad_arguments(folder: Path, arguments: dict, error: type, message: str)
 
 def test_another_file_format_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data.prepare("odd_images/grey", data_dir=tmp_path)
-    monkeypatch.setattr("saliency_jax.data.preparation.FILE_FORMAT", "riegeli")
+    monkeypatch.setattr("saliency_jax.data._preparation.FILE_FORMAT", "riegeli")
     with pytest.raises(ValueError, match="expected odd_images/grey in the file format riegeli"):
         data.describe("odd_images/grey", data_dir=tmp_path)
 

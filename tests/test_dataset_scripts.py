@@ -14,11 +14,11 @@ import tyro
 from miniature_sets import SETS, encoded, level, pixels, prepare
 
 from saliency_jax import data, models, training
-from saliency_jax.models import resnet
+from saliency_jax.models import _resnet as resnet
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 # Of a classifier, what decides how images are read.
-SMALL = types.SimpleNamespace(input_size=(8, 8))
+SMALL = types.SimpleNamespace(input=models.Input("image", (8, 8)))
 DEPTH = 8
 TRAINED = ("mnist", "cifar10", "svhn_cropped")
 
@@ -85,22 +85,26 @@ def runs(train, folder, tmp_path_factory):
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_dataset_is_trained_on(runs, folder, name):
     described = data.describe(name, data_dir=folder)
-    model = models.load(runs[name].output / "model")
+    classifier = models.load(runs[name].output / "model")
     height, width, channels = described.image_shape
-    assert (model.input_size, model.channels) == ((height, width), channels)
-    assert model.class_names == described.class_names
-    assert (model.mean, model.std) == (described.mean, described.std)
+    taken = classifier.input
+    assert (taken.kind, taken.size, taken.channels) == ("image", (height, width), channels)
+    assert classifier.class_names == described.class_names
+    assert (taken.mean, taken.std) == (described.mean, described.std)
     # 18 of the 20 images are trained on.
     log = np.loadtxt(runs[name].output / "log.csv", delimiter=",", skiprows=1, ndmin=2)
     assert log[-1, 0] == 2
     (batch,) = data.load(name, "test", 20, data_dir=folder)
-    logits = np.asarray(jax.jit(lambda model, images: model(images))(model, batch["image"]))
+    logits = jax.jit(lambda network, images: jax.vmap(network)(images))(
+        classifier.network, batch["image"]
+    )
+    logits = np.asarray(logits)
     assert logits.shape == (20, 10)
     assert np.isfinite(logits).all()
     accuracy = (logits.argmax(axis=1) == batch["label"]).mean()
     card = (runs[name].output / "card.md").read_text()
-    assert "Reported on all 20 images of `test`" in card
-    assert f"| clean | {accuracy:.1%} |" in card
+    assert "Reported on all 20 examples of `test`" in card
+    assert f"| top-1 | {100 * accuracy:g}% |" in card
     assert f"input {height}x{width}x{channels} in [0, 1]" in card
     assert "small stem" in card
 

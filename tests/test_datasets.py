@@ -1,5 +1,6 @@
 """The datasets that are named in the documentation, by TFDS's own builders, and image folders."""
 
+import functools
 import os
 import pickle
 import subprocess
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from miniature_sets import PER_SPLIT, SETS, encoded, label, level, pixels, prepare
+from PIL import Image
 from tensorflow_datasets.core.folder_dataset import image_folder
 
-from saliency_jax import data
-from saliency_jax.data import constants
+from saliency_jax import _constants as constants
+from saliency_jax import data, images
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_description(name: str, folder: Path) -> None:
     known = SETS[name]
     described = data.describe(name, data_dir=folder)
+    assert described.kind == "image"
     assert described.image_shape == known.shape
     assert described.num_classes == len(set(described.class_names)) == known.num_classes
     assert {i: described.class_names[i] for i in known.some_names} == known.some_names
@@ -33,6 +36,17 @@ def test_description(name: str, folder: Path) -> None:
     assert described.test_split == known.test_split
     assert described.mirrored == known.mirrored
     assert len(described.mean) == len(described.std) == known.shape[-1]
+
+
+def test_batches_are_joined_without_what_fills_them_up() -> None:
+    numbers = np.arange(12).reshape(3, 4)
+    masks = np.array([[True] * 4, [False, True, True, False], [True, False, False, False]])
+    batches = [{"x": x, "mask": mask} for x, mask in zip(numbers, masks, strict=True)]
+    joined = data.joined(iter(batches))
+    assert joined["x"].tolist() == [0, 1, 2, 3, 5, 6, 8]
+    assert joined["mask"].all()
+    with pytest.raises(ValueError, match="expected at least one batch, got none"):
+        data.joined([])
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -43,10 +57,7 @@ def test_every_split_is_read(name: str, folder: Path) -> None:
         batches = data.load(
             name, split, 8, image_size=size, fields=known.fields, dtype=np.uint8, data_dir=folder
         )
-        columns = [
-            {key: column[batch["mask"]] for key, column in batch.items()} for batch in batches
-        ]
-        columns = {key: np.concatenate([batch[key] for batch in columns]) for key in columns[0]}
+        columns = data.joined(batches)
         shape = (32, 32, 3) if size else known.shape
         assert columns["image"].shape == (PER_SPLIT, *shape)
         numbers = (columns["image"][:, 5, 5, 0].astype(int) - 10 + 6) // 12
@@ -242,6 +253,107 @@ def test_a_file_that_is_no_image_is_named(pictures: Path, content: bytes) -> Non
     broken.write_bytes(content)
     with pytest.raises(ValueError, match=f"expected an image in {broken}, got {len(content)} byte"):
         list(data.load(str(pictures), "train", 2, image_size=8))
+
+
+def odd_pictures(folder: Path) -> None:
+    """Of one size: 16 bits, transparent over a hidden colour, grey, turned, with broken EXIF."""
+    folder.mkdir(parents=True)
+    color = pixels((6, 8, 3), 3)
+    color[:, :4] = 255
+    Image.fromarray(np.full((6, 8), 1000, np.uint16)).save(folder / "deep.png")
+    clear = Image.fromarray(color)
+    clear.putalpha(51)
+    clear.save(folder / "clear.png")
+    Image.fromarray(color[..., 0]).save(folder / "grey.png")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(color).save(folder / "turned.png", exif=exif)
+    Image.fromarray(color).save(folder / "broken.png", exif=b"Exif\0\0broken metadata")
+
+
+def test_a_folder_holds_the_very_images_that_are_read_alone(tmp_path: Path) -> None:
+    odd_pictures(tmp_path / "train" / "a")
+    root = str(tmp_path)
+    load = functools.partial(data.load, root, "train", 5, fields=("image/filename",))
+    with pytest.raises(ValueError, match="expected image_size"):
+        load()
+    (batch,) = load(image_size=(6, 8))
+    by_name = dict(zip(batch["image/filename"], batch["image"], strict=True))
+    for name, image in by_name.items():
+        np.testing.assert_array_equal(image, images.read_image(name))
+    image = {Path(name).stem: image for name, image in by_name.items()}
+    np.testing.assert_allclose(image["deep"], 1000 / 65535, rtol=1e-6)
+    np.testing.assert_allclose(image["clear"][:, :4], 1)
+    np.testing.assert_array_equal(image["turned"], image["broken"][::-1, ::-1])
+    (fitted,) = load(image_size=4)
+    for name, small in zip(fitted["image/filename"], fitted["image"], strict=True):
+        expected = images.fit(images.read_image(name), 4)
+        np.testing.assert_allclose(small, expected, atol=1.1 / 255)
+    (stored,) = load(image_size=(6, 8), dtype=np.uint8)
+    assert stored["image"].dtype == np.uint8
+    np.testing.assert_allclose(stored["image"] / 255, batch["image"], atol=0.51 / 255)
+
+
+def test_what_pillow_reads_is_read_and_the_rest_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = tmp_path / "train" / "cat"
+    kind.mkdir(parents=True)
+    endings = (".jpg", ".webp", ".tif", ".TIFF", ".bmp", ".gif", ".ppm")
+    for number, ending in enumerate(endings):
+        Image.fromarray(pixels((8, 8, 3), number)).save(kind / f"{number}{ending}")
+    (kind / "notes.txt").write_text("not an image")
+    (kind / "labels.csv").write_text("")
+    (kind / "more.csv").write_text("")
+    (kind / "album.jpg").mkdir()
+    (kind / "album.jpg" / "inner.jpg").write_bytes(b"")
+    # What macOS and others leave behind.
+    (kind / "._0.jpg").write_bytes(b"resource fork")
+    (kind / ".DS_Store").write_bytes(b"")
+    (tmp_path / "__MACOSX" / "cat").mkdir(parents=True)
+    (tmp_path / "__MACOSX" / "cat" / "0.jpg").write_bytes(b"resource fork")
+    (tmp_path / "train" / "__MACOSX").mkdir()
+    (tmp_path / "train" / "__MACOSX" / "0.jpg").write_bytes(b"resource fork")
+
+    described = data.describe(str(tmp_path))
+    assert described.class_names == ("cat",)
+    assert described.num_examples == {"train": len(endings)}
+    assert described.left_out == 4
+    (batch,) = data.load(str(tmp_path), "train", len(endings), image_size=8, dtype=np.uint8)
+    found = np.sort(batch["image"][:, 4, 4, 0].astype(int))
+    np.testing.assert_allclose(found, [level(number) for number in range(len(endings))], atol=3)
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message == f"left out of {tmp_path} what is no picture: .csv 2, .txt 1, folders 1"
+
+
+def test_a_class_that_has_no_picture_left_is_named(tmp_path: Path) -> None:
+    for kind, name in (("cat", "0.png"), ("dog", "0.heif_")):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        (tmp_path / "train" / kind / name).write_bytes(encoded(pixels((8, 8, 3), 0), "PNG"))
+    with pytest.raises(ValueError, match=r"expected a picture .* in .*dog, got none .* 0\.heif_"):
+        data.describe(str(tmp_path))
+
+
+def test_signals_builders_are_imported_when_they_are_named(tmp_path: Path) -> None:
+    program = """
+import sys
+from saliency_jax import data
+assert "saliency_jax.signals" not in sys.modules
+try:
+    data.describe("spoken_digits", data_dir=sys.argv[1])
+except FileNotFoundError as error:
+    print(error)
+assert "saliency_jax.signals" in sys.modules
+try:
+    data.describe("radio_modulation", data_dir=sys.argv[1])
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "expected spoken_digits prepared in" in done.stdout
+    assert "did you mean 'radio_modulations'" in done.stdout
 
 
 def test_a_folder_on_the_command_line(pictures: Path) -> None:

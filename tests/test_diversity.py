@@ -128,6 +128,6 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"at least 2 images under .* got 1"):
             jax.vmap(scores.diversity(layer()), axis_name="batch")(IMAGES[:1])
 
-    def test_features_that_cannot_be_called(self):
-        with pytest.raises(TypeError, match="expected features to be callable, got ArrayImpl"):
+    def test_a_layer_that_cannot_be_called(self):
+        with pytest.raises(TypeError, match="expected layer to be callable, got ArrayImpl"):
             scores.diversity(IMAGES)

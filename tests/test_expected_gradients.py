@@ -7,6 +7,7 @@ import pytest
 import small_models
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose
+from small_models import as_image
 
 from saliency_jax import attribution
 
@@ -60,6 +61,21 @@ def test_every_baseline_is_drawn_equally_often():
         batch_size=4000,
     )  # fmt: skip
     assert_allclose(shares, np.full((2, 2, 1), 0.25), atol=5 * (0.25 * 0.75 / 4000) ** 0.5)
+
+
+def test_baselines_as_a_data_set_gives_them():
+    image = as_image([1, 2, 4])
+    for baselines in (np.ones((2, 1, 3, 1)), np.ones((2, 1, 3, 1), ">f4")):
+        shares = attribution.expected_gradients(jnp.sum, image, baselines=baselines, key=KEY)
+        assert_allclose(shares.ravel(), [0, 1, 3], rtol=1e-6)
+
+
+def test_a_sum_above_the_largest_half_precision_number():
+    image = as_image([1, 2]).astype(jnp.float16)
+    shares = attribution.expected_gradients(
+        Partial(lambda x: (2000 * x).sum()), image, baselines=np.ones((2, 1, 2, 1)), key=KEY
+    )
+    assert_allclose(shares.ravel(), [0, 2000])
 
 
 @pytest.mark.usefixtures("entry_checks")

@@ -1,6 +1,7 @@
 """The experiments on class visualization: what they report, and that an interrupt costs nothing."""
 
 import dataclasses
+import importlib
 import json
 import re
 import sys
@@ -11,78 +12,46 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 from PIL import Image
+from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
 
 from saliency_jax import ascent, models, scores
-from saliency_jax.data import tiny_imagenet
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-CLASS_NAMES = tuple(tiny_imagenet.PAPER20.values())
-SIDE = 16
 SHAPE = (SIDE, SIDE, 3)
 CLASSES = ("lemon", "school bus", "19")
 LABELS = np.array([4, 14, 19])
+SCRIPTS = (
+    "canvases",
+    "feature_visualization",
+    "initial_image",
+    "number_of_steps",
+    "optimization_parameters",
+    "optimizers",
+    "photograph_statistics",
+    "lab.frame",
+    "lab.pictures",
+    "lab.recipes",
+    "lab.tables",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def scripts():
-    """The scripts import each other as neighbours."""
+    """The scripts, and what they share, which they import as a neighbour."""
     sys.path.insert(0, str(EXPERIMENTS))
-    import canvases
-    import command_line
-    import comparison
-    import feature_visualization
-    import initial_image
-    import number_of_steps
-    import optimization_parameters
-    import optimizers
-    import photograph_statistics
-
-    yield {
-        module.__name__: module
-        for module in (
-            canvases,
-            command_line,
-            comparison,
-            feature_visualization,
-            initial_image,
-            number_of_steps,
-            optimization_parameters,
-            optimizers,
-            photograph_statistics,
-        )
-    }
+    yield {name.removeprefix("lab."): importlib.import_module(name) for name in SCRIPTS}
     sys.path.remove(str(EXPERIMENTS))
 
 
-def network(seed: int, class_names=CLASS_NAMES, **changes) -> models.ResNet:
-    options = {
-        "width": 4,
-        "stem": models.HALVING_STEM,
-        "mean": (0.4, 0.5, 0.6),
-        "std": (0.25, 0.25, 0.25),
-        "input_size": (SIDE, SIDE),
-        **changes,
-    }
-    model = models.ResNet(
-        18, len(class_names), class_names=class_names, **options, rngs=nnx.Rngs(seed)
-    )
-    # Without biases an image of the mean colour would be 0 in all layers, and have no gradient.
-    draws = np.random.default_rng(seed)
-    for _, module in nnx.iter_graph(model):
-        if isinstance(module, nnx.BatchNorm):
-            module.bias[...] = jnp.asarray(draws.normal(0, 0.3, module.bias.shape), float)
-    return model
-
-
 @pytest.fixture(scope="session")
-def folders(tmp_path_factory) -> tuple[str, str]:
+def folders(tmp_path_factory) -> tuple[str, ...]:
     """Two models of the same classes, which the second numbers from the end."""
-    root = tmp_path_factory.mktemp("models")
-    models.save(network(0), root / "first")
-    models.save(network(1, CLASS_NAMES[::-1]), root / "second")
-    return str(root / "first"), str(root / "second")
+    return saved(
+        tmp_path_factory.mktemp("models"),
+        classifier(0, name="first"),
+        classifier(1, CLASS_NAMES[::-1], name="second"),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +69,7 @@ def start(label: int, seed: int) -> tuple[jax.Array, jax.Array]:
     """The default recipe's initial image and the key of its steps, from scratch."""
     key = jax.random.fold_in(jax.random.key(seed), label)
     image_key, step_key = jax.random.split(key)
-    return ascent.normal(image_key, SHAPE, 0.5, 0.05), step_key
+    return ascent.normal_noise(image_key, SHAPE, 0.5, 0.05), step_key
 
 
 OPTIMIZER = optax.chain(ascent.normalize_by_l2(), optax.sgd(0.5), ascent.keep_in_range(0.0, 1.0))
@@ -119,8 +88,8 @@ def default_ascent(score, image, step_key, *, steps):
 
 
 @jax.jit
-def answers(model, image):
-    return jax.nn.softmax(model(image)), model(image), model.stage_outputs(image)
+def answers(network, image):
+    return jax.nn.softmax(network(image)), network(image)
 
 
 # Steps of 0.5 in other programs, whose sums have other orders; stored to 1 / 255.
@@ -160,22 +129,22 @@ class TestInitialImage:
     def test_pictures_are_ascents_from_their_starts(self, initial_run, scripts, folders):
         stored = arrays(initial_run.output / "pictures-second.npz")
         variants = stored["variants"].tolist()
-        assert variants == [*scripts["comparison"].INITIAL, "photograph", "another class"]
+        assert variants == [*scripts["recipes"].INITIAL, "photograph", "another class"]
         assert stored["image"].shape == (len(variants), 3, 2, *SHAPE)
         # The second model has its own numbers for the classes.
         np.testing.assert_array_equal(stored["labels"], 19 - LABELS)
         np.testing.assert_array_equal(stored["judge_labels"], LABELS)
-        model = models.load(folders[1])
+        network = models.load(folders[1]).network
         images = stored["image"] / 255
         noise, step_key = start(5, 1)
-        other = default_ascent(scores.logit(model, 15), *start(15, 1), steps=2)
+        other = default_ascent(scores.logit(network, 15), *start(15, 1), steps=2)
         for name, image in (
             ("normal", noise),
             ("ones", jnp.ones(SHAPE)),
             ("mean", jnp.broadcast_to(jnp.array([0.4, 0.5, 0.6]), SHAPE)),
             ("another class", other),
         ):
-            expected = default_ascent(scores.logit(model, 5), image, step_key, steps=2)
+            expected = default_ascent(scores.logit(network, 5), image, step_key, steps=2)
             made = images[variants.index(name), 1, 1]
             np.testing.assert_allclose(made, expected, atol=TOLERANCE, err_msg=name)
         cat = images[variants.index("photograph")]
@@ -184,10 +153,10 @@ class TestInitialImage:
 
     def test_measurements_are_those_of_the_pictures(self, initial_run, folders):
         stored = arrays(initial_run.output / "pictures-first.npz")
-        maker, judge = (models.load(folder) for folder in folders)
+        maker, judge = (models.load(folder).network for folder in folders)
         image = stored["image"][3, 1, 0] / 255
-        own, logits, _ = answers(maker, jnp.asarray(image, float))
-        judged, _, _ = answers(judge, jnp.asarray(image, float))
+        own, logits = answers(maker, jnp.asarray(image, float))
+        judged, _ = answers(judge, jnp.asarray(image, float))
         for name, expected in (
             ("own", own),
             ("judged", judged),
@@ -240,7 +209,7 @@ class TestInitialImage:
         self, initial_run, scripts, in_a_folder, monkeypatch
     ):
         settings = dataclasses.replace(initial_run, output=in_a_folder / "run")
-        stopwatch = scripts["comparison"]._Stopwatch
+        stopwatch = scripts["frame"].Stopwatch
         original = stopwatch.__call__
         left = 40
 
@@ -298,7 +267,7 @@ class TestCanvases:
         # The spectrum of photographs is known at 64x64 alone.
         assert variants == list(some[:-1])
         images = dict(zip(variants, stored["image"][:, 0, 0] / 255, strict=True))
-        score = scores.logit(models.load(folders[0]), 4)
+        score = scores.logit(models.load(folders[0]).network, 4)
         noise, _ = start(4, 0)
         gradient = jax.grad(score)(noise)
         expected = jnp.clip(noise + 1.58 * gradient / jnp.linalg.norm(gradient.ravel()), 0, 1)
@@ -314,8 +283,8 @@ class TestCanvases:
 
     def test_what_suits_the_bundled_models_is_made_for_them(self, scripts):
         module = scripts["canvases"]
-        (side, _) = scripts["comparison"].sides(scripts["comparison"].ClassSettings())
-        assert module.recipes(side) == list(module.RECIPES)
+        (side, _) = scripts["pictures"].sides(scripts["pictures"].ClassSettings())
+        assert module.suitable(side) == list(module.RECIPES)
 
 
 class TestOptimizers:
@@ -356,7 +325,7 @@ class TestOptimizers:
 
     def test_every_optimizer_is_compared(self, scripts):
         assert set(scripts["optimizers"].Settings().optimizers) == set(
-            scripts["comparison"].OPTIMIZERS
+            scripts["recipes"].OPTIMIZERS
         )
 
 
@@ -378,8 +347,8 @@ class TestOptimizationParameters:
             way = np.linalg.norm((picture - np.asarray(noise)).ravel())
             # Bytes are off by up to 1 / 510 in each of 768 values; the longest step is cut off.
             np.testing.assert_allclose(way, length, atol=0.04, rtol=0.05, err_msg=name)
-        model = models.load(folders[0])
-        expected = default_ascent(scores.logit(model, 4), noise, step_key, steps=1)
+        network = models.load(folders[0]).network
+        expected = default_ascent(scores.logit(network, 4), noise, step_key, steps=1)
         np.testing.assert_allclose(pictures[0], expected, atol=TOLERANCE)
         # Each setting makes another picture, as far as bytes tell, than the default recipe's.
         distances = np.abs(pictures - pictures[0]).max((1, 2, 3))
@@ -402,9 +371,9 @@ class TestNumberOfSteps:
         assert stored["variants"].tolist() == ["1 step", "2 steps", "4 steps"]
         assert stored["image"].shape == (3, 2, 2, *SHAPE)
         np.testing.assert_allclose(stored["seconds"] / stored["seconds"][0], [1, 2, 4])
-        model = models.load(folders[0])
+        network = models.load(folders[0]).network
         for place, steps in enumerate((1, 2, 4)):
-            expected = default_ascent(scores.logit(model, 14), *start(14, 1), steps=steps)
+            expected = default_ascent(scores.logit(network, 14), *start(14, 1), steps=steps)
             np.testing.assert_allclose(
                 stored["image"][place, 1, 1] / 255, expected, atol=2 * TOLERANCE
             )
@@ -420,7 +389,7 @@ class TestFeatureVisualization:
         module = scripts["feature_visualization"]
         module.main(
             module.Settings(
-                layers=(1, 4),
+                layers=("stage 1", "stage 4"),
                 channels=3,
                 model=folders,
                 seeds=2,
@@ -429,24 +398,24 @@ class TestFeatureVisualization:
             )
         )
         printed = capsys.readouterr().out
-        model = models.load(folders[1])
-        for layer, channels in ((1, [0, 1, 3]), (4, [0, 15, 31])):
-            stored = arrays(in_a_folder / "run" / f"features-second-{layer}.npz")
+        network = models.load(folders[1]).network
+        for layer, channels in (("stage 1", [0, 1, 3]), ("stage 4", [0, 15, 31])):
+            name = layer.replace(" ", "-")
+            stored = arrays(in_a_folder / "run" / f"features-second-{name}.npz")
             np.testing.assert_array_equal(stored["channels"], channels)
             assert stored["image"].shape == (3, 2, *SHAPE)
             picture = jnp.asarray(stored["image"][1, 1] / 255, float)
-            activations = answers(model, picture)[2][layer].mean((0, 1))
+            activations = jax.jit(network.layer(layer).features)(picture).mean((0, 1))
             np.testing.assert_allclose(
                 stored["activations"][1, 1], activations, atol=0.05 * activations.max()
             )
             own = np.array([stored["activations"][i, :, c] for i, c in enumerate(channels)])
             np.testing.assert_allclose(stored["score"], own, rtol=1e-4)
             selectivity = (own / stored["activations"].mean(-1)).mean()
-            name = "stage 1" if layer == 1 else "stage 4"
-            assert re.search(rf"second +{name} +{selectivity:.3f} \[", printed)
-            assert (in_a_folder / "run" / f"layer-{layer}.png").exists()
-        # Of the last layer, which is the model's `features`.
-        expected = default_ascent(scores.channel(model.features, 15), *start(15, 1), steps=2)
+            assert re.search(rf"second +{layer} +{selectivity:.3f} \[", printed)
+            assert (in_a_folder / "run" / f"layer-{name}.png").exists()
+        score = scores.channel(network.layer("stage 4"), 15)
+        expected = default_ascent(score, *start(15, 1), steps=2)
         np.testing.assert_allclose(stored["image"][1, 1] / 255, expected, atol=TOLERANCE)
 
     def test_channels_are_evenly_spaced_and_at_most_all(self, scripts):
@@ -476,41 +445,44 @@ class TestPhotographStatistics:
         # One bright pixel differs from its four neighbours, and has all frequencies.
         np.testing.assert_allclose(variation, 4 / 64)
         np.testing.assert_allclose(slope, 0, atol=1e-5)
-        means = module.by_class(np.array([1.0, 2.0, 3.0]), np.array([5, 2, 5]))
+        means = module.class_means(np.array([1.0, 2.0, 3.0]), np.array([5, 2, 5]))
         np.testing.assert_array_equal(means, [2, 2])
 
 
-class TestComparison:
+class TestPictures:
     def test_photographs_are_the_tables_last_row(self, scripts):
-        comparison = scripts["comparison"]
         values = {"spectrum slope": np.full((2, 3), -1.0), "recognized": np.array([[0.0], [1.0]])}
-        rows = str(comparison.tabulate([(("a", "b"), values, np.nan)])).splitlines()
+        table = scripts["pictures"].tabulate([(("a", "b"), values, np.nan)])
+        rows = str(table).splitlines()
         assert "-1.000 [-1.000, -1.000]  0.500 [0.000, 1.000]" in rows[1]
         assert rows[2].split("  ")[0] == "photographs"
         assert "-2.272 [-2.359, -2.184]" in rows[2]
 
     def test_an_ascent_that_was_stopped_is_told(self, scripts):
-        comparison = scripts["comparison"]
-        maker = comparison.Classifier("some", network(0))
-        side = comparison.Side(maker, maker, np.arange(2), np.arange(2))
-        pictures = comparison.Measurements(*[None] * 6, failed_at=np.array([[0, 3], [1, 0]]))
+        module = scripts["pictures"]
+        maker = classifier(name="some")
+        side = module.Side(maker, maker, np.arange(2), np.arange(2))
+        pictures = module.Measurements(*[None] * 6, failed_at=np.array([[0, 3], [1, 0]]))
         whole = pictures._replace(failed_at=np.zeros((2, 2)))
-        variants = [
-            comparison.Variant("good", whole, 1.0),
-            comparison.Variant("wild", pictures, 1.0),
-        ]
-        assert comparison._stopped([(side, variants)]) == [
+        variants = [module.Variant("good", whole, 1.0), module.Variant("wild", pictures, 1.0)]
+        assert module.stopped([(side, variants)]) == [
             "2 pictures of some, wild, stopped before a step that was not finite."
         ]
 
     def test_figures_show_familiar_classes_first(self, scripts):
-        comparison = scripts["comparison"]
-        maker = comparison.Classifier("some", network(0))
-        side = comparison.Side(maker, maker, np.arange(20), np.arange(20))
-        names = [CLASS_NAMES[place] for place in comparison.shown_classes(side)]
-        assert set(names) == set(comparison.FAMILIAR_CLASSES[:6])
+        module = scripts["pictures"]
+        maker = classifier(name="some")
+        side = module.Side(maker, maker, np.arange(20), np.arange(20))
+        names = [CLASS_NAMES[place] for place in module.shown_classes(side)]
+        assert set(names) == set(scripts["recipes"].FAMILIAR_CLASSES[:6])
         few = dataclasses.replace(side, labels=np.array([0, 4]), judge_labels=np.array([0, 4]))
-        assert comparison.shown_classes(few) == [0, 1]
+        assert module.shown_classes(few) == [0, 1]
+
+    def test_means_of_several_seeds_resample_the_classes(self, scripts):
+        # Seeds that agree say nothing new: the interval is that of the two classes.
+        values = np.repeat(np.array([[0.0], [1.0]]), 50, axis=1)
+        curve = scripts["tables"].curve("a", np.array([1]), [values])
+        np.testing.assert_array_equal([curve.y, curve.low, curve.high], [[0.5], [0.0], [1.0]])
 
 
 MISTAKES = {
@@ -522,7 +494,8 @@ MISTAKES = {
     "no class": ("optimization_parameters", "--classes", "at least one of --classes, got none"),
     "no optimizer": ("optimizers", "--optimizers", "at least one of --optimizers, got none"),
     "one model": ("number_of_steps", "--model {first}", "--model"),
-    "no such layer": ("feature_visualization", "--layers 5", "among 0 1 2 3 4, got (5,)"),
+    "no such layer": ("feature_visualization", "--layers stage-5", "got 'stage-5'"),
+    "no layer": ("feature_visualization", "--layers", "at least one of --layers, got none"),
     "no channel": ("feature_visualization", "--channels 0", "--channels to be at least 1, got 0"),
     "a judge of grey images": (
         "feature_visualization",
@@ -540,9 +513,8 @@ MISTAKES = {
 @pytest.fixture(scope="module")
 def bad_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bad")
-    grey = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
-    models.save(network(0, **grey), folder / "grey")
-    models.save(network(0, tuple("abcdefghijklmnopqrst")), folder / "letters")
+    letters = tuple("abcdefghijklmnopqrst")
+    saved(folder, classifier(channels=1, name="grey"), classifier(0, letters, name="letters"))
     return folder
 
 
@@ -551,12 +523,11 @@ def bad_folder(tmp_path_factory) -> Path:
 def test_a_mistake_is_one_line_and_leaves_nothing(
     script, flags, message, scripts, folders, bad_folder, in_a_folder, capsys
 ):
-    module = scripts[script]
     arguments = flags.format(first=folders[0], bad=bad_folder).split()
     if "--model" not in arguments:
         arguments += ["--model", *folders]
     with pytest.raises(SystemExit) as end:
-        scripts["command_line"].run(module.main, module.Settings, module.__doc__, arguments)
+        scripts[script].main.from_command_line(arguments)
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -566,9 +537,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 
 
 def test_help_explains_every_flag(scripts, capsys):
-    module = scripts["number_of_steps"]
     with pytest.raises(SystemExit):
-        scripts["command_line"].run(module.main, module.Settings, module.__doc__, ["--help"])
+        scripts["number_of_steps"].main.from_command_line(["--help"])
     printed = capsys.readouterr().out
     for text in ("How many steps", "all if none", "judges", "power of two", "finished are kept"):
         assert text in " ".join(printed.split())

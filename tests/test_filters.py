@@ -10,8 +10,7 @@ import scipy.ndimage
 import small_models
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import filters
-from saliency_jax.attribution import baselines
+from saliency_jax import baselines, filters
 
 
 def blurred_by_loops(image, sigma):
@@ -121,3 +120,9 @@ def test_the_edge_strength_of_a_ramp_is_its_slope():
     row, column = np.mgrid[:5, :6].astype(np.float32)
     ramp = jnp.asarray(3 * row + 4 * column)[..., None]
     assert_allclose(filters.sobel(ramp)[1:-1, 1:-1], 5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_edges_of_any_strength(scale):
+    image = small_models.image((5, 4, 2))
+    assert_allclose(filters.sobel(scale * image) / scale, filters.sobel(image), rtol=1e-5)

@@ -11,6 +11,8 @@ from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
 from saliency_jax import attribution, scores
+from saliency_jax.layers import Layer, identity
+from saliency_jax.scores import Score
 
 METHODS = [attribution.grad_cam, attribution.grad_cam_plus_plus, attribution.layer_cam]
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
@@ -28,7 +30,12 @@ def head(feature_map):
     return jnp.stack([total[0] - total[1], 3 * total[1] - 0.02 * total[0]])
 
 
+def model(image):
+    return head(features(image))
+
+
 IMAGE = small_models.image((4, 6, 1))
+LAYER = Layer(features, head)
 FEATURE_MAP = np.asarray(features(IMAGE), np.float64)
 
 
@@ -73,7 +80,7 @@ LOOPS = [grad_cam_by_loops, grad_cam_plus_plus_by_loops, layer_cam_by_loops]
 @pytest.mark.parametrize("label", [0, 1])
 def test_place_by_place(method, by_loops, label):
     saliency_map = method(
-        scores.logit(head, label), IMAGE, features=features, upsample=attribution.nearest
+        scores.logit(model, label), IMAGE, layer=LAYER, upsample=attribution.nearest
     )
     expected = by_loops(label).repeat(2, axis=0).repeat(2, axis=1)
     assert expected.max() > 0
@@ -93,7 +100,10 @@ def test_published_case():
     image = small_models.CAPTUM_CONVNET_IMAGE
     assert_array_equal(dense(of_convolution(image)), small_models.captum_convnet(image))
     saliency_map = attribution.grad_cam(
-        scores.logit(dense, 0), image, features=of_convolution, upsample=attribution.nearest
+        scores.logit(small_models.captum_convnet, 0),
+        image,
+        layer=Layer(of_convolution, dense),
+        upsample=attribution.nearest,
     )
     assert_allclose(saliency_map[::2, ::2], [[0, 4], [28, 32.5]], atol=1e-4)
 
@@ -109,12 +119,14 @@ def test_with_global_pooling_it_is_the_class_activation_map():
         return model.dense(feature_map.mean((0, 1)))
 
     cam = convolution(image) @ model.dense.kernel[...][:, 2]
-    saliency_map = attribution.grad_cam(scores.logit(pooled, 2), image, features=convolution)
+    saliency_map = attribution.grad_cam(
+        scores.logit(model, 2), image, layer=Layer(convolution, pooled)
+    )
     assert_allclose(saliency_map, np.maximum(cam, 0) / 30, rtol=1e-4, atol=1e-7)
 
 
 @each_method
-def test_methods_of_a_model_are_a_pair(method):
+def test_methods_of_a_model_are_a_layer(method):
     class Model(small_models.NnxConvnet):
         def features(self, image):
             return jax.nn.relu(self.norm(self.convolution(image)))
@@ -126,13 +138,12 @@ def test_methods_of_a_model_are_a_pair(method):
 
     @jax.jit
     def of_label(model, label, image):
-        return method(scores.logit(model.head, label), image, features=model.features)
+        layer = Layer(model.features, model.head)
+        return method(scores.logit(model, label), image, layer=layer)
 
     image = small_models.image()
-    maps = [
-        method(scores.logit(Partial(Model.head, model), label), image, features=model.features)
-        for label in range(4)
-    ]
+    layer = Layer(Partial(Model.features, model), Partial(Model.head, model))
+    maps = [method(scores.logit(model, label), image, layer=layer) for label in range(4)]
     assert np.max(maps) > 0
     of_labels = jax.vmap(of_label, in_axes=(None, 0, None))
     assert_allclose(of_labels(model, jnp.arange(4), image), maps, rtol=1e-4, atol=1e-6)
@@ -159,6 +170,15 @@ def test_upsampling_pixel_by_pixel(small, large):
     assert_array_equal(attribution.nearest(cam, large), np.float32(blocks))
 
 
+def test_a_map_whose_sum_is_above_the_largest_half_precision_number():
+    # Of a sum: g = 1, and the weight is the number of places over 2 + the map's sum.
+    image = jnp.full((1, 400, 1), 200.0, jnp.float16)
+    score = Score(jnp.sum, identity)
+    saliency_map = attribution.grad_cam_plus_plus(score, image, layer=Layer(identity, identity))
+    assert saliency_map.dtype == jnp.float16
+    assert_allclose(saliency_map, np.full((1, 400), 200 * 400 / 80_002), rtol=1e-3)
+
+
 class TestFuseLayers:
     def test_pixel_by_pixel(self):
         maps = [3 * small_models.image((3, 4, 1), seed=seed)[..., 0] for seed in range(3)]
@@ -178,7 +198,7 @@ class TestFuseLayers:
         assert float(of_two.max()) == pytest.approx(math.tanh(2))
 
     def test_a_small_gamma_only_scales(self):
-        (saliency_map,) = maps = [attribution.layer_cam(jnp.sum, IMAGE, features=features)]
+        (saliency_map,) = maps = [attribution.layer_cam(scores.logit(model, 1), IMAGE, layer=LAYER)]
         fused = attribution.fuse_layers(maps, gamma=1e-3)
         assert_allclose(fused / 1e-3, saliency_map / saliency_map.max(), rtol=1e-5, atol=1e-7)
 
@@ -193,15 +213,39 @@ class TestFuseLayers:
             ValueError, match=r"each of maps to have shape \(h, w\), got \(3, 4, 1\)"
         ):
             attribution.fuse_layers([saliency_map[..., None]])
+        with pytest.raises(TypeError, match="maps to be a sequence of maps, got ArrayImpl"):
+            attribution.fuse_layers(saliency_map)
+        with pytest.raises(ValueError, match="each of maps to be finite, got 1 infinite or nan"):
+            attribution.fuse_layers([saliency_map.at[0, 0].set(jnp.nan)])
+        with pytest.raises(TypeError, match="reduce to be callable, got str"):
+            attribution.fuse_layers([saliency_map], reduce="max")
         with pytest.raises(ValueError, match="gamma to be at least"):
             attribution.fuse_layers([saliency_map], gamma=0.0)
 
 
-@each_method
+@pytest.mark.parametrize("method", [*METHODS, attribution.score_cam])
 @pytest.mark.usefixtures("entry_checks")
-def test_features_that_are_none(method):
-    score = scores.logit(head, 0)
-    with pytest.raises(TypeError, match=r"features to be callable .* got NoneType"):
-        method(score, IMAGE, features=None)
-    with pytest.raises(ValueError, match=r"what features makes .* shape \(i, j, k\), got \(4,\)"):
-        method(score, IMAGE, features=small_models.plain_convnet(1))
+class TestBadInput:
+    def test_a_layer_that_is_a_function(self, method):
+        with pytest.raises(TypeError, match=r"layer to be a Layer\(features, head\), got function"):
+            method(scores.logit(model, 0), IMAGE, layer=features)
+
+    def test_what_does_not_upsample(self, method):
+        score = scores.logit(model, 0)
+        with pytest.raises(TypeError, match="upsample to be callable, got str"):
+            method(score, IMAGE, layer=LAYER, upsample="bilinear")
+        with pytest.raises(ValueError, match=r"upsample's result to have shape \(4, 6\), got"):
+            method(score, IMAGE, layer=LAYER, upsample=lambda cam, shape: jnp.ones((4, 5)))
+
+    def test_a_layer_without_a_map(self, method):
+        convnet = small_models.plain_convnet(1)
+        layer = Layer(convnet, lambda logits: logits)
+        with pytest.raises(ValueError, match=r"what the layer makes .* \(i, j, d\), got \(4,\)"):
+            method(scores.logit(convnet, 0), IMAGE, layer=layer)
+
+
+@pytest.mark.usefixtures("entry_checks")
+@each_method
+def test_a_score_that_does_not_know_its_model(method):
+    with pytest.raises(TypeError, match=r"a Score, such as scores.logit\(model, label\) or .* got"):
+        method(jnp.sum, IMAGE, layer=LAYER)

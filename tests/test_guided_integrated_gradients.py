@@ -97,6 +97,12 @@ class TestClosedForms:
         shares = guided(Partial(score), as_image([3, 3]), steps=10, max_dist=max_dist)
         assert shares.sum() == pytest.approx(81, rel=1e-5)
 
+    def test_a_path_longer_than_the_largest_half_precision_number(self):
+        image = jnp.ones((1, 70_000, 1), jnp.float16)
+        shares = guided(Partial(lambda x: 3 * x.mean()), image, steps=2)
+        assert shares.dtype == jnp.float16
+        assert_allclose(np.asarray(shares, float).sum(), 3, rtol=0.01)
+
     def test_an_image_equal_to_its_baseline_gets_nothing(self):
         image = as_image([1, 2, 0.5, -1])
         shares = guided(Partial(cubic, WEIGHTS), image, baseline=image, steps=10, fraction=0.25)

@@ -8,7 +8,7 @@ from jax.tree_util import Partial
 from numpy.testing import assert_allclose
 
 from saliency_jax import attribution
-from saliency_jax.attribution.sobol import latin_hypercube
+from saliency_jax.attribution._sobol import latin_hypercube
 
 KEY = jax.random.key(8)
 SEGMENTS = np.array([[0, 1, 2]])

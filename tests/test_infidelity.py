@@ -51,6 +51,22 @@ def test_scale_and_sign_are_forgiven_only_by_the_scaled_one():
     assert_allclose(nothing, metrics.infidelity(LINEAR, IMAGE, jnp.zeros_like(IMAGE), **few))
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_the_scale_of_an_attribution_neither_vanishes_nor_overflows(scale):
+    few = NOISE | {"num_samples": 50}
+    expected = metrics.scaled_infidelity(LINEAR, IMAGE, OTHER, **few)
+    result = metrics.scaled_infidelity(LINEAR, IMAGE, scale * OTHER, **few)
+    assert_allclose(result, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("metric", [metrics.infidelity, metrics.scaled_infidelity])
+def test_nan_is_refused_where_it_is_known_and_nan_where_not(metric):
+    broken, few = OTHER.at[0, 0, 0].set(jnp.nan), NOISE | {"num_samples": 2}
+    with pytest.raises(ValueError, match="attribution to be finite, got 1 infinite or nan"):
+        metric(LINEAR, IMAGE, broken, **few)
+    assert jnp.isnan(jax.jit(lambda broken: metric(LINEAR, IMAGE, broken, **few))(broken))
+
+
 def test_squares_are_removed_at_all_places():
     keys = jax.random.split(KEY, 600)
     removal = Partial(metrics.square_removal, side=2, baseline=0.25 * IMAGE)
@@ -73,6 +89,9 @@ def test_squares_are_removed_at_all_places():
 def test_bad_settings():
     with pytest.raises(ValueError, match=r"the image's shape \(4, 3, 2\), got \(3, 4, 2\)"):
         metrics.infidelity(LINEAR, IMAGE, OTHER.swapaxes(0, 1), **NOISE)
+    wrong = NOISE | {"perturbation": lambda image, key: image[..., 0]}
+    with pytest.raises(ValueError, match=r"perturbation to have the image's shape .* got \(4, 3\)"):
+        metrics.infidelity(LINEAR, IMAGE, OTHER, **wrong)
     with pytest.raises(ValueError, match="num_samples to be at least 1, got 0"):
         metrics.scaled_infidelity(LINEAR, IMAGE, OTHER, **NOISE | {"num_samples": 0})
     with pytest.raises(ValueError, match="side to be at most the image's 3, got 4"):

@@ -103,6 +103,8 @@ class TestPublishedCases:
             Partial(of_image), as_image([3, 1]), steps=200, rule=attribution.midpoint
         )
         assert_allclose(shares.ravel(), [1.5, -0.5], atol=0.05)
+        # Not multiplied by the image it is published too.
+        assert_allclose((shares / as_image([3, 1])).ravel(), [0.5, -0.5], atol=0.05)
 
     def test_square_of_a_line(self):
         def score(image):
@@ -125,6 +127,16 @@ class TestPublishedCases:
 
         shares = integrated(Partial(score), as_image([1, 2, 3]), baseline=as_image([0.5, 1, 1]))
         assert_allclose(shares.ravel(), [2.5, 3, np.sin(3) - np.sin(1)], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_many_steps_in_half_precision(dtype):
+    # Each adds a thousandth, which is lost beside what a half has added up already.
+    image = jnp.array([[[0.5], [1.0]]], dtype)
+    score = Partial(lambda image: (3 * image).sum())
+    shares = integrated(score, image, steps=1000, rule=attribution.midpoint, batch_size=1)
+    assert shares.dtype == dtype
+    assert_allclose(np.asarray(shares, float).ravel(), [1.5, 3.0], rtol=0.005)
 
 
 class TestCompleteness:
@@ -157,6 +169,14 @@ class TestCompleteness:
 @pytest.mark.usefixtures("entry_checks")
 def test_bad_settings():
     image = small_models.image()
+    with pytest.raises(TypeError, match="expected rule to be callable, got int"):
+        attribution.integrated_gradients(jnp.sum, image, rule=3)
+    with pytest.raises(ValueError, match=r"rule to return nodes and weights of shape \(5,\), got"):
+        attribution.integrated_gradients(jnp.sum, image, steps=5, rule=lambda n: np.ones(n))
+    with pytest.raises(ValueError, match="attribution to be finite, got 1 infinite or nan"):
+        attribution.completeness_gap(jnp.sum, image, image.at[0, 0, 0].set(jnp.nan))
+    with pytest.raises(ValueError, match=r"attribution to have the image's shape \(6, 5, 3\), got"):
+        attribution.completeness_gap(jnp.sum, image, image[:2])
     with pytest.raises(ValueError, match="steps to be at least 1, got 0"):
         attribution.integrated_gradients(jnp.sum, image, steps=0)
     with pytest.raises(ValueError, match="steps to be at least 2, got 1"):

@@ -1,7 +1,9 @@
-"""Every method crossed with every invariant: a new method is one more line of METHODS."""
+"""Every method crossed with every invariant; the rows are those of `attribution_methods`."""
 
 import functools
 import itertools
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,11 @@ import numpy as np
 import optax
 import pytest
 import small_models
+from attribution_methods import CHUNKED, FUNCTIONS
+from attribution_methods import METHODS as ATTRIBUTIONS
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
+from precisions import PRECISIONS, strictly
 from small_models import MODELS
 
 from saliency_jax import ascent, attribution, scores
@@ -25,93 +30,14 @@ def ascended(score, image):
     return jnp.where(made.state.failed_at == 0, made.image, jnp.nan)
 
 
-def expected_gradients(score, image, **options):
-    baselines = jnp.stack([0.1 * image, 0.7 - image])
-    return attribution.expected_gradients(score, image, baselines=baselines, **options)
-
-
-def ten_crop(score, image, **options):
-    size = (image.shape[0] - 1, image.shape[1] - 2)
-    return attribution.ten_crop(score, image, size=size, **options)
-
-
-def xrai(score, image, **options):
-    row, column = jnp.mgrid[: image.shape[0], : image.shape[1]]
-    regions = jnp.stack([row < 2, row > 0, column < 3, column > 1])
-    return attribution.xrai(score, image, regions=regions, **options)
-
-
-def centred(image):
-    return image - 0.5
-
-
-def fused_layer_cam(score, image):
-    layers = (centred, jnp.square)
-    return attribution.fuse_layers(
-        [attribution.layer_cam(score, image, features=features) for features in layers]
-    )
-
-
-def checkerboard(method):
-    def of_four_segments(score, image, **options):
-        row, column = jnp.mgrid[: image.shape[0], : image.shape[1]]
-        segments = (row + column) % 4
-        return method(score, image, segments=segments, num_segments=4, baseline=centred, **options)
-
-    return of_four_segments
-
-
-# Seven samples are three chunks, the last of which is not full.
-KEYED = {"key": jax.random.key(0), "num_samples": 7, "batch_size": 3}
-PATH = {"steps": 4, "batch_size": 3}
-METHODS = {
-    "input_gradient": attribution.input_gradient,
-    "saliency": attribution.saliency,
-    "input_x_gradient": attribution.input_x_gradient,
-    "smoothgrad": functools.partial(attribution.smoothgrad, **KEYED),
-    "smoothgrad_squared": functools.partial(attribution.smoothgrad_squared, **KEYED),
-    "vargrad": functools.partial(attribution.vargrad, **KEYED),
-    "integrated_gradients": functools.partial(attribution.integrated_gradients, **PATH),
-    "expected_gradients": functools.partial(expected_gradients, **KEYED),
-    "blur_integrated_gradients": functools.partial(
-        attribution.blur_integrated_gradients, max_sigma=3.0, **PATH
-    ),
-    "guided_integrated_gradients": functools.partial(
-        attribution.guided_integrated_gradients, steps=5, max_dist=0.1
-    ),
-    # The image less its mean is the feature map and the model the head, so that any model will do.
-    "grad_cam": functools.partial(attribution.grad_cam, features=centred),
-    "grad_cam_plus_plus": functools.partial(attribution.grad_cam_plus_plus, features=centred),
-    "layer_cam": functools.partial(attribution.layer_cam, features=centred),
-    "fuse_layers": fused_layer_cam,
-    "score_cam": functools.partial(attribution.score_cam, features=centred, batch_size=2),
-    "occlusion": functools.partial(
-        attribution.occlusion, window=(3, 2), stride=(2, 2), batch_size=4
-    ),
-    "feature_ablation": functools.partial(checkerboard(attribution.feature_ablation), batch_size=3),
-    "rise": functools.partial(attribution.rise, cells=(2, 2), **KEYED),
-    "sampled_shapley_values": functools.partial(
-        checkerboard(attribution.sampled_shapley_values), **KEYED
-    ),
-    "lime": functools.partial(checkerboard(attribution.lime), **KEYED),
-    "kernel_shap": functools.partial(checkerboard(attribution.kernel_shap), **KEYED),
-    "ten_crop": functools.partial(ten_crop, batch_size=4),
-    "total_sobol_indices": functools.partial(
-        checkerboard(attribution.total_sobol_indices), **KEYED
-    ),
-    "hsic": functools.partial(checkerboard(attribution.hsic), **KEYED),
-    "xrai": functools.partial(xrai, **PATH),
-    "ascend": ascended,
-}
-CHUNKED = {
-    name: method
-    for name, method in METHODS.items()
-    if "batch_size" in getattr(method, "keywords", {})
-}
+METHODS = ATTRIBUTIONS | {"ascend": ascended}
 SHAPES = [(6, 5, 3), (4, 7, 1)]
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
 
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+each_function = pytest.mark.parametrize(
+    "function", (ATTRIBUTIONS | FUNCTIONS).values(), ids=ATTRIBUTIONS | FUNCTIONS
+)
 # What kind a model is matters to what evaluates it: the gradient and the value, alone or in a loop.
 OF_EVERY_MODEL = ("input_gradient", "feature_ablation")
 OF_MODULES = (*OF_EVERY_MODEL, "ascend")
@@ -135,10 +61,85 @@ def compiled(method):
     return jax.jit(lambda score, image: method(score, image))
 
 
+def test_every_exported_function_is_a_row():
+    exported = {name for name, value in vars(attribution).items() if callable(value)}
+    rows = set(ATTRIBUTIONS) | set(FUNCTIONS)
+    assert exported - rows == set(), "without a row in attribution_methods"
+    assert rows - exported == set(), "a row without an exported function"
+
+
 @each_method_and_model
 def test_jit_changes_nothing(method, make_model):
     score, image = scores.logit(make_model(), 1), small_models.image()
     assert_allclose(compiled(method)(score, image), method(score, image), **TOLERANCE)
+
+
+@each_function
+def test_numpy_arrays_are_images_quietly_and_without_a_nan_or_a_key_used_twice(function):
+    score, image = scores.logit(small_models.plain_convnet(), 1), small_models.image()
+    expected = compiled(function)(score, image)
+    # In double precision, of the other byte order, one column after the other.
+    awkward = np.asarray(image).astype(">f8", order="F")
+    with jax.debug_nans(True), jax.debug_key_reuse(True):
+        result = function(score, awkward)
+    assert isinstance(result, jax.Array)
+    assert result.dtype == jnp.float32
+    assert_allclose(result, expected, **TOLERANCE)
+
+
+def curved(slopes, bends, image):
+    """S = sum(w I) + sum(v I)^2 / 2, in the precision of its weights."""
+    pixels, (height, width, _) = image.astype(slopes.dtype), image.shape
+    # Of a crop's sides where it is one.
+    slopes, bends = slopes[:height, :width], bends[:height, :width]
+    return jnp.sum(slopes * pixels) + jnp.sum(bends * pixels) ** 2 / 2
+
+
+def rounded(values):
+    """To five bits, which are numbers of every precision."""
+    return np.round(np.asarray(values, np.float64) * 32) / 32
+
+
+IMAGE, SLOPES, BENDS = (rounded(small_models.image(seed=seed)) for seed in range(3))
+
+
+def curved_score(dtype):
+    return Partial(curved, jnp.asarray(SLOPES - 0.5, dtype), jnp.asarray(BENDS - 0.5, dtype))
+
+
+@each_function
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_gives_the_images_own_and_the_same_value(function, precision):
+    dtype, weights_dtype, double, tolerance = PRECISIONS[precision]
+    expected = compiled(function)(curved_score(jnp.float32), jnp.asarray(IMAGE, jnp.float32))
+    with strictly(double):
+        score, image = curved_score(weights_dtype), jnp.asarray(IMAGE, dtype)
+        result = jax.jit(lambda score, image: function(score, image))(score, image)
+        assert result.dtype == dtype
+        values = np.asarray(result, np.float64)
+    largest = np.abs(expected).max()
+    assert largest > 0
+    assert_allclose(values, expected, rtol=0, atol=tolerance * largest)
+
+
+def test_eight_devices_give_what_one_gives():
+    program = """
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_num_cpu_devices", 8)
+from saliency_jax import attribution
+images = jnp.asarray(np.random.default_rng(0).random((8, 5, 4, 1)), jnp.float32)
+smooth = jax.jit(jax.vmap(lambda image: attribution.smoothgrad(
+    lambda x: jnp.sum(x**3), image, key=jax.random.key(0), num_samples=5, batch_size=2)))
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("images",))
+sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("images"))
+shared = smooth(jax.device_put(images, sharding))
+assert len(shared.sharding.device_set) == 8
+print(np.abs(np.asarray(shared) - np.asarray(smooth(images))).max() < 1e-5)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "True\n"
 
 
 @each_method_and_model
@@ -222,10 +223,23 @@ def test_chunks_change_nothing_but_rounding(method):
     assert_allclose(compiled(method)(score, image), jax.jit(whole)(score, image), **TOLERANCE)
 
 
-@each_method
+each_attribution = pytest.mark.parametrize("method", ATTRIBUTIONS.values(), ids=ATTRIBUTIONS)
+
+
+@each_attribution
+@pytest.mark.usefixtures("entry_checks")
+def test_what_is_no_score_is_refused(method):
+    image = small_models.image((3, 4, 1))
+    with pytest.raises(TypeError, match="expected score to be callable, got int"):
+        method(3, image)
+    with pytest.raises(ValueError, match=r"score to return one real number, got shape \(1,\)"):
+        method(Partial(lambda image: image.sum((0, 1))), image)
+    with pytest.raises(TypeError, match=r"score to return one real .* got NoneType"):
+        method(Partial(lambda image: None), image)
+
+
+@each_attribution
 @pytest.mark.usefixtures("entry_checks")
 def test_a_batch_is_refused(method):
-    if method is ascended:
-        pytest.skip("gradient ascent takes any parameters that its canvas decodes")
     with pytest.raises(ValueError, match=r"to be one image .* batch of shape \(2, 4, 4, 3\)"):
         method(jnp.sum, jnp.zeros((2, 4, 4, 3)))

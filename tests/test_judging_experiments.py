@@ -1,5 +1,6 @@
 """The experiments that judge attribution methods, on networks of one convolution."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_classifiers
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import attribution, filters, metrics, scores, training
-from saliency_jax.data import tiny_imagenet
+from saliency_jax import attribution, filters, metrics, models, scores, training
+from saliency_jax.models import Classifier, Input
+from saliency_jax.models._parts import normalization, spatial_mean
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SIDE = 12
@@ -20,58 +23,44 @@ COUNT = 6
 NAMES = ("first", "second")
 
 
-class Network(nnx.Module):
-    """What the scripts ask of a classifier, with one convolution and one linear layer."""
+class Net(models.Network):
+    """One convolution and one linear layer."""
 
-    channels = 3
-    input_size = (SIDE, SIDE)
-    mean = (0.4, 0.5, 0.6)
-    class_names = tuple(tiny_imagenet.PAPER20.values())
-    num_classes = len(class_names)
+    num_classes = len(small_classifiers.CLASS_NAMES)
 
     def __init__(self, *, rngs: nnx.Rngs):
+        self.normalization = normalization(3, None, None)
         self.conv1 = nnx.Conv(3, 4, (3, 3), strides=2, rngs=rngs)
         self.bn1 = nnx.BatchNorm(4, use_running_average=True, rngs=rngs)
         self.fc = nnx.Linear(4, self.num_classes, rngs=rngs)
 
-    def features(self, image):
-        return nnx.relu(self.bn1(self.conv1(image)))
+    @property
+    def settings(self):
+        return {}
 
-    def head(self, feature_map):
-        return self.fc(feature_map.mean((-3, -2)))
-
-    def __call__(self, image):
-        return self.head(self.features(image))
+    def parts(self):
+        return {
+            "normalization": (self.normalization,),
+            "stage 1": (self.conv1, self.bn1, nnx.relu),
+            "pooling": (spatial_mean,),
+            "logits": (self.fc,),
+        }
 
 
 @pytest.fixture(scope="module", autouse=True)
 def scripts():
-    """The scripts import each other as neighbours."""
+    """The scripts, and what they share."""
     folders = [str(EXPERIMENTS), str(EXPERIMENTS / "benchmarks")]
     sys.path[:0] = folders
-    import classifiers
-    import command_line
-    import comparison
     import evaluate_methods
-    import judging
-    import methods
     import perturbation_metrics
     import roar
     import sanity_checks
+    from lab import frame, loading
 
     yield {
         module.__name__: module
-        for module in (
-            classifiers,
-            command_line,
-            comparison,
-            evaluate_methods,
-            judging,
-            methods,
-            perturbation_metrics,
-            roar,
-            sanity_checks,
-        )
+        for module in (evaluate_methods, perturbation_metrics, roar, sanity_checks, frame, loading)
     }
     for folder in folders:
         sys.path.remove(folder)
@@ -86,12 +75,16 @@ def in_a_folder(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def both(scripts, monkeypatch):
     """Two small classifiers in place of the bundled ones."""
-    classifiers = scripts["classifiers"]
     loaded = [
-        classifiers.Classifier(name, Network(rngs=nnx.Rngs(seed)))
+        Classifier(
+            name,
+            Net(rngs=nnx.Rngs(seed)),
+            Input("image", (SIDE, SIDE)),
+            small_classifiers.CLASS_NAMES,
+        )
         for seed, name in enumerate(NAMES)
     ]
-    monkeypatch.setattr(classifiers, "load", lambda names: loaded[: len(names)])
+    monkeypatch.setattr(scripts["lab.loading"], "load", lambda names: loaded[: len(names)])
     return loaded
 
 
@@ -122,44 +115,17 @@ def arrays(path: str) -> dict[str, np.ndarray]:
 
 def run(script, data_dir, **changes):
     options = {"count": COUNT, "shown": 1, "batch_size": 4, "method": ("gradient",)}
-    settings = script.Settings(data_dir=data_dir, output=Path("out"), **options | changes)
+    settings = script.main.Settings(data_dir=data_dir, output=Path("out"), **options | changes)
     script.main(settings)
     return {path.name for path in Path("out").iterdir()}
 
 
-class TestControls:
-    def test_they_do_not_look_at_the_model(self, scripts, both, example):
-        judging = scripts["judging"]
-        explain = {
-            name: jax.jit(
-                lambda model, image, name=name: judging.explain(name, scores.logit(model, 3), image)
-            )
-            for name in judging.CONTROLS
-        }
-        first, second = (classifier.model for classifier in both)
-        image = example["image"]
-        for of_control in explain.values():
-            assert_array_equal(of_control(first, image), of_control(second, image))
-        assert_allclose(explain["edges"](first, image), filters.sobel(image), rtol=1e-6)
-        other = explain["random"](first, 1 - image)
-        correlation = metrics.spearman_correlation(explain["random"](first, image), other)
-        # Of 144 pairs of numbers the standard deviation is 1 / 12.
-        assert abs(correlation) < 0.4
-
-    def test_cheaper_settings_are_those_of_their_methods(self, scripts):
-        judging, methods = scripts["judging"], scripts["methods"]
-        for name, settings in judging.CHEAPER.items():
-            assert all(methods.METHODS[name].takes(argument) for argument in settings)
-        options = judging.method("rise").options(jnp.zeros(SHAPE))
-        assert options == {"num_samples": 256}
-
-
 class TestEvaluateMethods:
     def test_what_is_measured_is_what_it_is_called(self, scripts, both, example):
-        script, model = scripts["evaluate_methods"], both[0].model
+        script, model = scripts["evaluate_methods"], both[0].network
         signed_map = jax.random.normal(jax.random.key(1), (SIDE, SIDE))
-        points = {**example, "saliency_map": signed_map}
-        measured = jax.jit(script.judge(4))(model, example=points)
+        judge = jax.jit(functools.partial(script.judge, steps=4))
+        measured = judge(model, example={**example, "map": signed_map})
 
         score, map_ = np.vectorize(float), np.asarray(signed_map)
         order = np.argsort(-map_.ravel())
@@ -171,19 +137,23 @@ class TestEvaluateMethods:
             replaced = image.reshape(-1, 3).copy()
             replaced[order[:shown]] = mean.reshape(-1, 3)[order[:shown]]
             falling.append(probability(replaced.reshape(SHAPE)))
-        assert_allclose(measured.deletion, np.trapezoid(score(falling), dx=1 / 4), rtol=1e-4)
+        assert_allclose(measured["deletion"], np.trapezoid(score(falling), dx=1 / 4), rtol=1e-4)
 
         positive = np.maximum(map_, 0)
-        assert_allclose(measured.share, positive[2:9, 3:].sum() / positive.sum(), rtol=1e-4)
+        assert_allclose(
+            measured["share in the box"], positive[2:9, 3:].sum() / positive.sum(), rtol=1e-4
+        )
         row, column = np.unravel_index(map_.argmax(), map_.shape)
-        assert measured.pointing == (2 <= row < 9 and column >= 3)
+        assert bool(measured["pointing game"]) == (2 <= row < 9 and column >= 3)
         top = np.zeros(SIDE**2, bool)
         top[order[: 7 * 9]] = True
-        assert_allclose(measured.rank, top.reshape(SIDE, SIDE)[2:9, 3:].mean(), rtol=1e-6)
+        assert_allclose(
+            measured["rank accuracy"], top.reshape(SIDE, SIDE)[2:9, 3:].mean(), rtol=1e-6
+        )
         edges = like_edges(signed_map, example["image"])
-        assert_allclose(measured.edges, edges, atol=1e-5)
+        assert_allclose(measured["like edges"], edges, atol=1e-5)
         # Of all three shares, right or wrong.
-        assert_allclose(3 * measured.road, np.round(3 * measured.road), atol=1e-5)
+        assert_allclose(3 * measured["ROAD"], np.round(3 * measured["ROAD"]), atol=1e-5)
 
     def test_a_run_leaves_a_whole_folder(self, scripts, tiny_imagenet_folder, capsys):
         script = scripts["evaluate_methods"]
@@ -206,8 +176,8 @@ class TestEvaluateMethods:
         assert "All maps under second took " in printed
 
     def test_an_interrupt_costs_nothing(self, scripts, tiny_imagenet_folder, monkeypatch):
-        script, comparison = scripts["evaluate_methods"], scripts["comparison"]
-        whole, made = comparison.sweep, []
+        script, runs = scripts["evaluate_methods"], scripts["lab.frame"].runs
+        whole, made = runs.sweep, []
 
         def watched(*arguments, progress, **options):
             points = []
@@ -218,7 +188,7 @@ class TestEvaluateMethods:
                 raise KeyboardInterrupt
             return values
 
-        monkeypatch.setattr(comparison, "sweep", watched)
+        monkeypatch.setattr(runs, "sweep", watched)
         interrupts = True
         with pytest.raises(KeyboardInterrupt):
             run(script, tiny_imagenet_folder, few=4, steps=4, method=("gradient",))
@@ -232,30 +202,30 @@ class TestEvaluateMethods:
 
 class TestSanityChecks:
     def test_layers_are_from_the_top(self, scripts, both):
-        assert scripts["sanity_checks"].layers(both[0].model) == ("fc", "bn1", "conv1")
+        assert scripts["sanity_checks"].layers(both[0]) == ("fc", "bn1", "conv1")
 
     def test_what_is_measured_is_what_it_is_called(self, scripts, both, example):
-        script, model = scripts["sanity_checks"], both[0].model
-        layers = script.layers(model)
+        script, model = scripts["sanity_checks"], both[0].network
+        options = {"method": "gradient", "layers": script.layers(both[0])}
         points = {
             "images": example["image"][None],
             "labels": example["label"][None],
             "number": example["number"],
         }
         shared = (model, jax.random.key(0))
-        measured = jax.jit(script.measure("gradient", layers))(shared, example=points)
-        assert measured.cascading.shape == (4, 2)
-        assert measured.independent.shape == (3, 2)
-        assert_allclose(measured.cascading[0], 1, rtol=1e-5)
+        measured = jax.jit(functools.partial(script.measure, **options))(shared, example=points)
+        assert measured["cascading"].shape == (4, 2)
+        assert measured["independent"].shape == (3, 2)
+        assert_allclose(measured["cascading"][0], 1, rtol=1e-5)
         # The first layer of the cascade is redrawn alone, by the same key.
-        assert_allclose(measured.cascading[1], measured.independent[0], atol=1e-5)
+        assert_allclose(measured["cascading"][1], measured["independent"][0], atol=1e-5)
         original = gradient(model, 3, example["image"]).sum(-1)
         edges = like_edges(original, example["image"])
-        assert_allclose(measured.controls[1, script.ABSOLUTE], edges, atol=1e-5)
-        maps = jax.jit(script.look("gradient", layers))(shared, example=points)
+        assert_allclose(measured["controls"][1, script.ABSOLUTE], edges, atol=1e-5)
+        maps = jax.jit(functools.partial(script.look, **options))(shared, example=points)
         assert_allclose(maps[0], original, atol=1e-6)
         likeness = jax.jit(script.likeness)(maps[0], maps[-1])
-        assert_allclose(measured.cascading[-1], likeness, atol=1e-4)
+        assert_allclose(measured["cascading"][-1], likeness, atol=1e-4)
 
     @pytest.mark.parametrize(
         ("kept", "edges", "verdict"),
@@ -274,12 +244,10 @@ class TestSanityChecks:
         noise = np.random.default_rng(0).normal(size=(3, 20, 1)) / 100
         likeness = np.array([kept, edges, 0.0])[:, None, None] + noise
         last, of_edges, of_random = np.broadcast_to(likeness, (3, 20, 2))
-        measured = script.Measurements(
-            np.stack([np.ones((20, 2)), last], 1),
-            last[:, None],
-            last,
-            np.stack([of_random, of_edges], 1),
-        )
+        measured = {
+            "cascading": np.stack([np.ones((20, 2)), last], 1),
+            "controls": np.stack([of_random, of_edges], 1),
+        }
         assert script.verdict(measured) == verdict
 
     def test_a_run_leaves_a_whole_folder(self, scripts, tiny_imagenet_folder, capsys):
@@ -317,16 +285,16 @@ class TestRoar:
 
     def test_the_most_salient_pixels_get_the_mean_colour(self, scripts):
         script = scripts["roar"]
-        images = script.Images(np.full((2, 2, 2, 3), 51, np.uint8), np.zeros(2, int))
         places = np.array([[[0, 1], [2, 3]], [[3, 2], [1, 0]]])
+        images = script.Images(np.full((2, 2, 2, 3), 51, np.uint8), np.zeros(2, int), places)
         mean = (0.1, 0.5, 0.9)
-        left = script.degraded(images, places, [1], 0.5, mean)
+        left = script.degraded(images, [1], 0.5, mean)
         assert_allclose(left[0, 1], [mean, mean], rtol=1e-6)
         assert_allclose(left[0, 0], 0.2, rtol=1e-6)
-        assert_allclose(script.degraded(images, places, [0], 0.0, mean), 0.2, rtol=1e-6)
+        assert_allclose(script.degraded(images, [0], 0.0, mean), 0.2, rtol=1e-6)
 
     def test_a_place_is_that_in_the_order_of_saliency(self, scripts, both, example):
-        script, model = scripts["roar"], both[0].model
+        script, model = scripts["roar"], both[0].network
         pixels = np.rint(np.asarray(example["image"]) * 255).astype(np.uint8)
         points = {"images": pixels, "labels": example["label"]}
         places = np.asarray(jax.jit(script.place("saliency"))(model, example=points))
@@ -335,11 +303,13 @@ class TestRoar:
         assert_allclose(in_order, np.sort(in_order)[::-1], rtol=1e-4, atol=1e-7)
 
     def test_a_new_network_has_the_architecture_and_not_the_weights(self, scripts, both):
-        script, model = scripts["roar"], both[0].model
-        networks = [script.new_network(model, seed) for seed in (3, 3, 4)]
-        first, same, other = (np.asarray(network.fc.kernel[...]) for network in networks)
+        script, trained = scripts["roar"], both[0].network.fc.kernel[...]
+        settings = self.settings(script, Path(), "run")
+        retraining = script.Retraining(None, settings, both[0], 60, Path())
+        states = [retraining._initial_state(seed) for seed in (3, 3, 4)]
+        first, same, other = (np.asarray(state.params["fc"]["kernel"]) for state in states)
         assert_array_equal(first, same)
-        assert first.shape == model.fc.kernel[...].shape
+        assert first.shape == trained.shape
         assert not np.isclose(first, other).any()
 
     def test_an_interrupted_run_ends_like_a_whole_one(
@@ -380,7 +350,7 @@ class TestRoar:
 class TestPerturbationMetrics:
     def test_all_ways_agree(self, scripts, both, monkeypatch, capsys):
         script = scripts["perturbation_metrics"]
-        monkeypatch.setattr(script.models, "load", lambda name: both[0].model)
+        monkeypatch.setattr(script.models, "load", lambda name: both[0])
         script.main(script.Settings(count=4, few=2, steps=5))
         rows = [line.split() for line in capsys.readouterr().out.splitlines()]
         differences = [float(row[-1]) for row in rows if row[1:2] == ["images,"]]
@@ -430,9 +400,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     module = scripts[script]
     data_dir = ["--data-dir", str(tiny_imagenet_folder)] * ("--data-dir" not in flags)
     with pytest.raises(SystemExit) as end:
-        scripts["command_line"].run(
-            module.main, module.Settings, module.__doc__, [*data_dir, *flags.split()]
-        )
+        module.main.from_command_line([*data_dir, *flags.split()])
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -2,15 +2,23 @@
 
 import concurrent.futures
 import itertools
+import subprocess
+import sys
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
 from numpy.testing import assert_array_equal
 
 from saliency_jax import metrics
-from saliency_jax.localization import bounding_box, largest_component, localize
+from saliency_jax.localization import (
+    bounding_box,
+    largest_component,
+    localize,
+    localize_by_threshold,
+)
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 # GrabCut's weight of neighbours, and what OpenCV adds to a covariance without volume.
@@ -179,6 +187,29 @@ class TestLocalize:
             assert found.mask.all()
             assert found.box == (0, 0, *SIDES)
 
+    @pytest.mark.usefixtures("entry_checks")
+    @pytest.mark.parametrize(
+        "awkward",
+        [
+            np.asfortranarray,
+            lambda values: values.astype(">f8"),
+            lambda values: values.astype(np.longdouble),
+            lambda values: values[:, ::-1].copy()[:, ::-1],
+        ],
+    )
+    def test_arrays_in_any_layout(self, awkward):
+        saliency_map, image = pointing_at(PART, OBJECT), scene((OBJECT, RED))
+        found = localize(awkward(saliency_map), awkward(image), 0.97)
+        assert_array_equal(found.mask, OBJECT)
+        mask = np.asfortranarray(OBJECT)
+        assert_array_equal(largest_component(mask), OBJECT)
+        assert bounding_box(mask) == found.box
+
+    def test_half_precision(self):
+        saliency_map, image = pointing_at(PART, OBJECT), scene((OBJECT, RED))
+        halves = (jnp.asarray(values, jnp.bfloat16) for values in (saliency_map, image))
+        assert_array_equal(localize(*halves, 0.97).mask, OBJECT)
+
     @pytest.mark.parametrize("sides", [(1, 1), (1, 2), (1, 5), (5, 1), (2, 2)])
     @pytest.mark.parametrize("iterations", [1, 3])
     def test_the_smallest_images(self, sides, iterations):
@@ -211,6 +242,39 @@ class TestLocalize:
         with pytest.raises(error, match="expected ") as raised:
             localize(**arguments)
         assert message in str(raised.value)
+
+
+class TestThreshold:
+    @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9, 1.0])
+    def test_against_scipy(self, fraction):
+        for seed in range(10):
+            saliency_map = np.random.default_rng(seed).random(SIDES)
+            expected, sizes = largest_by_scipy(saliency_map / saliency_map.max() >= fraction)
+            found = localize_by_threshold(saliency_map, fraction)
+            assert found.mask.sum() == sizes.max()
+            if (sizes == sizes.max()).sum() == 1:
+                assert_array_equal(found.mask, expected)
+            assert found.box == bounding_box(found.mask)
+
+    def test_the_whole_image_is_at_least_nothing(self):
+        assert localize_by_threshold(pointing_at(PART, OBJECT), 0.0).mask.all()
+        assert localize_by_threshold(np.zeros(SIDES), 0.5).box == (0, 0, *SIDES)
+
+    @pytest.mark.usefixtures("entry_checks")
+    @pytest.mark.parametrize(
+        ("saliency_map", "fraction", "error", "message"),
+        [
+            (np.ones(SIDES), 1.5, ValueError, r"fraction to be in \[0, 1\], got 1.5"),
+            (np.ones(SIDES), np.nan, ValueError, "fraction to be in"),
+            (-np.ones(SIDES), 0.5, ValueError, "saliency_map to be at least 0, got -1"),
+            (np.full(SIDES, np.nan), 0.5, ValueError, "saliency_map to be finite"),
+            (np.ones((*SIDES, 1)), 0.5, ValueError, r"shape \(h, w\)"),
+            (np.ones(SIDES, int), 0.5, TypeError, "to hold floats"),
+        ],
+    )
+    def test_bad_arguments(self, saliency_map, fraction, error, message):
+        with pytest.raises(error, match=f"expected {message}|expected saliency_map .*{message}"):
+            localize_by_threshold(saliency_map, fraction)
 
 
 class TestComponentAndBox:
@@ -247,3 +311,11 @@ class TestComponentAndBox:
             function(np.ones((2, 2), int))
         with pytest.raises(ValueError, match=r"expected mask to have shape \(h, w\), got \(2,\)"):
             function(np.ones(2, bool))
+
+
+def test_opencv_is_not_loaded_before_it_is_needed():
+    program = "import sys, saliency_jax.localization; print('cv2' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "False\n"

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import small_data
 import tensorflow_datasets as tfds
-from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
 
-from saliency_jax import attribution, data, models
+from saliency_jax import attribution, data
 from saliency_jax import localization as library
-from saliency_jax.data import tiny_imagenet
+from saliency_jax.data._objects import _object_fields
+from saliency_jax.images import fit
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-CLASS_NAMES = tuple(tiny_imagenet.PAPER20.values())
-SIDE = 16
+NAMES = ((0, "first"), (1, "second"))
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +39,10 @@ def script():
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> tuple[str, str]:
     """Two models of the same classes, as `--model` takes them."""
-    root = tmp_path_factory.mktemp("models")
-    for seed, name in enumerate(("first", "second")):
-        model = models.ResNet(
-            18,
-            20,
-            width=4,
-            stem=models.HALVING_STEM,
-            input_size=(SIDE, SIDE),
-            class_names=CLASS_NAMES,
-            rngs=nnx.Rngs(seed),
-        )
-        models.save(model, root / name)
-    return str(root / "first"), str(root / "second")
+    first, second = saved(
+        tmp_path_factory.mktemp("models"), *(classifier(seed, name=name) for seed, name in NAMES)
+    )
+    return first, second
 
 
 @pytest.fixture(autouse=True)
@@ -86,22 +77,28 @@ class TestBoxes:
                 left + factor * x1,
             )
             pixels = painted(shape, box)[..., None].astype(np.float32)
-            expected = library.bounding_box(data.fit(pixels, SIDE)[..., 0] > 0.5)
+            expected = library.bounding_box(fit(pixels, SIDE)[..., 0] > 0.5)
             assert expected == (y0, x0, y1, x1)
             relative = np.array([box]) / np.array([*shape, *shape])
-            (found,) = script.boxed_images.fit_boxes(relative, shape, (SIDE, SIDE))
+            (found,) = script.examples.whole_boxes(relative, shape, classifier())
             assert_allclose(found, expected, atol=1e-6)
 
-    def test_what_is_outside_of_the_window_is_gone(self, script):
+    def test_what_is_outside_of_the_window_is_cut_off(self, script):
         boxes = np.array([[0.0, 0.0, 1.0, 0.2], [0.0, 0.1, 1.0, 0.5]])
         # Of 10x20 the columns from 5 to 15 are left.
-        inside = script.boxed_images.fit_boxes(boxes, (10, 20), (10, 10))
-        assert_allclose(inside, [[0, 0, 10, 5]])
+        inside = script.examples.whole_boxes(boxes, (10, 20), classifier(side=10))
+        assert_allclose(inside, [[0, 0, 10, 0], [0, 0, 10, 5]])
+
+    def test_a_crop_takes_the_middle_of_what_is_resized(self, script):
+        record = dataclasses.replace(classifier().input, size=(8, 8), resize=(10, 10))
+        cropping = dataclasses.replace(classifier(), input=record)
+        boxes = np.array([[0.1, 0.1, 0.9, 0.9], [0.2, 0.5, 0.7, 1.0]])
+        inside = script.examples.whole_boxes(boxes, (20, 20), cropping)
+        assert_allclose(inside, [[0, 0, 8, 8], [1, 4, 6, 8]], atol=1e-9)
 
     def test_the_nearest_of_several_true_boxes_counts(self, script):
         found = np.array([[2, 2, 8, 8], [0, 0, 4, 4]])
         true = np.array([[[0, 0, 2, 2], [2, 2, 8, 9]], [[4, 4, 8, 8], [0, 0, 0, 0]]], float)
-        assert_allclose(script.overlaps(found, true), [6 / 7, 0], rtol=1e-6)
         assert_allclose(script.overlaps(found[None], true), [[6 / 7, 0]], rtol=1e-6)
 
     def test_the_centred_box_is_wrong_of_the_fewest(self, script):
@@ -133,22 +130,24 @@ class TestRules:
             saliency_map[max(0, y0 - 4) : y1 + 4, max(0, x0 - 4) : x1 + 4] = 0.5
             saliency_map[y0:y1, x0:x1] = 1.0
         images = np.full((2, SIDE, SIDE, 3), 0.5, np.float32)
-        return script.Examples(images, np.zeros(2, np.int32), boxes_of(*boxes)), maps
+        return script.Objects(images, np.zeros(2, np.int32), boxes_of(*boxes)), maps
 
     def test_the_first_of_the_best_thresholds_is_chosen_and_its_boxes_are_kept(
         self, script, tuning, in_a_folder
     ):
         examples, maps = tuning
-        rules = [script.Threshold(0.0, fraction) for fraction in (0.05, 0.4, 0.6, 0.7)]
+        rules = [script.threshold(0.0, fraction) for fraction in (0.05, 0.4, 0.6, 0.7)]
         counted = []
-        for _ in range(2):
-            boxes = script.find_boxes(rules, maps, examples.images, in_a_folder, counted.append)
-            assert_array_equal(boxes[0], [[0, 0, SIDE, SIDE]] * 2)
-            assert_array_equal(boxes[2:], [examples.boxes[:, 0]] * 2)
-            assert script.fewest_errors(boxes, examples.boxes) == 2
-        # Each rule's two images one after the other, and then all that was kept.
-        assert counted == [2, 2, 2, 2, 8]
-        others = script.find_boxes(rules[3:], maps, examples.images, in_a_folder, counted.append)
+        with script.frame.Run(script.Settings(output=in_a_folder / "run"), "run") as run:
+            run.advance = lambda points, description="": counted.append(points)
+            for _ in range(2):
+                boxes = script.find_boxes(run, in_a_folder, rules, maps, examples.images)
+                assert_array_equal(boxes[0], [[0, 0, SIDE, SIDE]] * 2)
+                assert_array_equal(boxes[2:], [examples.boxes[:, 0]] * 2)
+                assert script.fewest_errors(boxes, examples.boxes) == 2
+            # Each rule's two images one after the other, and then all that was kept.
+            assert counted == [2, 2, 2, 2, 8]
+            others = script.find_boxes(run, in_a_folder, rules[3:], maps, examples.images)
         assert_array_equal(others, boxes[3:])
 
     def test_smoothing_comes_first(self, script):
@@ -156,7 +155,7 @@ class TestRules:
         saliency_map[0, 4, 4], saliency_map[0, 10:13, 10:13] = 1.0, 0.6
         image = np.zeros((1, SIDE, SIDE, 3), np.float32)
         sharp, smooth = (
-            script.find(script.Threshold(sigma, 0.7), saliency_map, image)[0].box
+            script.find(script.threshold(sigma, 0.7), saliency_map, image)[0].box
             for sigma in (0.0, 1.0)
         )
         assert sharp == (4, 4, 5, 5)
@@ -166,33 +165,37 @@ class TestRules:
         generator = np.random.default_rng(0)
         saliency_map = generator.random((SIDE, SIDE), np.float32)
         image = generator.random((SIDE, SIDE, 3), np.float32)
-        (found,) = script.find(script.Cut(0.0, 0.8, 0.4, 2), saliency_map[None], image[None])
+        (found,) = script.find(script.cut(0.0, 0.8, 0.4, 2), saliency_map[None], image[None])
         expected = library.localize(saliency_map, image, 0.8, 0.4, iterations=2)
         assert_array_equal(found.mask, expected.mask)
         assert found.box == expected.box
 
 
-def test_the_inner_map_is_of_the_last_stage_but_one(script, folders):
-    model = models.load(folders[0])
+def test_the_inner_map_is_of_the_last_stage_but_one(script):
+    network = classifier().network
     image = jax.random.uniform(jax.random.key(0), (SIDE, SIDE, 3))
 
     @jax.jit
-    def by_hand(model, image):
-        coarse = model.stage_outputs(image)[-2]
+    def by_hand(network, image):
+        maps = network.normalization(image[None])
+        maps = jax.nn.relu(network.bn1(network.conv1(maps)))
+        *stages, last = network.stages
+        for block in (block for stage in stages for block in stage):
+            maps = block(maps)
 
-        def logit(feature_map):
-            maps = feature_map[None]
-            for block in model.stages[-1]:
+        def logit(maps):
+            for block in last:
                 maps = block(maps)
-            return model.fc(maps.mean((1, 2)))[0, 5]
+            return network.fc(maps.mean((1, 2)))[0, 5]
 
-        value, gradient = jax.value_and_grad(logit)(coarse)
+        value, gradient = jax.value_and_grad(logit)(maps)
         # No feature is negative, so that no sum over them is.
-        return value, model(image)[5], (jnp.maximum(gradient, 0) * coarse).sum(-1)
+        return value, (jnp.maximum(gradient, 0) * maps).sum(-1)[0]
 
-    value, whole, weighted = by_hand(model, image)
-    assert_allclose(value, whole, rtol=1e-4)
-    found = jax.jit(script.inner_layer_cam)(model, 5, image)
+    value, weighted = by_hand(network, image)
+    logits, maps = jax.jit(script.explain_one)(network, example=(image, jnp.asarray(5)))
+    assert_allclose(value, logits[5], rtol=1e-4)
+    found = maps[script.INNER]
     assert_allclose(found, attribution.bilinear(weighted, (SIDE, SIDE)), rtol=1e-3, atol=1e-7)
     assert found.max() > 0
 
@@ -202,14 +205,14 @@ def test_errors_of_box_and_class(script):
     logits[:, 1:] = np.arange(7)
     # The true class is the first, the fourth and the seventh likeliest, and again the first.
     labels = np.array([7, 4, 1, 7])
-    examples = script.Examples(np.zeros((4, 8, 8, 3)), labels, boxes_of(*[(0, 0, 8, 8)] * 4))
+    examples = script.Objects(np.zeros((4, 8, 8, 3)), labels, boxes_of(*[(0, 0, 8, 8)] * 4))
     small, half, whole = (0, 0, 3, 8), (0, 0, 4, 8), (0, 0, 8, 8)
-    rows = [
-        script.Row("", "whole image", "", np.array([whole] * 4)),
-        script.Row("", "centred box", "", np.array([small] * 4)),
-        script.Row("map", "cut", "", np.array([half, whole, whole, small])),
-    ]
-    measured = script.Measured(examples, logits, rows, np.zeros((4, 8, 8)), None)
+    boxes = {
+        ("", "whole image", ""): np.array([whole] * 4),
+        ("", "centred box", ""): np.array([small] * 4),
+        ("map", "cut", ""): np.array([half, whole, whole, small]),
+    }
+    measured = script.Measured(None, examples, logits, boxes, np.zeros((4, 8, 8)), None)
     assert_array_equal(measured.rank, [0, 3, 6, 0])
     assert_allclose(measured.overlaps[2], [0.5, 1, 1, 3 / 8])
     *_, cut = script.tabulate(measured).rows
@@ -268,14 +271,14 @@ class LocalizationObjects(tfds.core.GeneratorBasedBuilder):
 
 
 class TestReading:
-    @pytest.fixture
-    def classifier(self, script, folders):
-        return script.classifiers.load(folders[:1])[0]
-
-    def test_one_box_an_image(self, script, classifier, tiny_imagenet_folder):
+    def test_one_box_an_image(self, script, tiny_imagenet_folder):
         def read(**options):
-            return script.boxed_images.read(
-                small_data.NAME, "validation", classifier, data_dir=tiny_imagenet_folder, **options
+            return script.examples.read_objects(
+                small_data.NAME,
+                "validation",
+                classifier(),
+                data_dir=tiny_imagenet_folder,
+                **options,
             )
 
         examples = read()
@@ -289,10 +292,10 @@ class TestReading:
         for column, whole in zip(read(count=3), examples, strict=True):
             assert_array_equal(column, whole[:3])
 
-    def test_boxes_of_objects(self, script, classifier, in_a_folder):
+    def test_boxes_of_objects(self, script, in_a_folder):
         data.prepare("localization_objects", data_dir=in_a_folder)
-        examples = script.boxed_images.read(
-            "localization_objects", "train", classifier, data_dir=in_a_folder
+        examples = script.examples.read_objects(
+            "localization_objects", "train", classifier(), data_dir=in_a_folder
         )
         lemon, orange = CLASS_NAMES.index("lemon"), CLASS_NAMES.index("orange")
         order = np.argsort(examples.labels != lemon)
@@ -306,12 +309,12 @@ class TestReading:
         )
         assert_allclose(examples.images[order].mean((1, 2, 3)), [0, 120 / 255], atol=1e-6)
 
-    def test_a_dataset_without_boxes(self, script):
+    def test_a_dataset_without_boxes(self):
         features = tfds.features.FeaturesDict(
             {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(num_classes=2)}
         )
         with pytest.raises(ValueError, match="expected a dataset with images, classes and boxes"):
-            script.boxed_images.find_fields("mnist", features)
+            _object_fields("mnist", features)
 
 
 @pytest.fixture(scope="module")
@@ -446,7 +449,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
         arguments += ["--tuning-split", settings.tuning_split]
     arguments += ["--model", *settings.model, "--data-dir", str(settings.data_dir)]
     with pytest.raises(SystemExit) as end:
-        script.command_line.run(script.main, script.Settings, script.__doc__, arguments)
+        script.main.from_command_line(arguments)
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

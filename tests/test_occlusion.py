@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import small_models
 from jax.tree_util import Partial
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from small_models import as_image
 
-from saliency_jax import attribution, scores
-from saliency_jax.attribution import baselines
+from saliency_jax import attribution, baselines, scores
 
 SCORE = scores.logit(small_models.plain_convnet(2), 1)
 IMAGE = small_models.image((5, 4, 2))
@@ -59,6 +58,16 @@ def test_single_pixels_of_a_linear_score_are_gradient_times_difference():
         small_models.linear_score(weights), IMAGE, window=(1, 1), stride=(1, 1)
     )
     assert_allclose(saliency_map, (weights * IMAGE).sum(-1), rtol=1e-4, atol=1e-5)
+
+
+def test_many_windows_in_half_precision():
+    # In bfloat16, 300 windows can neither be counted nor added up; each hides 300 pixels.
+    image = jnp.ones((1, 600, 1), jnp.bfloat16)
+    saliency_map = occlusion(
+        Partial(jnp.sum), image, window=(1, 300), stride=(1, 1), batch_size=301
+    )
+    assert saliency_map.dtype == jnp.bfloat16
+    assert_array_equal(saliency_map, np.full((1, 600), 300))
 
 
 class TestFeatureAblation:
@@ -113,6 +122,8 @@ class TestBadSettings:
             ((1, 0), (1, 1), "window's width to be at least 1, got 0"),
             ((2, 2), (3, 1), "stride along the height to be at most the window's 2, got 3"),
             ((2, 2), (1, 0), "stride along the width to be at least 1, got 0"),
+            (3, (1, 1), r"window to be \(height, width\), got 3"),
+            ((2, 2), (1, 1, 1), r"stride to be \(vertical, horizontal\), got \(1, 1, 1\)"),
         ],
     )
     def test_windows(self, window, stride, message):

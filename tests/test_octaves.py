@@ -50,7 +50,7 @@ def test_one_octave_is_ascent(canvas):
     of_shape = ascent.chain_canvases() if canvas is None else canvas(SHAPE)
     state = ascent.initial_state(of_shape.encode(IMAGE), optimizer, KEY)
     expected = ascent.ascend(score, state, optimizer, 4, decode=of_shape.decode, **options)
-    choice = {} if canvas is None else {"canvas": canvas}
+    choice = {} if canvas is None else {"make_canvas": canvas}
     result = ascent.ascend_octaves(
         score, IMAGE, optimizer, 4, key=KEY, octaves=1, **choice, **options
     )

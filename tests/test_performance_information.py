@@ -12,8 +12,7 @@ from numpy.testing import assert_allclose
 from PIL import Image as PILImage
 from small_models import as_image
 
-from saliency_jax import metrics
-from saliency_jax.attribution import baselines
+from saliency_jax import baselines, metrics
 
 IMAGE = as_image([4, 3, 2, 1])
 
@@ -73,7 +72,7 @@ class TestResidualEntropy:
         smooth = np.stack([row, column, np.sin(7 * row * column) ** 2], axis=-1)
         textured = np.clip(smooth + 0.3 * np.random.default_rng(0).normal(size=smooth.shape), 0, 1)
         images = [
-            np.asarray(baselines.blur(jnp.asarray(textured, jnp.float32), sigma))
+            np.asarray(baselines.blurred(jnp.asarray(textured, jnp.float32), sigma))
             for sigma in (0.0, 0.3, 0.5, 1.0, 2.0, 5.0)
         ]
         sizes = [self.size_of_file(image) for image in images]

@@ -8,8 +8,7 @@ import small_models
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import metrics, scores
-from saliency_jax.attribution import baselines
+from saliency_jax import baselines, metrics, scores
 
 IMAGE = small_models.image((4, 3, 2))
 SALIENCY = small_models.image((4, 3, 1), seed=3)[..., 0]
@@ -35,7 +34,7 @@ def deleted_by_a_loop(score, start, finish, counts):
 def test_step_by_step():
     # Five steps of twelve pixels do not divide evenly.
     counts = [0, 2, 4, 7, 9, 12]
-    mean, blurred = baselines.mean_color(IMAGE), baselines.blur(IMAGE, 5.0)
+    mean, blurred = baselines.mean_color(IMAGE), baselines.blurred(IMAGE, 5.0)
     down = deletion(SCORE, IMAGE, SALIENCY, steps=5, batch_size=4)
     up = insertion(SCORE, IMAGE, SALIENCY, steps=5, batch_size=4)
     assert_allclose(down.fractions, np.array(counts) / 12, rtol=1e-6)

@@ -54,11 +54,17 @@ class TestSpectrumSlope:
 
     def test_of_the_librarys_smooth_noise_is_minus_two_and_of_normal_noise_zero(self):
         keys = jax.random.split(KEY, 20)
-        for make, expected in ((ascent.smooth, -2), (ascent.normal, 0)):
+        for make, expected in ((ascent.smooth_noise, -2), (ascent.normal_noise, 0)):
             images = jax.vmap(lambda key, make=make: make(key, (16, 16, 3)))(keys)
             # Of 20 images the standard error is about 0.02; a ring holds several frequencies, whose
             # mean is not at its middle.
             np.testing.assert_allclose(jax.vmap(self.slope)(images).mean(), expected, atol=0.15)
+
+    @pytest.mark.parametrize(("level", "contrast"), [(0.0, 1e-25), (0.0, 1e25), (1e3, 0.5)])
+    def test_of_any_size(self, level, contrast):
+        image = image_of_power((16, 16, 1), 2)
+        expected = self.slope(image)
+        np.testing.assert_allclose(self.slope(level + contrast * image), expected, atol=5e-3)
 
     @pytest.mark.usefixtures("entry_checks")
     @pytest.mark.parametrize("shape", [(3, 8, 1), (8, 8), (2, 8, 8, 1)])
@@ -79,6 +85,12 @@ class TestMeanPairwiseDistance:
         np.testing.assert_allclose(
             metrics.mean_pairwise_distance(images), np.sqrt(1 / 6), atol=0.005
         )
+
+    @pytest.mark.parametrize("scale", [1e-25, 1e25])
+    def test_of_any_size(self, scale):
+        images = jnp.broadcast_to(jnp.array([0.0, 0.25, 1.0])[:, None, None, None], (3, 4, 5, 2))
+        distance = metrics.mean_pairwise_distance(scale * images)
+        np.testing.assert_allclose(distance / scale, 2 / 3, rtol=1e-5)
 
     def test_copies_have_none(self):
         copies = jnp.broadcast_to(jax.random.uniform(KEY, (4, 4, 3)), (3, 4, 4, 3))
@@ -143,6 +155,12 @@ class TestBootstrapInterval:
             (jnp.zeros(()), {}, ValueError, r"shape \(n, ...\), got \(\)"),
             (jnp.zeros((0, 3)), {}, ValueError, r"got \(0, 3\)"),
             (jnp.zeros(3, int), {}, TypeError, "values to hold floats, got int32"),
+            (
+                jnp.array([0.0, jnp.nan]),
+                {},
+                ValueError,
+                "values to be finite, got 1",
+            ),
             (jnp.zeros(3), {"confidence": 95}, ValueError, r"in \[0, 1\], got 95"),
             (jnp.zeros(3), {"num_samples": 0}, ValueError, "at least 1, got 0"),
         ],

@@ -2,15 +2,22 @@
 
 import io
 import itertools
+import logging
 
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
+from matplotlib.axis import Tick
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
-from saliency_jax import plots
+from saliency_jax.runs import _text, plots
 
 RNG = np.random.default_rng(0)
 BRIGHTEST = matplotlib.colormaps["inferno"](1.0)[:3]
@@ -335,3 +342,261 @@ def test_what_makes_no_gif_is_refused():
         plots.gif([])
     with pytest.raises(ValueError, match="expected milliseconds to be at least 20, got 5"):
         plots.gif([plots.grid([[cell]])], milliseconds=5)
+
+
+NAMES = {
+    "price": "$5 and $10",
+    "mathematics": r"$\frac{$ ^_{} \n %s 100 %",
+    "dollar": "$",
+    "markup": "<b>&amp;",
+    "lines": "a\nb\r\n\tc",
+    "empty": "",
+    "hidden": "_background",
+    "long": "x" * 255,
+    "wide": "W" * 60,
+    "sentence": "the wire-haired and the smooth-haired " * 9,
+    "hebrew": "\N{HEBREW LETTER SHIN}\N{HEBREW LETTER LAMED}",
+    "accents": "e\N{COMBINING ACUTE ACCENT}",
+    "joiner": "\N{ZERO WIDTH JOINER}\N{VARIATION SELECTOR-16}",
+    "bytes that are no UTF-8": b"caf\xe9".decode(errors="surrogateescape"),
+    "nul": "a\0b",
+    # Neither is in any font.
+    "unassigned": "a\U000e0fff\U000e0ffe",
+}
+
+
+def drawings(name: str) -> dict[str, Figure]:
+    """A figure of each kind with a name wherever a name can be."""
+    cell = plots.image(np.zeros((4, 4, 3)), name, name)
+    x = np.arange(1, 4)
+    return {
+        "grid": plots.grid(
+            [[cell, plots.Ranking([name] * 4, [0.0, 0.1, 0.2, 1.0], name, name)]] * 2,
+            row_titles=[name, name],
+            column_titles=[name, name],
+            caption=name,
+            cell_width=100,
+        ),
+        "curves": plots.curves(
+            {name: [plots.Curve(name, x, x, x, x)]} | {"b": [plots.Curve("c", x, x, x, x)]},
+            name,
+            log_base=10,
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_any_name_is_drawn_as_it_is_written_and_inside_the_figure(name):
+    for kind, figure in drawings(name).items():
+        # Warnings, as of missing glyphs, are errors here.
+        height, width, _ = saved(figure).shape
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        # Those at ticks are of numbers; some are outside of their axis and not drawn.
+        ticks = {text for tick in figure.findobj(Tick) for text in tick.findobj(Text)}
+        texts = [text for text in figure.findobj(Text) if text.get_text().strip()]
+        texts = [text for text in texts if text not in ticks]
+        for text in texts:
+            box = text.get_window_extent(renderer)
+            assert box.x0 >= -1, (kind, text)
+            assert box.x1 <= width + 1, (kind, text)
+            assert box.y0 >= -1, (kind, text)
+            assert box.y1 <= height + 1, (kind, text)
+        if "$" in name:
+            named = [text for text in texts if "$" in text.get_text()]
+            assert named
+            assert not any(text.get_parse_math() for text in named)
+
+
+def test_a_dollar_is_a_dollar_pixel_by_pixel():
+    as_mathematics, as_text = Figure(figsize=(2, 1)), Figure(figsize=(2, 1))
+    as_mathematics.text(0, 0.5, "$5 and $10")
+    as_text.text(0, 0.5, r"\$5 and \$10")
+    assert (saved(as_mathematics) != saved(as_text)).any()
+    assert _text.literal(as_mathematics) == frozenset()
+    np.testing.assert_array_equal(saved(as_mathematics), saved(as_text))
+
+
+def test_powers_at_the_ticks_of_a_logarithmic_axis_stay_mathematics():
+    figure = drawings("$5")["curves"]
+    saved(figure)
+    ticks = [label for label in figure.axes[0].get_xticklabels() if "10^" in label.get_text()]
+    assert ticks
+    assert all(label.get_parse_math() for label in ticks)
+
+
+def test_names_at_ticks_are_literal_too():
+    figure = Figure(figsize=(3, 3))
+    axes = figure.add_subplot()
+    axes.set_yticks([0, 1], ["$5 and $10 \\frac{$", "a\0"])
+    _text.literal(figure)
+    saved(figure)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "$5 and $10 \\frac{$",
+        "a\N{REPLACEMENT CHARACTER}",
+    ]
+
+
+CHINESE = "\N{CJK UNIFIED IDEOGRAPH-4E2D}"
+
+
+def font_of(path, character: str) -> None:
+    """Writes a font in which one character is a black square, and nothing else is there."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 1000), (1000, 1000), (1000, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord(character): "square"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=1000, descent=0)
+    builder.setupNameTable({"familyName": "Squares Sans", "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=1000)
+    builder.setupPost()
+    builder.save(path)
+
+
+@pytest.fixture
+def fonts(monkeypatch):
+    """The installed fonts, none of which has Chinese characters; more may be installed."""
+    manager = font_manager.fontManager
+    known = [font for font in manager.ttflist if "DejaVu" in font.name]
+    monkeypatch.setattr(manager, "ttflist", known)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    caches = (_text._families, _text._font, _text._other_family, _text._pixels, _text._tell)
+    for cache in caches:
+        cache.cache_clear()
+    yield manager
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_a_character_that_the_font_lacks_is_taken_from_another(tmp_path, fonts):
+    font_of(tmp_path / "squares.ttf", CHINESE)
+    fonts.addfont(tmp_path / "squares.ttf")
+    figure = Figure(figsize=(2, 1), dpi=100)
+    text = figure.text(0.1, 0.1, CHINESE, fontsize=36)
+    assert _text.literal(figure) == frozenset()
+    assert text.get_text() == CHINESE
+    # 36 points are 50 pixels; the square is black.
+    assert (saved(figure) < 0.1).all(axis=-1).sum() == pytest.approx(50 * 50, rel=0.05)
+
+
+def test_a_character_that_no_font_has_is_replaced_and_told_once(fonts, caplog):
+    with caplog.at_level(logging.WARNING, "saliency_jax"):
+        for _ in range(2):
+            figure = plots.grid([[plots.image(np.zeros((4, 4, 3)), f"a{CHINESE}b")]])
+    saved(figure)
+    assert [text.get_text() for text in figure.texts if "a" in text.get_text()] == ["a\ufffdb"]
+    assert _text.literal(figure) == {CHINESE}
+    (message,) = caplog.messages
+    assert message.startswith(f"No font that is installed has {CHINESE} (U+4E2D); ")
+
+
+def test_lines_break_where_they_are_full_also_between_wide_characters(fonts):
+    for text in ("W" * 50, "il" * 90, f"{CHINESE}" * 30, "one two three four five six seven"):
+        lines = _text.wrapped(text, 100).split("\n")
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+        assert all(_text.text_width(line) <= 100 for line in lines)
+        # Full: the first piece of the next line would not have fitted.
+        for line, following in itertools.pairwise(lines):
+            first = following.split(" ")[0] if " " in text else following[0]
+            assert _text.text_width(f"{line} {first}" if " " in text else line + first) > 100
+
+
+def test_a_name_that_its_bar_does_not_hold_ends_before_the_share():
+    names = ["W" * 80, "the international classification " * 5, "lemon"]
+    figure = plots.grid([[plots.Ranking(names, [1.0, 0.5, 0.2])]], cell_width=200)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    written, shares = figure.axes[0].texts[::2], figure.axes[0].texts[1::2]
+    for name, share in zip(written, shares, strict=True):
+        assert not name.get_window_extent(renderer).overlaps(share.get_window_extent(renderer))
+    for first, second in itertools.pairwise(written):
+        assert not first.get_window_extent(renderer).overlaps(second.get_window_extent(renderer))
+    assert written[0].get_text().endswith("\N{HORIZONTAL ELLIPSIS}")
+    assert written[2].get_text() == "lemon"
+
+
+@pytest.mark.parametrize(
+    ("names", "fractions", "message"),
+    [([], [], "number of names to be at least 1"), (["a"], [0.1, 0.2], "expected 1 fractions")],
+)
+def test_a_ranking_that_does_not_fit_is_refused(names, fractions, message):
+    with pytest.raises(ValueError, match=message):
+        plots.Ranking(names, fractions)
+
+
+KINDS = {
+    "bfloat16": lambda values: jnp.asarray(values, jnp.bfloat16),
+    "float16": lambda values: values.astype(np.float16),
+    "float32 in JAX": jnp.asarray,
+    "big-endian": lambda values: values.astype(">f4"),
+    "long double": lambda values: values.astype(np.longdouble),
+    "Fortran": np.asfortranarray,
+}
+
+
+@pytest.mark.usefixtures("entry_checks")
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_of_every_kind_have_the_same_colours(kind):
+    # Eighths are exact in all of them.
+    values = np.arange(8).reshape(2, 4) / 8
+    same = KINDS[kind](values.astype(np.float32))
+    image = np.repeat(values[..., None], 3, axis=-1)
+    for drawn, expected in (
+        (plots.saliency_map(same), plots.saliency_map(values)),
+        (plots.signed_map(same - same.mean()), plots.signed_map(values - values.mean())),
+        (plots.image(KINDS[kind](image.astype(np.float32))), plots.image(image)),
+        (plots.overlay(image, same), plots.overlay(image, values)),
+    ):
+        np.testing.assert_array_equal(drawn.pixels, expected.pixels)
+        assert drawn.note == expected.note
+    curve = plots.Curve("a", same[0], same[0], same[0], same[1])
+    (line,) = plots.curves({"a": [curve]}, "x").axes[0].lines
+    np.testing.assert_array_equal(line.get_ydata(), values[0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("draw", [plots.saliency_map, plots.signed_map])
+def test_a_map_that_is_not_finite_is_refused(draw, value):
+    with pytest.raises(ValueError, match="to be finite, got 1 infinite or nan among its 4 values"):
+        draw(np.array([[0.0, 1.0], [value, 2.0]]))
+
+
+def test_equal_values_single_pixels_and_the_ends_of_the_number_range_are_drawn():
+    for values in (np.full((3, 3), 2.0), np.ones((1, 1)), np.full((2, 2), 1.7e308)):
+        np.testing.assert_array_equal(
+            plots.saliency_map(values).pixels, np.broadcast_to(BRIGHTEST, (*values.shape, 3))
+        )
+    smallest = plots.saliency_map(np.array([[0.0, 5e-324]]), percentile=100)
+    np.testing.assert_array_equal(smallest.pixels[0], [BLACK, BRIGHTEST])
+    saved(plots.grid([[smallest]]))
+
+
+@pytest.mark.parametrize("shape", [(1, 3000, 1), (3000, 1, 3)])
+def test_a_picture_of_one_row_or_column_is_a_stripe(shape):
+    figure = plots.grid([[plots.image(np.zeros(shape))]], cell_width=96)
+    height, width, _ = saved(figure).shape
+    assert max(height, width) < 1000
+    box = figure.axes[0].get_window_extent()
+    assert min(box.width, box.height) >= 3
+    dark = (saved(figure) == 0).all(axis=-1).sum()
+    assert dark == pytest.approx(box.width * box.height, rel=0.01)
+
+
+def test_a_figure_larger_than_can_be_drawn_is_refused():
+    cell = plots.image(np.zeros((4, 4, 3)))
+    with pytest.raises(ValueError, match="of at most 65535 pixels on a side, got 81616 x 220"):
+        plots.grid([[cell]] * 400)
+
+
+def test_more_curves_than_colours_differ_in_their_lines():
+    x = np.arange(3)
+    names = [f"_{name}" for name in "abcdefghijklmno"]
+    figure = plots.curves({"all": [plots.Curve(name, x, x, x, x) for name in names]}, "x")
+    kinds = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
+    assert len(kinds) == len(names)
+    # Matplotlib by itself leaves out names that begin with an underscore.
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names

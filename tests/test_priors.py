@@ -8,7 +8,7 @@ import small_models
 from numpy.testing import assert_allclose
 from skimage.restoration import denoise_tv_chambolle
 
-from saliency_jax import ascent
+from saliency_jax import ascent, scores
 
 IMAGE = small_models.image((4, 5, 2))
 evaluate = jax.jit(jax.value_and_grad(lambda prior, image: prior(image), argnums=1))
@@ -79,6 +79,25 @@ def test_priors_are_added_and_scaled_and_their_numbers_are_arguments(compilation
         value = compiled(joined(3.0, 3.0), IMAGE)
     assert compilations.count == 0
     assert_allclose(value, 3 * parts[0] + parts[1] / 2, rtol=1e-5)
+
+
+def test_a_score_less_its_priors_runs_its_model_once():
+    model = small_models.plain_convnet(2)
+    logit, other = scores.logit(model, 1), scores.logit(model, 2)
+    priors = ascent.l2(0.3, 0.5), ascent.total_variation(0.1)
+    objective = logit - 0.1 * other - (priors[0] + 2 * priors[1])
+    expected = logit(IMAGE) - 0.1 * other(IMAGE) - priors[0](IMAGE) - 2 * priors[1](IMAGE)
+    assert_allclose(objective(IMAGE), expected, rtol=1e-5)
+    weights = [leaf for leaf in jax.tree.leaves(objective) if np.ndim(leaf)]
+    assert len(weights) == len(jax.tree.leaves(model))
+    assert str(jax.make_jaxpr(objective)(IMAGE)).count("conv_general_dilated[") == 1
+
+
+def test_a_sum_of_priors_is_a_score_of_the_image_itself():
+    joined = ascent.l2(0.3) + 0.5 * ascent.alpha_norm(0.2, 3.0)
+    doubled = joined.on(lambda image: 2 * image)
+    expected = ascent.l2(0.3)(2 * IMAGE) + 0.5 * ascent.alpha_norm(0.2, 3.0)(2 * IMAGE)
+    assert_allclose(doubled(IMAGE), expected, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("entry_checks")

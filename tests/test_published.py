@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax import nnx
-from numpy.testing import assert_allclose, assert_array_equal
-from PIL import Image
-from skimage import data as photographs
+from numpy.testing import assert_array_equal
 
 from saliency_jax import models
 from saliency_jax.models import __main__ as table
-from saliency_jax.models.published import PUBLISHED
+from saliency_jax.models._published import PUBLISHED
 
 # One name for each architecture of its own.
 ARCHITECTURES = {published.description.parameters: name for name, published in PUBLISHED.items()}
@@ -58,7 +56,7 @@ def test_what_is_available_is_described():
         assert len(set(description.class_names)) == len(description.class_names) > 1
         assert description.weights
         for weights in description.weights.values():
-            assert all(0 < percent <= 100 for percent in weights.accuracy.values())
+            assert all(0 < percent <= 100 for percent in weights.accuracies.values())
             assert weights.revision is None or re.fullmatch(r"[0-9a-f]{40}", weights.revision)
             assert (
                 weights.file
@@ -66,7 +64,7 @@ def test_what_is_available_is_described():
                 or description in (known[name] for name in models.bundled())
             )
     assert known["tiny-imagenet-robust"].parameters == 3_101_908
-    assert 50 < known["tiny-imagenet-robust"].weights["bundled"].accuracy["top-1"] < 100
+    assert 50 < known["tiny-imagenet-robust"].weights["bundled"].accuracies["top-1"] < 100
 
 
 def test_the_table_names_every_model(capsys):
@@ -115,13 +113,15 @@ def test_a_model_comes_from_the_hub_whole(hub):
     put, asked = hub
     content = safetensors.numpy.save(resnet18_state())
     put(hashlib.sha256(content).hexdigest(), content)
-    model = models.load("resnet18", weights="torchvision-v1")
+    classifier = models.load("resnet18", weights="torchvision-v1")
     assert asked == [("timm/resnet18.tv_in1k", "model.safetensors", None)]
-    for name, array in models.to_state_dict(model).items():
+    for name, array in models.to_state_dict(classifier.network).items():
         assert_array_equal(array, resnet18_state()[name])
-    assert model.class_names[281] == "tabby"
-    assert (model.input_size, model.resize_size) == ((224, 224), (256, 256))
-    assert model.mean == (0.485, 0.456, 0.406)
+    assert classifier.name == "resnet18"
+    assert classifier.class_names[281] == "tabby"
+    assert (classifier.input.size, classifier.input.resize) == ((224, 224), (256, 256))
+    assert classifier.input.mean == classifier.network.normalization.mean == (0.485, 0.456, 0.406)
+    assert classifier.accuracies == {"top-1": 69.758}
 
 
 def test_a_file_of_the_hub_that_changed_is_refused(hub):
@@ -147,30 +147,44 @@ def test_a_robust_checkpoint_is_read_as_madrylab_saves_it(tmp_path):
     state["module.normalizer.new_mean"] = torch.tensor([0.25, 0.5, 0.75]).reshape(3, 1, 1)
     state["module.normalizer.new_std"] = torch.tensor([0.5, 0.25, 0.5]).reshape(3, 1, 1)
     torch.save({"model": state, "epoch": 90, "schedule": None}, tmp_path / "robust.ckpt")
-    model = models.load("resnet18-l2-3.0", path=tmp_path / "robust.ckpt")
-    assert_array_equal(model.fc.bias[...], resnet18_state()["fc.bias"])
-    assert (model.mean, model.std) == ((0.25, 0.5, 0.75), (0.5, 0.25, 0.5))
-    assert model.resize_size == (256, 256)
+    classifier = models.load("resnet18-l2-3.0", path=tmp_path / "robust.ckpt")
+    taken = classifier.input
+    assert_array_equal(classifier.network.fc.bias[...], resnet18_state()["fc.bias"])
+    assert (taken.mean, taken.std) == ((0.25, 0.5, 0.75), (0.5, 0.25, 0.5))
+    assert taken.resize == (256, 256)
+    assert taken.mean_color == (0.485, 0.456, 0.406)
 
 
 @pytest.mark.parametrize("name", ["cifar10-resnet20", "cifar10-preact-resnet18-linf-8.0"])
 def test_a_cifar_network_is_loaded_and_saved(name, tmp_path):
     state = random_state(abstract(name))
     safetensors.numpy.save_file(state, tmp_path / "weights.safetensors")
-    model = models.load(name, path=tmp_path / "weights.safetensors")
-    assert model.class_names[3] == "cat"
-    models.save(model, tmp_path / "saved")
+    classifier = models.load(name, path=tmp_path / "weights.safetensors")
+    assert classifier.class_names[3] == "cat"
+    models.save(classifier, tmp_path / "saved")
     again = models.load(tmp_path / "saved")
-    assert jax.tree.structure(again) == jax.tree.structure(model)
-    for new, old in zip(jax.tree.leaves(again), jax.tree.leaves(model), strict=True):
+    assert (again.input, again.accuracies) == (classifier.input, classifier.accuracies)
+    assert jax.tree.structure(again.network) == jax.tree.structure(classifier.network)
+    leaves = (jax.tree.leaves(one.network) for one in (again, classifier))
+    for new, old in zip(*leaves, strict=True):
         assert_array_equal(new, old)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("cifar10-")])
+def test_the_mean_colour_is_of_the_images_whatever_the_normalization(name):
+    """CIFAR-10's training images: 0.4914, 0.4822, 0.4465, by all who state it."""
+    for weights in PUBLISHED[name].description.weights.values():
+        assert weights.input.mean_color == (0.4914, 0.4822, 0.4465)
+    (carmon,) = PUBLISHED["cifar10-wide-resnet28-10-linf-8.0"].description.weights.values()
+    assert (carmon.input.mean, carmon.input.std) == ((0,) * 3, (1,) * 3)
 
 
 def test_another_number_of_classes_is_taken_from_the_file(tmp_path):
     state = random_state(abstract("cifar10-resnet20", 3))
     safetensors.numpy.save_file(state, tmp_path / "mine.safetensors")
-    model = models.load("cifar10-resnet20", path=tmp_path / "mine.safetensors")
-    assert (model.num_classes, model.class_names) == (3, ())
+    classifier = models.load("cifar10-resnet20", path=tmp_path / "mine.safetensors")
+    assert (classifier.num_classes, classifier.class_names) == (3, ("0", "1", "2"))
+    assert not classifier.accuracies
 
 
 def test_the_file_of_another_network_is_refused_with_every_name(tmp_path):
@@ -209,38 +223,3 @@ def test_what_cannot_be_loaded_is_explained(name, settings, message):
 def test_a_path_to_no_file_is_named():
     with pytest.raises(FileNotFoundError, match="got no file at"):
         models.load("resnet50", path="nowhere.pt")
-
-
-def small(**settings):
-    return nnx.eval_shape(lambda: models.ResNet(18, 2, width=2, **settings, rngs=nnx.Rngs(0)))
-
-
-def test_preprocessing_is_that_of_torchvision(tmp_path):
-    """Its transforms, in Pillow: the short side to 64, bilinear, then the centre of 56."""
-    photograph = Image.fromarray(photographs.chelsea())
-    photograph.save(tmp_path / "cat.png")
-    model = small(input_size=(56, 56), resize_size=(64, 64))
-    image = model.preprocess(tmp_path / "cat.png")
-    width = round(64 * photograph.width / photograph.height)
-    resized = photograph.resize((width, 64), Image.Resampling.BILINEAR)
-    left = round((width - 56) / 2)
-    expected = np.asarray(resized.crop((left, 4, left + 56, 60)), np.float32) / 255
-    assert image.shape == (56, 56, 3)
-    # A pixel of the reduced photograph is 4.7 of its own, of which the proportions round off some.
-    assert np.abs(image - expected).mean() < 0.01
-
-
-def test_preprocessing_leaves_what_fits():
-    image = np.random.default_rng(0).random((16, 12, 3), np.float32)
-    assert_array_equal(small(input_size=(16, 12)).preprocess(image), image)
-
-
-def test_preprocessing_for_one_channel_is_grey(tmp_path):
-    Image.new("RGB", (8, 8), (255, 0, 51)).save(tmp_path / "red.png")
-    image = small(channels=1, input_size=(8, 8)).preprocess(str(tmp_path / "red.png"))
-    assert_allclose(image, np.full((8, 8, 1), 0.4), atol=1e-6)
-
-
-def test_a_centre_larger_than_the_whole_is_refused():
-    with pytest.raises(ValueError, match="resize_size of at least the input_size"):
-        small(input_size=(64, 64), resize_size=(56, 64))

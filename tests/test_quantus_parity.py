@@ -15,7 +15,8 @@ import pytest
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose
 
-from saliency_jax import attribution, data, metrics, models, scores
+from saliency_jax import attribution, baselines, metrics, models, scores
+from saliency_jax.images import fit
 
 quantus = pytest.importorskip("quantus")
 torch = pytest.importorskip("torch")
@@ -68,8 +69,8 @@ def ours(function, maps=MAPS):
 def test_deletion_is_pixel_flipping_from_the_second_value_on():
     curves = ours(
         lambda image, label, saliency_map, _: metrics.deletion(
-            metrics.probability(MODEL, label), image, saliency_map, steps=SIDE**2,
-            baseline=attribution.baselines.zeros,
+            scores.probability(MODEL, label), image, saliency_map, steps=SIDE**2,
+            baseline=baselines.zeros,
         )
     )  # fmt: skip
     theirs = of_quantus(quantus.PixelFlipping, features_in_step=1, perturb_baseline=0.0)
@@ -79,7 +80,7 @@ def test_deletion_is_pixel_flipping_from_the_second_value_on():
 def test_road_is_the_mean_accuracy():
     curves = ours(
         lambda image, label, saliency_map, _: metrics.road(
-            metrics.accuracy(MODEL, label), image, saliency_map, key=jax.random.key(0),
+            scores.accuracy(MODEL, label), image, saliency_map, key=jax.random.key(0),
             fractions=(0.25, 0.5, 0.75), noise_scale=0.0,
         )
     )  # fmt: skip
@@ -149,9 +150,9 @@ def test_random_logit_of_the_same_classes():
 @pytest.fixture(scope="module", params=captum_parity.Settings().models)
 def bundled(request):
     """A bundled network, the same in PyTorch, images, labels, saliency maps and boxes as masks."""
-    model = models.load(request.param)
+    model = models.load(request.param).network
     names = ("coffee", "chelsea")
-    images = jnp.stack([data.fit(captum_parity.photograph(name), 32) for name in names])
+    images = jnp.stack([fit(captum_parity.photograph(name), 32) for name in names])
     labels = jax.vmap(model)(images).argmax(-1)
     maps = jax.vmap(
         lambda image, label: attribution.max_abs(
@@ -193,8 +194,8 @@ def test_deletion_of_the_bundled_models(bundled):
     model, _, images, labels, maps, _ = bundled
     curves = jax.vmap(
         lambda image, label, saliency_map: metrics.deletion(
-            metrics.probability(model, label), image, saliency_map, steps=16,
-            baseline=attribution.baselines.zeros,
+            scores.probability(model, label), image, saliency_map, steps=16,
+            baseline=baselines.zeros,
         )
     )(images, labels, maps)  # fmt: skip
     # Quantus repeats the map for each channel: three of its steps take our step's pixels.

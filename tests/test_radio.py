@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import radio, spectrograms
+from saliency_jax.signals import radio, spectrograms
 
 KEY = jax.random.key(0)
 DIGITAL = ("BPSK", "QPSK", "8PSK", "16QAM", "64QAM", "GFSK", "CPFSK")
@@ -85,7 +86,8 @@ def test_a_matched_filter_reads_the_symbols_at_the_decision_instants():
     for k in (0, 5, 63):
         distance = (np.arange(512) - timing - samples * k + 256) % 512 - 256
         pulse = radio.root_raised_cosine(jnp.asarray(distance / samples, jnp.float32), 0.3)
-        assert_allclose(jnp.sum(signal * pulse) / samples, symbols[k], atol=5e-3)
+        correlation = np.sum(np.asarray(signal) * np.asarray(pulse)) / samples
+        assert_allclose(correlation, symbols[k], atol=5e-3)
 
 
 def test_the_band_is_that_of_the_rolloff():
@@ -141,7 +143,7 @@ def test_frequency_modulations_have_a_constant_envelope(modulation):
 def test_a_tone_modulates_the_frequency_with_bessel_sidebands():
     """|J_n(deviation / frequency)|^2 at n times the tone's frequency, as by their series."""
     length, cycles, ratio = 256, 8, 1.5
-    tone = jnp.cos(2 * jnp.pi * cycles / length * jnp.arange(length))
+    tone = jnp.cos(2 * jnp.pi * cycles / length * jnp.arange(float(length)))
     signal = radio.frequency_modulation(tone, ratio * cycles / length)
     spectrum = np.abs(np.fft.fft(signal)) / length
     angle = np.linspace(0, np.pi, 4001)
@@ -151,7 +153,7 @@ def test_a_tone_modulates_the_frequency_with_bessel_sidebands():
 
 
 def test_an_amplitude_modulated_tone_has_two_sidebands_of_half_its_index():
-    tone = jnp.cos(2 * jnp.pi * 4 / 64 * jnp.arange(64))
+    tone = jnp.cos(2 * jnp.pi * 4 / 64 * jnp.arange(64.0))
     spectrum = np.abs(np.fft.fft(radio.amplitude_modulation(tone, 0.6))) / 64
     expected = np.zeros(64)
     expected[[0, 4, -4]] = 1, 0.3, 0.3
@@ -265,7 +267,7 @@ def test_any_image_goes_to_the_nearest_signal():
 
     basis = jnp.eye(16, dtype=complex)
     matrix = np.stack([transform(column) for column in basis], axis=1)
-    coefficients = (image[..., 0] + 1j * image[..., 1]).T
+    coefficients = jax.lax.complex(image[..., 0], image[..., 1]).T
     # The window is 0 at its first sample, so that the signal's own first is not seen at all.
     expected = np.linalg.lstsq(matrix, np.asarray(coefficients).ravel(), rcond=1e-6)[0]
     found = spectrograms.inverse_stft(coefficients, hop=2)
@@ -288,15 +290,60 @@ def test_a_map_over_time_and_frequency_is_complete():
     weights = jax.random.normal(jax.random.key(1), (1, 32, 2))
     image = radio.time_frequency(signal, window_size=8, hop=4)
 
-    def score(image):
-        return jnp.sum(weights * radio.from_time_frequency(image, hop=4))
-
+    score = radio.over_time_frequency(lambda signal: jnp.sum(weights * signal), hop=4)
     assert_allclose(jnp.sum(image * jax.grad(score)(image)), jnp.sum(weights * signal), rtol=1e-4)
+
+
+def test_a_score_over_time_and_frequency_crosses_jit_and_is_traced_once():
+    traces = []
+
+    @jax.jit
+    def value(score, image):
+        traces.append(None)
+        return score(image)
+
+    signal = jax.random.normal(KEY, (1, 32, 2))
+    image = radio.time_frequency(signal, window_size=8, hop=4)
+
+    def read(factor, signal):
+        return factor * signal[0, 5, 1]
+
+    for factor in (1.0, 3.0):
+        score = radio.over_time_frequency(Partial(read, jnp.array(factor)), hop=4)
+        assert_allclose(value(score, image), factor * signal[0, 5, 1], rtol=1e-4)
+    assert len(traces) == 1
+
+
+def test_the_band_holds_the_coefficients_of_a_tone_in_it():
+    tone = radio.to_iq(radio.shift_frequency(jnp.ones(64, complex), 0.125))[None]
+    power = jnp.sum(radio.time_frequency(tone, window_size=16, hop=4) ** 2, axis=-1)
+    band = radio.band_mask(np.array([0.1, 0.15]), power.shape)
+    assert_array_equal(band[:, 0], band[:, -1])
+    assert power[band].sum() > 0.6 * power.sum()
+    # Of the frequencies, sixteenths, only 2 / 16 is in it.
+    assert band.sum() == power.shape[1]
+
+
+@pytest.mark.parametrize("timing", [0.0, 2.5, 7.9])
+def test_half_of_the_samples_are_near_a_decision(timing):
+    near = np.asarray(radio.decision_mask(timing, 64, distance=2))[0]
+    for n in range(64):
+        distance = min(abs(n - timing - 8 * k) for k in range(-1, 9))
+        assert near[n] == (distance <= 2)
+    assert 0.5 <= near.mean() <= 0.625
+
+
+def test_without_symbols_no_sample_is_near_a_decision():
+    assert not radio.decision_mask(np.nan, 16, distance=2).any()
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: radio.band_mask(jnp.zeros(3), (4, 4)), r"shape .2,., got .3,."),
+        (lambda: radio.band_mask(jnp.zeros(2), (0, 4)), "frequencies to be at least 1, got 0"),
+        (lambda: radio.decision_mask(0.0, 0, distance=1), "length to be at least 1, got 0"),
+        (lambda: radio.decision_mask(0.0, 8, distance=-1.0), "distance to be at least 0"),
         (lambda: radio.phase_shift_keying(1), "order to be at least 2, got 1"),
         (lambda: radio.quadrature_amplitude(8), "square of an integer, got 8"),
         (lambda: radio.root_raised_cosine(jnp.zeros(1), 1.5), "rolloff to be in .0, 1., got 1.5"),
@@ -320,3 +367,104 @@ def test_a_map_over_time_and_frequency_is_complete():
 def test_mistakes_are_named(call, message, entry_checks):
     with pytest.raises(ValueError, match=f"expected .*{message}"):
         call()
+
+
+# Numbers of all kinds.
+
+LINE = np.linspace(-0.9, 0.8, 16, dtype=np.float32)
+SIGNAL = (LINE + 1j * LINE[::-1]).astype(np.complex64)
+IMAGE = np.stack([LINE, LINE[::-1]], axis=1)[None]
+FUNCTIONS = {
+    "root_raised_cosine": (functools.partial(radio.root_raised_cosine, rolloff=0.3), LINE),
+    "linear_modulation": (functools.partial(radio.linear_modulation, rolloff=0.3), SIGNAL),
+    "rectangular_phase": (radio.rectangular_phase, LINE),
+    "gaussian_phase": (functools.partial(radio.gaussian_phase, bandwidth=0.5), LINE),
+    "frequency_shift_keying": (functools.partial(radio.frequency_shift_keying, index=0.3), LINE),
+    "amplitude_modulation": (functools.partial(radio.amplitude_modulation, index=0.3), LINE),
+    "frequency_modulation": (functools.partial(radio.frequency_modulation, deviation=0.1), LINE),
+    "shift_frequency": (functools.partial(radio.shift_frequency, frequency=0.1), SIGNAL),
+    "fading_gains": (lambda powers: radio.fading_gains(jax.random.key(0), powers), LINE**2),
+    "multipath": (lambda delays: radio.multipath(SIGNAL, delays, SIGNAL), LINE),
+    "mean_power": (radio.mean_power, SIGNAL),
+    "noise": (lambda signal: radio.noise(jax.random.key(0), signal, 10), SIGNAL),
+    "occupied_band": (radio.occupied_band, SIGNAL),
+    "to_iq": (radio.to_iq, SIGNAL),
+    "rotate_phase": (lambda image: radio.rotate_phase(image, jax.random.key(0)), IMAGE),
+    "time_frequency": (functools.partial(radio.time_frequency, window_size=8, hop=4), IMAGE),
+    "from_time_frequency": (
+        functools.partial(radio.from_time_frequency, hop=4),
+        np.tile(IMAGE, (8, 1, 1)),
+    ),
+}
+# Draws, which are others in double precision.
+DRAWN = ("fading_gains", "noise", "rotate_phase")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_numbers_are_taken_as_others_store_them(entry_checks, name):
+    function, array = FUNCTIONS[name]
+    expected = function(jnp.asarray(array))
+    wide = np.clongdouble if np.iscomplexobj(array) else np.longdouble
+    big_endian = array.astype(array.dtype.newbyteorder(">"))
+    for stored in (big_endian, array.astype(wide), np.asfortranarray(array)):
+        assert_allclose(function(stored), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_single_precision_is_kept_where_double_is_at_hand(name):
+    function, array = FUNCTIONS[name]
+    single = function(jnp.asarray(array))
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        kept = function(jnp.asarray(array))
+        wide = np.complex128 if np.iscomplexobj(array) else np.float64
+        double = function(jnp.asarray(array.astype(wide)))
+    assert kept.dtype == single.dtype
+    assert_allclose(kept, single, rtol=1e-5, atol=1e-6)
+    if name != "multipath":  # Its signal is single.
+        assert jnp.finfo(double.dtype).bits == 64
+    if name not in DRAWN:
+        assert_allclose(double, single, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rotate_phase", "time_frequency", "from_time_frequency"])
+def test_images_in_half_precision_stay_in_it(name):
+    function, array = FUNCTIONS[name]
+    with jax.numpy_dtype_promotion("strict"):
+        image = function(jnp.asarray(array, jnp.bfloat16))
+    assert image.dtype == jnp.bfloat16
+    assert_allclose(image.astype(jnp.float32), function(jnp.asarray(array)), atol=0.05)
+
+
+@pytest.mark.parametrize("modulation", radio.MODULATIONS)
+def test_a_signal_is_the_same_whatever_jaxs_default_precision_is(modulation):
+    expected = jax.eval_shape(
+        functools.partial(radio.receive, modulation, length=32), jnp.float32(10), KEY
+    )
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        received = jax.eval_shape(
+            functools.partial(radio.receive, modulation, length=32), jnp.float32(10), KEY
+        )
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), received) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), expected
+    )
+
+
+@pytest.mark.parametrize("wrong", [7, None, [1.0, 2.0], np.arange(4)])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_is_no_array_of_floats_is_named(entry_checks, name, wrong):
+    with pytest.raises(TypeError, match=r"expected \w+ to (be an array|hold)"):
+        FUNCTIONS[name][0](wrong)
+
+
+def test_an_image_of_other_channels_is_no_radio_signal(entry_checks):
+    for function in (
+        lambda image: radio.rotate_phase(image, KEY),
+        functools.partial(radio.time_frequency, window_size=8, hop=4),
+    ):
+        for shape in ((1, 16, 3), (2, 16, 2)):
+            with pytest.raises(ValueError, match=r"expected image to have shape \(1, t, 2\)"):
+                function(jnp.ones(shape))
+    with pytest.raises(TypeError, match="expected phase_response to be callable, got int"):
+        radio.frequency_shift_keying(jnp.ones(4), index=0.5, phase_response=3)
+    with pytest.raises(ValueError, match="expected a gain for each delay, got 3 for 2"):
+        radio.multipath(SIGNAL, jnp.zeros(2), jnp.ones(3))

@@ -6,8 +6,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from small_radio import CELLS, COUNTS, LENGTH, prepared_radio
 
-from saliency_jax import data, radio
-from saliency_jax.data import radio_modulations
+from saliency_jax import data
+from saliency_jax.signals import _radio_modulations as radio_modulations
+from saliency_jax.signals import radio
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,6 +27,7 @@ def test_split(folder):
 
 def test_description(folder):
     described = data.describe("radio_modulations", data_dir=folder)
+    assert (described.kind, described.sample_rate) == ("iq", None)
     assert described.class_names == tuple(radio.MODULATIONS)
     assert described.image_shape == (1, LENGTH, 2)
     assert described.num_examples == {name: CELLS * count for name, count in COUNTS.items()}

@@ -1,6 +1,7 @@
 """The experiment on radio signals, and training on them, on miniature signals by a tiny model."""
 
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
+from small_classifiers import classifier, saved
 from small_radio import CELLS, LENGTH, prepared_radio
 
-from saliency_jax import models, radio
+from saliency_jax import models
+from saliency_jax.signals import SignalResNet, radio
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -42,13 +45,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
-    model = models.SignalResNet(
-        9,
-        widths=(2, 4),
-        input_size=(1, LENGTH),
-        class_names=tuple(radio.MODULATIONS),
-        rngs=nnx.Rngs(0),
-    )
+    names = tuple(radio.MODULATIONS)
+    network = SignalResNet(9, widths=(2, 4), rngs=nnx.Rngs(0))
+    record = models.Input("iq", (1, LENGTH), channels=2)
+    model = models.Classifier("tiny", network, record, names)
     path = tmp_path_factory.mktemp("model") / "tiny"
     models.save(model, path)
     return path
@@ -68,28 +68,6 @@ def finished(script, folder, model_folder, tmp_path_factory):
     )
     script.main(settings)
     return settings
-
-
-# The regions whose shares are measured.
-
-
-def test_the_band_holds_the_coefficients_of_a_tone_in_it(script):
-    tone = radio.to_iq(radio.shift_frequency(jnp.ones(64, complex), 0.125))[None]
-    power = jnp.sum(radio.time_frequency(tone, window_size=16, hop=4) ** 2, axis=-1)
-    band = script.in_band(np.array([0.1, 0.15]), 16, power.shape[1])
-    assert_array_equal(band[:, 0], band[:, -1])
-    assert jnp.sum(power * band) > 0.6 * power.sum()
-    # Of the frequencies, sixteenths, only 2 / 16 is in it.
-    assert band.sum() == power.shape[1]
-
-
-@pytest.mark.parametrize("timing", [0.0, 2.5, 7.9])
-def test_half_of_the_samples_are_near_a_decision(script, timing):
-    near = np.asarray(script.near_decisions(timing, 64))[0]
-    for n in range(64):
-        distance = min(abs(n - timing - 8 * k) for k in range(-1, 9))
-        assert near[n] == (distance <= 2)
-    assert 0.5 <= near.mean() <= 0.625
 
 
 def test_the_first_signals_of_each_cell_are_chosen(script):
@@ -128,24 +106,23 @@ def test_a_map_is_where_the_model_reads(script, place, near):
         "timing": jnp.array(0.0),
         "number": jnp.array(0),
     }
-    explainer = script.Explainer(window_size=8, hop=4, steps=4)
-    maps = jax.jit(explainer.maps)(model, example)
-    assert_allclose(maps.samples[:, 0], np.eye(LENGTH)[[place, place]], atol=1e-5)
+    settings = script.Settings(window_size=8, hop=4, steps=4)
+    maps = jax.jit(functools.partial(script.maps, settings=settings))(model, example)
+    assert_allclose(maps[1][:, 0], np.eye(LENGTH)[[place, place]], atol=1e-5)
     # Integrated gradients of a linear score are complete in both domains: the logit is 1.
-    assert_allclose(maps.time_frequency[1].sum(), 1, rtol=1e-4)
-    frames = np.abs(maps.time_frequency[0]).sum(0)
+    assert_allclose(maps[0][1].sum(), 1, rtol=1e-4)
+    frames = np.abs(maps[0][0]).sum(0)
     middles = 4 * np.arange(len(frames)) - 4
     assert_array_equal(frames > 1e-6, np.abs(middles - place) < 4)
-    measured = jax.jit(lambda model, example: explainer.measure(model, example=example))(
-        model, example
-    )
-    assert_allclose(measured.near_decisions, [float(near)] * 2, atol=1e-5)
+    measure = jax.jit(functools.partial(script.measure, settings=settings))
+    measured = measure(model, example=example)
+    assert_allclose(measured["near_decisions"], [float(near)] * 2, atol=1e-5)
     # Of eight samples those at the distances -2 .. 2.
-    assert_allclose(measured.decisions, 5 / 8, rtol=1e-5)
+    assert_allclose(measured["decisions"], 5 / 8, rtol=1e-5)
     # The first eight of 32 samples that are deleted hold the only one that counts.
     high, low = 1 / (1 + np.exp(-1)), 0.5
-    assert_allclose(measured.deletion[1, :2], low + (high - low) / 8, rtol=1e-4)
-    assert_allclose(measured.insertion[1, :2], high - (high - low) / 8, rtol=1e-4)
+    assert_allclose(measured["deletion"][1, :2], low + (high - low) / 8, rtol=1e-4)
+    assert_allclose(measured["insertion"][1, :2], high - (high - low) / 8, rtol=1e-4)
 
 
 # The scripts as a whole.
@@ -174,11 +151,9 @@ def test_a_run_holds_what_it_says(finished):
 
 
 def test_a_model_of_images_is_refused(script, finished, tmp_path):
-    models.save(models.ResNet(18, 2, width=2, rngs=nnx.Rngs(0)), tmp_path / "images")
-    settings = dataclasses.replace(
-        finished, model=str(tmp_path / "images"), output=tmp_path / "run"
-    )
-    with pytest.raises(ValueError, match=r"expected a model of radio signals .*\(224, 224, 3\)"):
+    (folder,) = saved(tmp_path, classifier())
+    settings = dataclasses.replace(finished, model=folder, output=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"expected a model of kind iq, got small, of kind image"):
         script.main(settings)
     assert not settings.output.exists()
 
@@ -209,9 +184,9 @@ def test_the_training_script_trains_on_signals(scripts, folder, tmp_path):
     )
     train.main(settings)
     model = models.load(settings.output / "model")
-    assert isinstance(model, models.SignalResNet)
-    assert (model.widths, model.input_size) == ((2, 3, 4), (1, LENGTH))
+    assert isinstance(model.network, SignalResNet)
+    assert (model.network.widths, model.input.size) == ((2, 3, 4), (1, LENGTH))
     assert model.class_names == tuple(radio.MODULATIONS)
     card = (settings.output / "card.md").read_text()
-    assert f"Reported on all {CELLS} images of `test`" in card
+    assert f"Reported on all {CELLS} examples of `test`" in card
     assert "AutoAttack" not in card

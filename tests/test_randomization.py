@@ -1,19 +1,15 @@
 """Randomized weights, of networks whose gradients are known and of every kind of model."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 import small_models
-from flax import nnx
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
 from saliency_jax import attribution, metrics, scores
-from saliency_jax.models.resnet import HALVING_STEM, ResNet
 
 KEY = jax.random.key(9)
 IMAGE = small_models.image((3, 2, 2))
@@ -38,12 +34,39 @@ def score_of_two_layers():
     return Partial(two_layers, {"a": {"w": a}, "b": {"w": b[0, :, 0] - 0.5}})
 
 
-@functools.cache
+def convolved(kernel, feature_map):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        feature_map[None], kernel, (1, 1), "SAME", dimension_numbers=layout
+    )[0]
+
+
+def residual(weights, image):
+    # A layer in the image's type, as networks take their weights.
+    weights = jax.tree.map(lambda leaf: leaf.astype(image.dtype), weights)
+    feature_map = convolved(weights["stem"]["kernel"], image)
+    for stage in weights["stages"]:
+        for block in stage:
+            inner = jax.nn.relu(convolved(block["conv1"]["kernel"], feature_map))
+            feature_map = feature_map + convolved(block["conv2"]["kernel"], inner)
+    return feature_map.mean((0, 1)) @ weights["head"]["kernel"] + weights["head"]["bias"]
+
+
 def residual_network():
-    shapes = jax.eval_shape(
-        lambda: ResNet(18, 4, width=2, stem=HALVING_STEM, channels=2, rngs=nnx.Rngs(0))
-    )
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    """A stem, two stages of two blocks of two convolutions, and a linear head."""
+
+    def kernel(*shape):
+        return {"kernel": np.zeros(shape, np.float32)}
+
+    def block():
+        return {"conv2": kernel(3, 3, 4, 4), "conv1": kernel(3, 3, 4, 4)}
+
+    weights = {
+        "stem": kernel(3, 3, 2, 4),
+        "stages": [[block(), block()], [block(), block()]],
+        "head": kernel(4, 3) | {"bias": np.zeros(3, np.float32)},
+    }
+    return Partial(residual, weights)
 
 
 class TestLayers:
@@ -52,13 +75,25 @@ class TestLayers:
         score = scores.logit(small_models.MODELS[kind](2), 1)
         assert metrics.layer_names(score, IMAGE) == LAYERS[kind]
 
-    def test_of_a_residual_network(self):
-        score = scores.logit(residual_network(), 1)
-        names = metrics.layer_names(score, small_models.image((8, 8, 2)))
-        assert names[:3] == ("fc", "stages.3.1.bn2", "stages.3.1.conv2")
-        assert names[-3:] == ("stages.0.0.conv1", "bn1", "conv1")
-        # 17 convolutions and 3 shortcuts with their norms, and the linear layer.
-        assert len(names) == 2 * 20 + 1
+    @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+    def test_of_a_residual_network(self, dtype):
+        names = metrics.layer_names(scores.logit(residual_network(), 1), IMAGE.astype(dtype))
+        blocks = [f"stages.{stage}.{block}" for stage in (1, 0) for block in (1, 0)]
+        convolutions = [f"{block}.conv{n}" for block in blocks for n in (2, 1)]
+        assert names == ("head", *convolutions, "stem")
+
+    def test_of_a_joined_readout_each_layer_is_there_once(self):
+        network = residual_network()
+        joined = scores.logit(network, 1) - 0.5 * scores.logit(network, 0)
+        expected = metrics.layer_names(scores.logit(network, 1), IMAGE)
+        assert metrics.layer_names(joined, IMAGE) == expected
+
+    def test_what_a_readout_holds_is_no_layer(self):
+        network = residual_network()
+        score = scores.direction(network, jnp.ones(3))
+        assert metrics.layer_names(score, IMAGE) == metrics.layer_names(
+            scores.logit(network, 1), IMAGE
+        )
 
     def test_what_is_not_used_is_left_out(self):
         weights = {"idle": {"w": jnp.ones(3)}, "busy": {"w": jnp.ones((3, 2, 2))}}
@@ -111,19 +146,39 @@ class TestCascade:
         assert (changes[1:] > 0).all()
 
     def test_prefixes_are_layers(self):
-        score, image = scores.logit(residual_network(), 1), small_models.image((8, 8, 2))
+        score = scores.logit(residual_network(), 1)
         counted = metrics.cascading_randomization(
             # The score of a method that only counts how many weights have become 7.
             lambda score, image: jnp.array(
                 [jnp.sum(leaf == 7.0) for leaf in jax.tree.leaves(score) if leaf.ndim], float
             ).sum(),
-            score, image, key=KEY, layers=("fc", "stages.3", "conv1"),
+            score, IMAGE, key=KEY, layers=("head", "stages.1", "stem"),
             similarity=lambda original, new: new - original,
             redraw=lambda parameter, key: jnp.full_like(parameter, 7),
         )  # fmt: skip
-        # Four classes' weights and biases; then two blocks of 16 channels, the first from 8.
-        kernels = 8 * 16 * 9 + 3 * 16 * 16 * 9 + 8 * 16
-        assert_array_equal(np.diff(counted), [4 * 16 + 4, kernels + 5 * 4 * 16, 9 * 2 * 2])
+        assert_array_equal(np.diff(counted), [4 * 3 + 3, 4 * 3 * 3 * 4 * 4, 3 * 3 * 2 * 4])
+
+    def test_of_a_joined_readout_the_model_forgets_once(self):
+        # A difference of two logits of one linear model, all of whose weights change their sign.
+        weights = small_models.image((3, 12, 1))[..., 0]
+        model = Partial(lambda weights, image: weights @ image.ravel(), weights)
+        joined = scores.logit(model, 1) - 0.5 * scores.logit(model, 0)
+        gradients = metrics.cascading_randomization(
+            attribution.input_gradient, joined, IMAGE, key=KEY, redraw=negated,
+            similarity=lambda original, new: new,
+        )  # fmt: skip
+        expected = (weights[1] - 0.5 * weights[0]).reshape(IMAGE.shape)
+        assert_allclose(gradients, [expected, -expected], rtol=1e-5)
+
+    def test_a_direction_is_not_redrawn(self):
+        weights, vector = small_models.image((3, 12, 1))[..., 0], jnp.array([1.0, -2.0, 0.5])
+        model = Partial(lambda weights, image: weights @ image.ravel(), weights)
+        gradients = metrics.independent_randomization(
+            attribution.input_gradient, scores.direction(model, vector), IMAGE, key=KEY,
+            redraw=negated, similarity=lambda original, new: new,
+        )  # fmt: skip
+        expected = -(vector @ weights).reshape(IMAGE.shape)
+        assert_allclose(gradients, [expected], rtol=1e-5)
 
 
 def test_each_layer_alone():
@@ -175,6 +230,20 @@ class TestBadSettings:
         for randomization in (metrics.cascading_randomization, metrics.independent_randomization):
             with pytest.raises(ValueError, match="different layers of b, a, got 'c'"):
                 randomization(attribution.saliency, score, IMAGE, key=KEY, layers=("b", "c"))
+
+    def test_redrawn_parameters(self):
+        for redraw, error, message in (
+            (
+                lambda parameter, key: parameter[:1],
+                ValueError,
+                r"its shape \(4, 12\), got \(1, 12\)",
+            ),
+            (lambda parameter, key: None, TypeError, "redrawn parameter to be an array, got None"),
+        ):
+            with pytest.raises(error, match=message):
+                metrics.cascading_randomization(
+                    attribution.saliency, score_of_two_layers(), IMAGE, key=KEY, redraw=redraw
+                )
 
     def test_scores_without_weights(self):
         with pytest.raises(ValueError, match="whose leaves are its model's weights, got no"):

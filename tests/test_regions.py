@@ -53,6 +53,23 @@ class TestBoxIou:
     def test_of_nothing_it_is_undefined(self):
         assert jnp.isnan(metrics.box_iou((1, 1, 1, 1), (2, 2, 2, 2)))
 
+    def test_the_best_of_several_by_counting_pixels(self):
+        boxes = np.array([[0, 0, 2, 2], [2, 2, 8, 9], [0, 0, 0, 0], [4, 4, 8, 8]])
+        masks = [np.asarray(metrics.box_mask(box, (9, 9))) for box in boxes]
+        found = np.array([[2, 2, 8, 8], [0, 0, 3, 2], [4, 5, 8, 8]])
+        expected = [
+            max((a & b).sum() / (a | b).sum() for b in masks)
+            for a in (np.asarray(metrics.box_mask(box, (9, 9))) for box in found)
+        ]
+        best = jax.jit(jax.vmap(metrics.best_box_iou, in_axes=(0, None)))
+        assert_allclose(best(found, boxes), expected, rtol=1e-6)
+        assert metrics.best_box_iou(found[0], boxes[1:2]) == metrics.box_iou(found[0], boxes[1])
+
+    @pytest.mark.parametrize("boxes", [np.ones(4), np.ones((0, 4)), np.ones((2, 3))])
+    def test_several_boxes_have_two_axes(self, boxes, entry_checks):
+        with pytest.raises(ValueError, match=r"expected (boxes|a box) .*got shape|\(m, 4\), got"):
+            metrics.best_box_iou((0, 0, 1, 1), boxes)
+
 
 class TestPointingGame:
     @pytest.mark.parametrize("tolerance", [0, 1, 1.5, 2.5])
@@ -115,6 +132,15 @@ class TestBadSettings:
             metrics.box_mask((0, 1, 2), (4, 4))
         with pytest.raises(ValueError, match="height to be at least 1, got 0"):
             metrics.box_mask((0, 0, 1, 1), (0, 4))
+
+    @pytest.mark.parametrize("end", [np.nan, np.inf])
+    def test_boxes_without_ends(self, end):
+        for call in (
+            lambda box: metrics.box_iou((0, 0, 1, 1), box),
+            lambda box: metrics.box_mask(box, (4, 4)),
+        ):
+            with pytest.raises(ValueError, match="box to be finite, got 1 infinite or nan"):
+                call((0, 0, 1, end))
 
     @pytest.mark.parametrize(
         "metric",

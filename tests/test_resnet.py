@@ -12,7 +12,7 @@ from jax import lax
 from numpy.testing import assert_allclose, assert_array_equal
 
 from saliency_jax import models
-from saliency_jax.models.resnet import average_pool, max_pool
+from saliency_jax.models._resnet import average_pool, max_pool
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 apply = jax.jit(lambda model, image: model(image))
@@ -101,7 +101,8 @@ def written_out(model, images):
 def test_logits_are_those_of_the_definition(depth, stem, size):
     model = small(depth, stem)
     images = jax.random.uniform(jax.random.key(0), (2, *size, 3))
-    assert_allclose(apply(model, images), jax.jit(written_out)(model, images), rtol=2e-4, atol=2e-4)
+    logits = jax.jit(jax.vmap(model))(images)
+    assert_allclose(logits, jax.jit(written_out)(model, images), rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -123,21 +124,98 @@ def test_a_batch_equals_its_singles_and_leaves_the_model_as_it_was(even):
     before = jax.tree.map(np.array, jax.tree.leaves(model))
     images = jax.random.uniform(jax.random.key(0), (3, 16, 16, 3))
     singles = jnp.stack([apply(model, image) for image in images])
-    assert_allclose(apply(model, images), singles, rtol=1e-4, atol=1e-5)
+    together = jax.jit(lambda model, images: model.on_batch(images))(model, images)
+    assert_allclose(together, singles, rtol=1e-4, atol=1e-5)
     mapped = jax.jit(jax.vmap(model))(images)
     assert_allclose(mapped, singles, rtol=1e-4, atol=1e-5)
-    model(images)
+    model.on_batch(images)
     for old, new in zip(before, jax.tree.leaves(model), strict=True):
         assert_array_equal(old, new)
 
 
-def test_head_of_features_is_the_model():
+LAYERS = ("normalization", "stem", "stage 1", "stage 2", "stage 3", "stage 4", "pooling", "logits")
+
+
+def test_the_layers_are_the_parts_in_order():
+    assert small().layers == LAYERS
+    preact = nnx.eval_shape(lambda: models.PreActResNet((1, 1), 3, width=2, rngs=nnx.Rngs(0)))
+    assert preact.layers == (
+        *("normalization", "stem", "stage 1", "stage 2", "rectification", "pooling", "logits"),
+    )
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_cut_is_the_model_and_holds_each_weight_once(name):
     model, image = small(), jax.random.uniform(jax.random.key(0), (16, 16, 3))
-    feature_map = model.features(image)
-    assert feature_map.shape == (1, 1, 32)
-    assert (feature_map >= 0).all()
-    assert_allclose(model.head(feature_map), model(image), rtol=1e-5)
-    assert [maps.shape[0] for maps in model.stage_outputs(image)] == [8, 8, 4, 2, 1]
+    layer = model.layer(name)
+
+    @jax.jit
+    def both(layer, image):
+        cut = layer.features(image)
+        return cut, layer.head(cut)
+
+    cut, logits = both(layer, image)
+    assert_allclose(logits, apply(model, image), rtol=1e-5)
+    sides = dict(zip(LAYERS[1:6], (8, 8, 4, 2, 1), strict=True))
+    if name in sides:
+        assert cut.shape[:2] == (sides[name],) * 2
+        assert (cut >= 0).all()
+    held = [*jax.tree.leaves(layer.features), *jax.tree.leaves(layer.head)]
+    assert {id(leaf) for leaf in held} == {id(leaf) for leaf in jax.tree.leaves(model)}
+    assert len(held) == len(jax.tree.leaves(model))
+
+
+def test_a_layer_is_what_the_definition_has_there():
+    model, image = small(), jax.random.uniform(jax.random.key(0), (16, 16, 3))
+    assert_allclose(
+        model.layer("normalization").map(image),
+        (image - np.reshape(MEAN, (1, 1, 3))) / np.reshape(STD, (1, 1, 3)),
+        rtol=1e-5,
+    )
+    top = model.layer("stage 4")
+    expected = top.map(image).mean((0, 1)) @ model.fc.kernel[...] + model.fc.bias[...]
+    assert_allclose(apply(model, image), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_layer_suggests_the_nearest():
+    with pytest.raises(ValueError, match=r"of normalization, stem, .* did you mean 'stage 2'"):
+        small().layer("Stage_2")
+
+
+def test_a_mapped_network_is_one_of_batches():
+    """As many convolutions, and none that goes through the images in groups or in a loop."""
+    model, images = small(even=True), jnp.zeros((3, 16, 16, 3))
+
+    def convolutions(function):
+        text = jax.jit(function).lower(images).compile().as_text()
+        assert not re.findall(r"group_count=|\bwhile\(", text)
+        return text.count(" convolution(")
+
+    mapped = convolutions(jax.vmap(jax.grad(lambda image: model(image)[0])))
+    together = convolutions(jax.grad(lambda images: model.on_batch(images)[:, 0].sum()))
+    assert mapped == together > 20
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("layout", ["as they are", "of NumPy", "the other byte order"])
+def test_the_answer_has_the_precision_of_the_image(dtype, layout):
+    if layout == "the other byte order" and dtype == "bfloat16":
+        pytest.skip("NumPy's extension types know one byte order")
+    model = models.PreActResNet((1, 1), 5, width=2, rngs=nnx.Rngs(0))
+    image = np.random.default_rng(0).random((16, 16, 3), np.float32)
+    expected = apply(model, image)
+    with jax.enable_x64(dtype == "float64"):
+        given = image.astype(jnp.dtype(dtype))
+        given = jnp.asarray(given) if layout == "as they are" else given
+        given = given.astype(given.dtype.newbyteorder()) if "other" in layout else given
+        logits = model(given)
+        gradient = jax.eval_shape(
+            jax.grad(lambda image: model(image)[0]), jnp.asarray(image, dtype)
+        )
+        assert logits.dtype == gradient.dtype == jnp.dtype(dtype)
+        scale = np.abs(expected).max()
+        tolerance = {"float16": 0.02, "bfloat16": 0.1}.get(dtype, 1e-4) * scale
+        assert_allclose(np.asarray(logits, np.float64), expected, atol=tolerance)
 
 
 def test_another_rectifier_shares_the_weights():
@@ -159,7 +237,8 @@ def test_even_strides_reach_every_pixel_equally_often():
         model = models.ResNet(18, 1, width=1, stem=models.HALVING_STEM, even=even, rngs=nnx.Rngs(0))
         model = nnx.with_attributes(model, relu=lambda x: x)
         model = jax.tree.map(lambda leaf: jnp.ones_like(leaf) if leaf.ndim > 1 else leaf, model)
-        sum_of_stage = jax.jit(lambda image: model.stage_outputs(image)[2].sum())
+        layer = model.layer("stage 2")
+        sum_of_stage = jax.jit(lambda image: layer.features(image).sum())
         gradient = jax.grad(sum_of_stage)(jnp.zeros((64, 64, 3)))
         interior = gradient[24:40, 24:40]
         return float(interior.max() / interior.min())
@@ -173,7 +252,7 @@ def test_even_strides_take_any_size(size):
     """As many pixels as strides of 2 leave, rounded up, as without `even`."""
     image = jax.ShapeDtypeStruct((*size, 3), jnp.float32)
     shapes = [
-        [maps.shape for maps in jax.eval_shape(small(even=even).stage_outputs, image)]
+        [jax.eval_shape(small(even=even).layer(name).features, image).shape for name in LAYERS]
         for even in (True, False)
     ]
     assert shapes[0] == shapes[1]
@@ -214,7 +293,6 @@ def test_ascent_through_the_network_keeps_fast_convolutions_in_a_loop():
         ({"depth": 19}, "depth"),
         ({"widening": 2}, "widening of 1 at depth 18"),
         ({"mean": (0.5,)}, "mean"),
-        ({"class_names": ("one",)}, "class names"),
     ],
 )
 def test_bad_architectures_are_named(arguments, message):
@@ -226,5 +304,17 @@ def test_bad_architectures_are_named(arguments, message):
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 16, 1), (1, 1, 16, 16, 3)])
 def test_bad_images_are_named(shape, entry_checks):
-    with pytest.raises(ValueError, match="expected an image"):
-        small()(jnp.zeros(shape))
+    for function in (small(), small().layer("stage 1").features):
+        with pytest.raises(ValueError, match="expected an image"):
+            function(jnp.zeros(shape))
+
+
+def test_a_batch_is_pointed_to_vmap(entry_checks):
+    for function in (small(), small().layer("stage 1").features):
+        with pytest.raises(ValueError, match=r"a batch of shape \(2, 16, 16, 3\).*jax\.vmap"):
+            function(jnp.zeros((2, 16, 16, 3)))
+
+
+def test_numbers_that_are_no_floats_are_refused(entry_checks):
+    with pytest.raises(TypeError, match="hold floats, got uint8"):
+        small()(jnp.zeros((16, 16, 3), jnp.uint8))

@@ -64,13 +64,27 @@ def test_when_all_is_seen_it_is_the_score():
     assert_allclose(saliency_map, np.full((4, 5), np.sum(weights * image)), rtol=1e-5)
 
 
+def test_a_sum_above_the_largest_half_precision_number():
+    image = jnp.ones((4, 5, 1), jnp.float16)
+    saliency_map = rise(
+        Partial(lambda image: 0 * image.sum() + 2000), image, key=KEY, num_samples=100,
+        probability=1.0, batch_size=50,
+    )  # fmt: skip
+    assert saliency_map.dtype == jnp.float16
+    assert_allclose(saliency_map, np.full((4, 5), 2000))
+
+
 @pytest.mark.usefixtures("entry_checks")
 def test_bad_settings():
     image = small_models.image()
     with pytest.raises(ValueError, match="probability to be at least"):
         attribution.rise(jnp.sum, image, key=KEY, probability=0.0)
-    with pytest.raises(ValueError, match="1 - probability to be at least 0"):
+    with pytest.raises(ValueError, match="probability to be at most 1, got"):
         attribution.rise(jnp.sum, image, key=KEY, probability=1.5)
+    with pytest.raises(TypeError, match="probability to be one number, got 'half'"):
+        attribution.rise(jnp.sum, image, key=KEY, probability="half")
+    with pytest.raises(ValueError, match=r"cells to be \(rows, columns\), got 7"):
+        attribution.rise(jnp.sum, image, key=KEY, cells=7)
     with pytest.raises(ValueError, match="number of columns to be at least 1, got 0"):
         attribution.rise(jnp.sum, image, key=KEY, cells=(2, 0))
     with pytest.raises(ValueError, match="num_samples to be at least 1, got 0"):

@@ -91,6 +91,21 @@ def test_a_constant_image_never_changes():
     assert_allclose(curve.scores, np.full(4, 0.3), rtol=1e-4)
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [(jnp.float16, 2e-3), (jnp.bfloat16, 0.01)])
+def test_half_precision_is_solved_in_single(dtype, rounding):
+    # In half precision conjugate gradients end in nan at 4 of 9 fractions.
+    image = small_models.image((12, 12, 3)).astype(dtype)
+    saliency_map = small_models.image((12, 12), seed=3)
+    curve = road(Partial(jnp.mean), image, saliency_map.astype(dtype), key=KEY, noise_scale=0.0)
+    order, expected = np.argsort(-np.ravel(saliency_map.astype(dtype)), kind="stable"), []
+    for fraction in np.asarray(curve.fractions, np.float64):
+        missing = np.zeros(144, bool)
+        missing[order[: round(144 * fraction)]] = True
+        expected.append(imputed_by_equations(image, missing.reshape(12, 12)).mean())
+    assert_allclose(curve.scores, expected, atol=rounding)
+    assert curve.scores.dtype == jnp.float32
+
+
 @pytest.mark.usefixtures("entry_checks")
 def test_bad_settings():
     with pytest.raises(ValueError, match="fractions in rising order"):

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_models
-from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
 from saliency_jax import attribution
+from saliency_jax.layers import Layer, identity
+from saliency_jax.scores import Score
 
 IMAGE = small_models.image((4, 6, 1))
 
@@ -20,7 +21,7 @@ def features(image, np=jnp):
     return np.stack([3 * cells - 1.5, np.maximum(cells - 0.4, 0), 0 * cells - 0.1], axis=-1)
 
 
-def score(feature_map):
+def readout(feature_map):
     """Of either sign, and no function of the maps' means."""
     return (feature_map[..., 0] ** 2).mean() - 3 * feature_map[0, 0, 1] + feature_map[1, 2, 1]
 
@@ -36,7 +37,7 @@ def score_cam_by_loops(image, baseline):
         seen = baseline.copy()
         for i, j in np.ndindex(mask.shape):
             seen[i, j] += mask[i, j] * (image[i, j] - baseline[i, j])
-        values.append(score(features(seen, np)))
+        values.append(readout(features(seen, np)))
     weights = np.exp(values) / np.exp(values).sum()
     assert weights.min() > 0.02
     cam = sum(weights[k] * feature_map[..., k] for k in range(3))
@@ -46,8 +47,8 @@ def score_cam_by_loops(image, baseline):
 @pytest.mark.parametrize("baseline", [jnp.zeros_like(IMAGE), 1 - IMAGE], ids=["black", "negative"])
 def test_map_by_map(baseline):
     saliency_map = attribution.score_cam(
-        Partial(score), IMAGE, features=features, upsample=attribution.nearest, baseline=baseline,
-        batch_size=2,
+        Score(readout, features), IMAGE, layer=Layer(features, identity), baseline=baseline,
+        upsample=attribution.nearest, batch_size=2,
     )  # fmt: skip
     expected = score_cam_by_loops(IMAGE, baseline)
     assert expected.max() > 0
@@ -59,7 +60,9 @@ def test_of_one_map_it_is_that_map():
     def of_first(image):
         return features(image)[..., :1]
 
-    saliency_map = attribution.score_cam(jnp.sum, IMAGE, features=of_first)
+    saliency_map = attribution.score_cam(
+        Score(jnp.sum, of_first), IMAGE, layer=Layer(of_first, identity)
+    )
     expected = attribution.bilinear(jax.nn.relu(of_first(IMAGE)[..., 0]), (4, 6))
     assert_array_equal(saliency_map, expected)
 
@@ -68,20 +71,15 @@ def test_a_score_far_above_the_others_has_all_the_weight():
     # Each of the two maps lets its own half of the image through, and the score sees the left one.
     def halves(image):
         left = jnp.arange(6)[None, :, None] < 3
-        return jnp.concatenate([left * image, ~left * image], axis=-1)
+        return jnp.concatenate([jnp.where(left, image, 0), jnp.where(left, 0, image)], axis=-1)
 
     def of_left(feature_map):
         return 1e4 * feature_map[..., 0].sum()
 
     saliency_map = attribution.score_cam(
-        of_left, IMAGE, features=halves, upsample=attribution.nearest
+        Score(of_left, halves),
+        IMAGE,
+        layer=Layer(halves, identity),
+        upsample=attribution.nearest,
     )
     assert_allclose(saliency_map, halves(IMAGE)[..., 0], rtol=1e-6)
-
-
-@pytest.mark.usefixtures("entry_checks")
-def test_features_that_are_none():
-    with pytest.raises(TypeError, match=r"features to be callable .* got NoneType"):
-        attribution.score_cam(score, IMAGE, features=None)
-    with pytest.raises(ValueError, match=r"what features makes .* shape \(i, j, k\), got \(4,\)"):
-        attribution.score_cam(score, IMAGE, features=small_models.plain_convnet(1))

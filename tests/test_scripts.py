@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 
 import jax
@@ -19,21 +20,20 @@ import orbax.checkpoint as ocp
 import pytest
 import skimage.data
 from flax import nnx
+from jax.tree_util import Partial
 from PIL import Image
+from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
 
-from saliency_jax import ascent, models, scores
-from saliency_jax.data import tiny_imagenet
+from saliency_jax import ascent, models, runs, scores
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-CLASS_NAMES = tuple(tiny_imagenet.PAPER20.values())
-SIDE = 16
 # Of normalized steps: the same in all tests, which then share a compiled program.
 RATE = 0.1
 
 
 @pytest.fixture(scope="module", autouse=True)
 def experiments():
-    """The scripts import each other as neighbours."""
+    """The scripts, and what they share, which they import as a neighbour."""
     sys.path.insert(0, str(EXPERIMENTS))
     yield
     sys.path.remove(str(EXPERIMENTS))
@@ -54,39 +54,17 @@ def saliency(experiments):
 
 
 @pytest.fixture(scope="module")
-def classifiers(experiments):
-    import classifiers
+def loading(experiments):
+    from lab import loading
 
-    return classifiers
-
-
-@pytest.fixture(scope="module")
-def command_line(experiments):
-    import command_line
-
-    return command_line
-
-
-def network(seed: int = 0, **changes) -> models.ResNet:
-    options = {
-        "width": 4,
-        "stem": models.HALVING_STEM,
-        "mean": (0.4, 0.5, 0.6),
-        "std": (0.25, 0.25, 0.25),
-        "input_size": (SIDE, SIDE),
-        "class_names": CLASS_NAMES,
-        **changes,
-    }
-    return models.ResNet(18, 20, **options, rngs=nnx.Rngs(seed))
+    return loading
 
 
 @pytest.fixture(scope="session")
-def folders(tmp_path_factory) -> tuple[str, str]:
+def folders(tmp_path_factory) -> tuple[str, ...]:
     """Two models of the same classes, as `--model` takes them."""
-    root = tmp_path_factory.mktemp("models")
-    for seed, name in enumerate(("first", "second")):
-        models.save(network(seed), root / name)
-    return str(root / "first"), str(root / "second")
+    both = [classifier(seed, name=name) for seed, name in enumerate(("first", "second"))]
+    return saved(tmp_path_factory.mktemp("models"), *both)
 
 
 @pytest.fixture(autouse=True)
@@ -129,10 +107,11 @@ def capsys_of_module():
 
 
 def visualized(class_visualization, maker, labels, settings):
-    optimizer = class_visualization.make_optimizer("normalized", RATE)
-    bar = class_visualization.tqdm.tqdm(disable=True)
+    settings = dataclasses.replace(settings, learning_rate=RATE)
+    optimizer = class_visualization.make_optimizer(settings)
+    run = class_visualization.Run(settings, "some")
     return class_visualization.visualize(
-        maker, np.array(labels, np.int32), optimizer, settings, bar
+        run, maker, np.array(labels, np.int32), optimizer, settings
     )
 
 
@@ -167,23 +146,23 @@ class TestClassVisualization:
 
     def test_segments_make_the_steps_of_one_ascent(self, class_run):
         settings, folder, _ = class_run
-        model = models.load(settings.model[1])
+        network = models.load(settings.model[1]).network
         optimizer = optax.chain(
             ascent.normalize_by_l2(), optax.sgd(RATE), ascent.keep_in_range(0.0, 1.0)
         )
         image_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(0), 14))
-        image = ascent.normal(image_key, (SIDE, SIDE, 3), 0.5, 0.05)
+        image = ascent.normal_noise(image_key, (SIDE, SIDE, 3), 0.5, 0.05)
         state = ascent.initial_state(image, optimizer, step_key)
         step = jax.jit(lambda score, state: ascent.ascent_step(score, state, optimizer))
         for _ in range(12):
-            state, _ = step(scores.logit(model, 14), state)
+            state, _ = step(scores.logit(network, 14), state)
         stored = arrays(folder / "class_visualization-second.npz")["images"][1]
         # A different order of sums in the compiled programs, over twelve steps of 0.1.
         np.testing.assert_allclose(stored, state.params, atol=2e-3)
 
     def test_the_tables_agree_with_the_models(self, class_run, class_visualization):
         settings, folder, printed = class_run
-        judge = models.load(settings.model[0])
+        judge = models.load(settings.model[0]).network
         images = arrays(folder / "class_visualization-second.npz")["images"]
         answers = np.array([jax.nn.softmax(judge(jnp.asarray(image))) for image in images])
         _, _, table = printed.partition("Who recognizes the pictures of second?\n")
@@ -213,9 +192,9 @@ class TestClassVisualization:
         np.testing.assert_allclose(second[0], first[1], atol=2e-3)
 
     def test_the_pictures_repeat_and_seed_and_jitter_change_them(
-        self, class_visualization, classifiers, folders
+        self, class_visualization, loading, folders
     ):
-        (maker,) = classifiers.load(folders[:1])
+        (maker,) = loading.load(folders[:1])
 
         def images(**changes):
             settings = class_visualization.Settings(steps=6, **changes)
@@ -231,7 +210,7 @@ class TestClassVisualization:
         [("zeros", (0, 0, 0)), ("mean", (0.4, 0.5, 0.6)), ("normal", (0.5, 0.5, 0.5))],
     )
     def test_where_the_ascent_begins(self, class_visualization, flag, closest):
-        image = class_visualization.INITIAL[flag](
+        image = class_visualization.recipes.INITIAL[flag](
             jax.random.key(0), (64, 64, 3), np.array([0.4, 0.5, 0.6], np.float32)
         )
         np.testing.assert_allclose(image.mean((0, 1)), closest, atol=0.005)
@@ -239,11 +218,7 @@ class TestClassVisualization:
         assert abs(float(image.std(axis=(0, 1)).mean()) - 0.05 * (flag == "normal")) < 0.002
 
     def test_every_optimizer_has_a_flag_and_climbs(self, class_visualization):
-        (flags,) = (
-            field.type.__args__
-            for field in dataclasses.fields(class_visualization.Settings)
-            if field.name == "optimizer"
-        )
+        flags = typing.get_args(class_visualization.OptimizerName)
         assert set(flags) == set(class_visualization.OPTIMIZERS)
         target = jnp.array([0.9, 0.2, 1.5])
 
@@ -252,7 +227,7 @@ class TestClassVisualization:
 
         for name, (_, rate) in class_visualization.OPTIMIZERS.items():
             optimizer = optax.with_extra_args_support(
-                class_visualization.make_optimizer(name, rate)
+                class_visualization.recipes.make_optimizer(name, rate)
             )
 
             def step(carry, _, optimizer=optimizer):
@@ -265,7 +240,9 @@ class TestClassVisualization:
                 return (x, state), x
 
             start = jnp.full(3, 0.5)
-            (x, _), path = jax.lax.scan(step, (start, optimizer.init(start)), length=300)
+            # Optax counts on the usual promotion: Adam raises a float to an integer power.
+            with jax.numpy_dtype_promotion("standard"):
+                (x, _), path = jax.lax.scan(step, (start, optimizer.init(start)), length=300)
             assert path.min() >= 0, name
             assert path.max() <= 1, name
             # The nearest point of [0, 1] to the target, up to a step's length; normalized steps of
@@ -281,17 +258,26 @@ class TestClassVisualization:
             assert class_visualization.learning_rate(chosen) == 0.123
 
     def test_the_l2_prior_pulls_towards_the_mean_colour(
-        self, class_visualization, classifiers, folders
+        self, class_visualization, loading, folders
     ):
-        (maker,) = classifiers.load(folders[:1])
+        (maker,) = loading.load(folders[:1])
         settings = class_visualization.Settings(steps=12, l2=1e6, jitter=0)
         made = visualized(class_visualization, maker, [3, 4, 5], settings)
         # The score is far weaker, so each step goes straight towards the mean, by its length.
         image_key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), 5))
-        start = np.array(ascent.normal(image_key, (SIDE, SIDE, 3)))
+        start = np.array(ascent.normal_noise(image_key, (SIDE, SIDE, 3)))
         way = np.array([0.4, 0.5, 0.6]) - start
         expected = start + 12 * RATE * way / np.linalg.norm(way)
         np.testing.assert_allclose(made.images[2], expected, atol=1e-4)
+
+    def test_a_network_of_one_image_judges_several(self, class_visualization):
+        # Four pixels of one colour each: a network that looked at the whole batch would give more.
+        network = Partial(lambda weights, image: image.mean((0, 1)) @ weights, 2 * jnp.eye(3))
+        images = np.random.default_rng(0).random((2, 4, 4, 3), np.float32)
+        expected = np.exp(2 * images.mean((1, 2)))
+        expected /= expected.sum(1, keepdims=True)
+        answers = class_visualization._probabilities(network, images)
+        np.testing.assert_allclose(answers, expected, rtol=1e-5)
 
 
 class TestSaliency:
@@ -316,25 +302,28 @@ class TestSaliency:
         np.testing.assert_allclose(stored["images"][0].mean((0, 1)), cat.mean((0, 1)), atol=0.01)
         for place, name in ((0, "cat"), (1, "coffee")):
             likeliest = CLASS_NAMES[stored["labels"][place]]
-            probability = saliency.plots.percent(stored["probabilities"][place].max())
+            probability = saliency.photographs.plots.percent(stored["probabilities"][place].max())
             assert any(
                 row.startswith(name) and "first" in row and f"{likeliest} {probability}" in row
                 for row in printed.splitlines()
             )
 
-    def test_the_gradient_is_the_slope_of_the_score(self, saliency, classifiers, folders):
-        (classifier,) = classifiers.load(folders[:1])
+    def test_the_gradient_is_the_slope_of_the_score(self, saliency, loading, folders):
+        (maker,) = loading.load(folders[:1])
         image = np.random.default_rng(0).random((SIDE, SIDE, 3), np.float32)
         photographs = [saliency.Photograph(image, "noise")] * 3
-        explanation = saliency.explain(classifier, photographs, 7, batch_size=2)
+        run = saliency.Run(saliency.Settings(output=Path("run")), "saliency")
+        with run:
+            how = saliency.Explaining(batch_size=2)
+            explanation, _ = saliency.photographs.explain(run, maker, photographs, 7, how)
         np.testing.assert_array_equal(explanation.labels, [7, 7, 7])
         np.testing.assert_array_equal(explanation.attributions[0], explanation.attributions[2])
         gradient = explanation.attributions[0]
         direction = gradient / np.linalg.norm(gradient)
-        model = jax.jit(classifier.model)
+        network = jax.jit(maker.network)
         step = 1e-3
         up, down = (
-            float(model(jnp.asarray(image + sign * step * direction))[7]) for sign in (1, -1)
+            float(network(jnp.asarray(image + sign * step * direction))[7]) for sign in (1, -1)
         )
         np.testing.assert_allclose((up - down) / (2 * step), np.linalg.norm(gradient), rtol=0.02)
         largest = np.maximum(gradient.max(axis=-1), -gradient.min(axis=-1))
@@ -388,10 +377,8 @@ class TestSaliency:
             assert row.startswith(f"validation {i}, labelled {CLASS_NAMES[label]} ")
 
     def test_a_model_of_grey_images(self, saliency, in_a_folder):
-        grey = network(
-            channels=1, mean=(0.5,), std=(0.25,), class_names=(), input_size=(SIDE, SIDE)
-        )
-        models.save(grey, in_a_folder / "grey")
+        numbers = tuple(map(str, range(20)))
+        saved(in_a_folder, classifier(0, numbers, channels=1, name="grey"))
         saliency.main(saliency.Settings(model=("grey",), label="3", output=Path("out")))
         stored = arrays(Path("out/saliency-grey.npz"))
         assert stored["images"].shape == (2, SIDE, SIDE, 1)
@@ -400,16 +387,15 @@ class TestSaliency:
 
 class TestClassifier:
     @pytest.fixture
-    def classifier(self, classifiers):
-        names = (*CLASS_NAMES[:17], "crane", "crane", "3")
-        return classifiers.Classifier("some model", network(class_names=names))
+    def some(self):
+        return classifier(0, (*CLASS_NAMES[:17], "crane", "crane", "3"), name="some model")
 
     @pytest.mark.parametrize(
         ("text", "label"),
         [("lemon", 4), ("School_Bus", 14), ("king-penguin", 15), ("7", 7), ("18", 18), ("3", 19)],
     )
-    def test_a_label_by_name_or_number(self, classifier, text, label):
-        assert classifier.label(text) == label
+    def test_a_label_by_name_or_number(self, some, text, label):
+        assert some.label(text) == label
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -421,32 +407,34 @@ class TestClassifier:
             ("crane", "got 'crane', the name of 17 and 18; give the number"),
         ],
     )
-    def test_what_names_no_class(self, classifier, text, message):
+    def test_what_names_no_class(self, some, text, message):
         with pytest.raises(ValueError, match="expected") as raised:
-            classifier.label(text)
+            some.label(text)
         assert message in str(raised.value)
 
-    def test_a_relative_folder_and_two_of_one_name(self, classifiers, folders, in_a_folder):
+
+class TestLoading:
+    def test_a_relative_folder_and_two_of_one_name(self, loading, folders, in_a_folder):
         for place in ("a", "b"):
             shutil.copytree(folders[0], in_a_folder / place / "model")
-        loaded = classifiers.load(("a/model", "b/model"))
-        assert [classifier.name for classifier in loaded] == ["a/model", "b/model"]
-        assert [classifier.file_name for classifier in loaded] == ["a-model", "b-model"]
+        loaded = loading.load(("a/model", "b/model"))
+        assert [one.name for one in loaded] == ["a/model", "b/model"]
+        assert [one.file_name for one in loaded] == ["a-model", "b-model"]
 
 
 def broken_models(folder: Path) -> None:
     """Models that cannot be used, for the tests of bad input."""
-    models.save(network(), folder / "whole")
+    two_channels = classifier(channels=2, name="two-channels")
+    saved(folder, classifier(name="whole"), two_channels)
     for name in ("foreign", "poisoned"):
         shutil.copytree(folder / "whole", folder / name)
     (folder / "foreign" / "config.json").write_text('{"model_type": "vit"}')
     shutil.rmtree(folder / "poisoned" / "weights")
-    poisoned = network()
+    poisoned = classifier().network
     poisoned.fc.kernel[...] = poisoned.fc.kernel[...].at[0, 0].set(jnp.nan)
     state = nnx.to_pure_dict(nnx.split(poisoned)[1])
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder / "poisoned" / "weights", state)
-    models.save(network(channels=2, mean=(0.5, 0.5), std=(1.0, 1.0)), folder / "two-channels")
 
 
 @pytest.fixture(scope="module")
@@ -467,13 +455,13 @@ BAD_VISUALIZATIONS = {
     "no class": ("--classes", "expected at least one of --classes, got none"),
     "unknown model": ("--model tiny-imagenet-robus", "'tiny-imagenet-robus'"),
     "model twice": ("--model {bad}/whole {bad}/whole", "expected different models"),
-    "foreign model": ("--model {bad}/foreign", "foreign to hold a config.json"),
+    "foreign model": ("--model {bad}/foreign", "foreign to hold the config.json of a classifier"),
     "model with nan": ("--model {bad}/poisoned", "expected finite weights"),
     "model of two channels": (
         "--model {bad}/two-channels",
         "1 or 3 channels, got two-channels with 2",
     ),
-    "model of sounds": ("--model spoken-digits", "a SpectrogramResNet: see spoken_digits.py"),
+    "model of sounds": ("--model spoken-digits", "of kind sound: see spoken_digits.py"),
     "no step": ("--steps 0", "expected --steps to be at least 1, got 0"),
     "steps no number": ("--steps many", "'many'"),
     "negative jitter": ("--jitter -1", "expected --jitter to be at least 0, got -1"),
@@ -514,7 +502,7 @@ BAD_SALIENCY = {
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
-    script, flags, message, request, command_line, folders, bad_folder, in_a_folder, capsys
+    script, flags, message, request, folders, bad_folder, in_a_folder, capsys
 ):
     module = request.getfixturevalue(script)
     before = sorted(bad_folder.rglob("*"))
@@ -522,7 +510,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     if "--model" not in arguments:
         arguments = ["--model", folders[0], *arguments]
     with pytest.raises(SystemExit) as end:
-        command_line.run(module.main, module.Settings, module.__doc__, arguments)
+        module.main.from_command_line(arguments)
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -548,7 +536,7 @@ def test_a_step_that_is_not_finite_is_named_and_the_pictures_before_it_are_kept(
     stored = arrays(folder / "class_visualization-first.npz")
     np.testing.assert_array_equal(stored["failed_at"], [1, 1, 1])
     image_key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), 4))
-    np.testing.assert_allclose(stored["images"][1], ascent.normal(image_key, (SIDE, SIDE, 3)))
+    np.testing.assert_allclose(stored["images"][1], ascent.normal_noise(image_key, (SIDE, SIDE, 3)))
     assert "at step 1 with model first" in (folder / "index.html").read_text()
 
 
@@ -558,17 +546,17 @@ class TestCommandLine:
         number: int = 3
         """A number."""
 
-    def run(self, command_line, error: BaseException | None = None, arguments=()):
+    def run(self, error: BaseException | None = None, arguments=()):
         def main(settings):
             if error is not None:
                 raise error
 
-        command_line.run(main, self.Settings, "A script.", list(arguments))
+        runs.from_command_line(main, self.Settings, "A script.", list(arguments))
 
-    def test_a_bug_shows_its_traceback(self, command_line):
+    def test_a_bug_shows_its_traceback(self):
         for bug in (TypeError("unsupported operand"), ValueError("too many values"), KeyError("x")):
             with pytest.raises(type(bug)) as raised:
-                self.run(command_line, bug)
+                self.run(bug)
             assert raised.value is bug
 
     @pytest.mark.parametrize(
@@ -579,29 +567,29 @@ class TestCommandLine:
             OSError("expected one, got two"),
         ],
     )
-    def test_a_mistake_is_one_line(self, command_line, error, capsys):
+    def test_a_mistake_is_one_line(self, error, capsys):
         with pytest.raises(SystemExit) as end:
-            self.run(command_line, error)
+            self.run(error)
         assert end.value.code == 2
         assert capsys.readouterr().err == "error: expected one, got two\n"
 
-    def test_a_refusal_of_the_system_is_one_line(self, command_line, in_a_folder, capsys):
+    def test_a_refusal_of_the_system_is_one_line(self, in_a_folder, capsys):
         with pytest.raises(FileNotFoundError) as refusal:
             (in_a_folder / "nowhere").read_text()
         with pytest.raises(SystemExit) as end:
-            self.run(command_line, refusal.value)
+            self.run(refusal.value)
         assert end.value.code == 2
         assert "nowhere" in capsys.readouterr().err
 
-    def test_an_interrupt_is_no_error(self, command_line, capsys):
+    def test_an_interrupt_is_no_error(self, capsys):
         with pytest.raises(SystemExit) as end:
-            self.run(command_line, KeyboardInterrupt())
+            self.run(KeyboardInterrupt())
         assert end.value.code == 130
         assert capsys.readouterr().err == "interrupted\n"
 
-    def test_a_wrong_flag_is_one_line(self, command_line, capsys):
+    def test_a_wrong_flag_is_one_line(self, capsys):
         with pytest.raises(SystemExit) as end:
-            self.run(command_line, arguments=["--number", "three"])
+            self.run(arguments=["--number", "three"])
         assert end.value.code == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ")
@@ -610,9 +598,9 @@ class TestCommandLine:
         assert "'three'" in error
         assert not set("│╭╰─") & set(error)
 
-    def test_help_ends_well(self, command_line, capsys):
+    def test_help_ends_well(self, capsys):
         with pytest.raises(SystemExit) as end:
-            self.run(command_line, arguments=["--help"])
+            self.run(arguments=["--help"])
         assert end.value.code in (0, None)
         printed = capsys.readouterr().out
         assert "A script." in printed

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from skimage.morphology import isotropic_dilation
 
-from saliency_jax.attribution import felzenszwalb_regions, grid_segments
+from saliency_jax.segments import felzenszwalb_regions, grid_segments
 
 
 class TestGrid:
@@ -27,6 +27,8 @@ class TestGrid:
         image = jnp.zeros((5, 7, 3))
         with pytest.raises(ValueError, match="number of rows to be at most the image's 5, got 6"):
             grid_segments(image, (6, 2))
+        with pytest.raises(ValueError, match=r"cells to be \(rows, columns\), got 4"):
+            grid_segments(image, 4)
         with pytest.raises(ValueError, match="number of columns to be at least 1, got 0"):
             grid_segments(image, (2, 0))
 
@@ -61,6 +63,13 @@ class TestFelzenszwalb:
         assert len(regions) > 1
         assert_array_equal(regions, felzenszwalb_regions(4 * picture - 1, scales=[100]))
 
+    @pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float64, np.dtype(">f4")], ids=str)
+    def test_every_dtype_has_the_same_regions(self, dtype):
+        picture = np.round(32 * np.random.default_rng(0).random((14, 14, 3))) / 32
+        expected = felzenszwalb_regions(jnp.asarray(picture, jnp.float32), scales=[100])
+        array = jnp.asarray(picture, dtype) if dtype is jnp.bfloat16 else picture.astype(dtype)
+        assert_array_equal(felzenszwalb_regions(array, scales=[100]), expected)
+
     def test_an_image_of_one_colour_is_one_region(self):
         regions = felzenszwalb_regions(jnp.full((3, 4, 1), 0.5), scales=[50])
         assert_array_equal(regions, np.ones((1, 3, 4), bool))
@@ -68,6 +77,8 @@ class TestFelzenszwalb:
     @pytest.mark.usefixtures("entry_checks")
     def test_bad_settings(self):
         image = jnp.zeros((3, 4, 1))
+        with pytest.raises(TypeError, match="scales to be numbers, got 50"):
+            felzenszwalb_regions(image, scales=50)
         with pytest.raises(ValueError, match="number of scales to be at least 1, got 0"):
             felzenszwalb_regions(image, scales=[])
         with pytest.raises(ValueError, match="scales to be at least"):

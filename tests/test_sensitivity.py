@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 import small_models
+from jax.tree_util import Partial
 from numpy.testing import assert_allclose
 
 from saliency_jax import attribution, metrics
@@ -13,6 +14,15 @@ from saliency_jax import attribution, metrics
 KEY = jax.random.key(7)
 IMAGE, WEIGHTS = (small_models.image((4, 3, 2), seed=seed) for seed in range(2))
 LINEAR = small_models.linear_score(WEIGHTS)
+
+
+@functools.cache
+def jitted(metric):
+    return jax.jit(metric, static_argnums=0)
+
+
+def scaled_square(scale, image):
+    return scale * jnp.sum(image**2)
 
 
 def of_one_value(metric, method, num_samples):
@@ -46,6 +56,23 @@ def test_it_is_relative():
         metrics.max_sensitivity(attribution.input_x_gradient, small, IMAGE, **settings),
         rtol=1e-5,
     )
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-18, 1e18, 1e20, 1e30])
+@pytest.mark.parametrize(
+    ("metric", "published"),
+    [(metrics.max_sensitivity, 0.028), (metrics.average_sensitivity, 0.02 / 3**0.5 / 0.5)],
+)
+def test_scores_of_any_size(metric, published, scale):
+    # The gradient is the image times a factor: |d| / |I|, with d^2 = 0.02^2 / 3 in the mean.
+    image, score = jnp.full((4, 4, 1), 0.5), Partial(scaled_square, jnp.asarray(scale))
+    result = jitted(metric)(attribution.input_gradient, score, image, key=jax.random.key(0))
+    assert_allclose(result, published, rtol=0.15)
+    one = jitted(metric)(
+        attribution.input_gradient, Partial(scaled_square, jnp.ones(())), image,
+        key=jax.random.key(0),
+    )  # fmt: skip
+    assert_allclose(result, one, rtol=1e-4)
 
 
 def test_a_bound_key_is_no_part_of_the_change():

@@ -8,7 +8,8 @@ from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
 from saliency_jax import models, training
-from saliency_jax.models.signals import time_convolution
+from saliency_jax.signals import SignalResNet
+from saliency_jax.signals._signal_resnet import time_convolution
 
 
 def by_loops(signal, kernel, stride):
@@ -42,22 +43,21 @@ def test_a_stride_that_skips_samples_is_refused(entry_checks):
 
 @pytest.fixture(scope="module")
 def model():
-    return models.SignalResNet(
+    return SignalResNet(
         3,
         widths=(2, 4),
         blocks=2,
         mean=(0.1, -0.2),
         std=(0.5, 2.0),
-        input_size=(1, 32),
-        class_names=("BPSK", "QPSK", "FM"),
         rngs=nnx.Rngs(0),
     )
 
 
 def test_a_batch_equals_its_singles_and_the_head_is_linear_in_the_mean(model):
     signals = jax.random.normal(jax.random.key(0), (3, 1, 32, 2))
-    run = jax.jit(lambda model, signal: (model(signal), model.features(signal)))
-    logits, features = run(model, signals)
+    layer = model.layer("stage 2")
+    run = jax.jit(lambda model, signal: (model(signal), layer.map(signal)))
+    logits, features = jax.vmap(run, (None, 0))(model, signals)
     assert features.shape == (3, 1, 4, 4)
     for signal, row in zip(signals, logits, strict=True):
         assert_allclose(run(model, signal)[0], row, atol=1e-5)
@@ -66,19 +66,21 @@ def test_a_batch_equals_its_singles_and_the_head_is_linear_in_the_mean(model):
 
 
 def test_normalization_is_inside(model):
-    bare = models.SignalResNet(3, widths=(2, 4), blocks=2, input_size=(1, 32), rngs=nnx.Rngs(0))
+    bare = SignalResNet(3, widths=(2, 4), blocks=2, rngs=nnx.Rngs(0))
     signal = jax.random.normal(jax.random.key(1), (1, 32, 2))
     scaled = signal * jnp.array([[[0.5, 2.0]]]) + jnp.array([[[0.1, -0.2]]])
     assert_allclose(model(scaled), bare(signal), atol=1e-5)
 
 
 def test_it_comes_back_from_disk_to_the_bit(model, tmp_path):
-    models.save(model, tmp_path / "model")
+    taken = models.Input("iq", (1, 32), channels=2, mean=(0.1, -0.2), std=(0.5, 2.0))
+    names = ("BPSK", "QPSK", "FM")
+    models.save(models.Classifier("small", model, taken, names), tmp_path / "model")
     loaded = models.load(tmp_path / "model")
-    assert type(loaded) is models.SignalResNet
-    assert (loaded.widths, loaded.blocks, loaded.input_size) == ((2, 4), 2, (1, 32))
-    assert loaded.class_names == ("BPSK", "QPSK", "FM")
-    for new, old in zip(jax.tree.leaves(loaded), jax.tree.leaves(model), strict=True):
+    assert type(loaded.network) is SignalResNet
+    assert (loaded.network.widths, loaded.network.blocks, loaded.input) == ((2, 4), 2, taken)
+    assert loaded.class_names == names
+    for new, old in zip(jax.tree.leaves(loaded.network), jax.tree.leaves(model), strict=True):
         assert_array_equal(new, old)
 
 
@@ -87,7 +89,7 @@ def test_what_it_trains_is_every_parameter(model):
     signals = jax.random.normal(jax.random.key(0), (8, 1, 32, 2))
 
     def loss(params):
-        logits = nnx.merge(graphdef, params, batch_stats, copy=True)(signals)
+        logits = nnx.merge(graphdef, params, batch_stats, copy=True).on_batch(signals)
         return jnp.sum(logits @ jnp.array([1.0, -2.0, 0.5]))
 
     gradients = jax.jit(jax.grad(loss))(params)

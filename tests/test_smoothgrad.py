@@ -105,13 +105,47 @@ def test_noise_is_in_units_of_the_images_range():
     assert_allclose(100 * in_other, in_units, rtol=1e-3)
 
 
+class TestHalfPrecision:
+    """Sums are taken in single, whatever the batch_size; the mean is a number again."""
+
+    def test_a_sum_above_the_largest_number(self):
+        image = jnp.array([[[0.0], [1.0]]], jnp.float16)
+        steep = Partial(lambda x: (2000 * x).sum())
+        assert_array_equal(attribution.smoothgrad(steep, image, key=KEY), np.full((1, 2, 1), 2000))
+        # The squares of 300 are above 65,504 as well: their variance, and mean, is not.
+        assert_array_equal(attribution.vargrad(steep, image, key=KEY), np.zeros((1, 2, 1)))
+        moderate = Partial(lambda x: (200 * x).sum())
+        square = attribution.smoothgrad_squared(moderate, image, key=KEY)
+        assert_array_equal(square, np.full((1, 2, 1), 40_000))
+
+    @pytest.mark.parametrize("batch_size", [1, 1000])
+    def test_many_samples(self, batch_size):
+        image = jnp.array([[[0.0], [1.0]]], jnp.bfloat16)
+        score = Partial(lambda x: (1.2969 * x).sum())
+        options = {"num_samples": 1000, "batch_size": batch_size}
+        mean = run(attribution.smoothgrad, score, image, **options)
+        assert mean.dtype == jnp.bfloat16
+        assert_array_equal(mean, np.full((1, 2, 1), jnp.bfloat16(1.2969)))
+
+
 @pytest.mark.parametrize("method", FAMILY)
 @pytest.mark.usefixtures("entry_checks")
 def test_bad_settings(method):
     image = small_models.image()
+    if method is not attribution.vargrad:
+        with pytest.raises(TypeError, match="the method's result to be an array, got NoneType"):
+            method(jnp.sum, image, key=KEY, method=lambda score, image: None)
     with pytest.raises(ValueError, match="num_samples to be at least 1, got 0"):
         method(jnp.sum, image, key=KEY, num_samples=0)
     with pytest.raises(ValueError, match=r"noise_scale to be at least 0, got -0\.1"):
         method(jnp.sum, image, key=KEY, noise_scale=-0.1)
+    with pytest.raises(TypeError, match="noise_scale to be one number, got 'some'"):
+        method(jnp.sum, image, key=KEY, noise_scale="some")
+    with pytest.raises(TypeError, match=r"key to be a JAX random key, got int"):
+        method(jnp.sum, image, key=5)
+    with pytest.raises(ValueError, match=r"key to be one key, got shape \(2,\).*jax.vmap"):
+        method(jnp.sum, image, key=jax.random.split(KEY))
+    with pytest.raises(TypeError, match="method to be callable, got str"):
+        method(jnp.sum, image, key=KEY, method="saliency")
     with pytest.raises(ValueError, match="batch_size to be at least 1, got 0"):
         method(jnp.sum, image, key=KEY, batch_size=0)

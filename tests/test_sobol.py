@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
 from saliency_jax import attribution
-from saliency_jax.attribution.sobol import latin_hypercube
+from saliency_jax.attribution._sobol import latin_hypercube
 
 KEY = jax.random.key(6)
 SEGMENTS = np.array([[0, 1, 2]])

@@ -11,7 +11,7 @@ import pytest
 import scipy.io.wavfile
 from numpy.testing import assert_allclose
 
-from saliency_jax import sound
+from saliency_jax.signals import sound
 
 
 def wav(samples, rate=8000):
@@ -58,8 +58,30 @@ def test_what_is_written_is_read_by_python_and_cut_off_at_full_scale():
         assert struct.unpack("<3h", file.readframes(3)) == (16384, 32767, -32768)
 
 
+def test_the_written_file_is_that_of_pythons_own_module():
+    samples = np.linspace(-1, 1, 33)
+    expected = io.BytesIO()
+    with wave.open(expected, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        levels = np.round(samples * 2**15).clip(-(2**15), 2**15 - 1)
+        file.writeframes(levels.astype("<i2").tobytes())
+    assert sound.encode_wav(samples, 8000) == expected.getvalue()
+
+
+@pytest.mark.parametrize("kind", [">f4", np.longdouble, np.float16, jnp.bfloat16])
+def test_sounds_of_any_kind_of_floats_are_written_and_centred(entry_checks, kind):
+    samples = LEVELS.astype(kind)
+    assert sound.encode_wav(samples, 8000) == sound.encode_wav(LEVELS, 8000)
+    assert_allclose(sound.centre(samples, 6).astype(np.float32), [0, *LEVELS, 0])
+    assert_allclose(sound.centre(jnp.asarray(LEVELS), 2), LEVELS[1:3])
+
+
 @pytest.mark.usefixtures("entry_checks")
 def test_a_file_that_is_no_sound_is_named(tmp_path):
+    with pytest.raises(TypeError, match="expected a path or an open binary file, got int"):
+        sound.read(7, 8000)
     (tmp_path / "text.wav").write_text("this is no sound")
     (tmp_path / "cut.wav").write_bytes(wav(np.zeros(9, np.int16)).getvalue()[:30])
     for name in ("text.wav", "cut.wav"):
@@ -84,3 +106,14 @@ def test_variations_are_shifts_gains_and_noise_within_their_bounds():
     noise = 20 * np.log10(rest.std(1))
     assert noise.min() == pytest.approx(-100, abs=2)
     assert noise.max() == pytest.approx(-30, abs=2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_variations_keep_the_signals_type(dtype):
+    signal = jnp.linspace(-0.5, 0.5, 40).reshape(1, 40, 1)
+    expected = sound.shift_gain_and_noise(signal, jax.random.key(1))
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"), jax.debug_key_reuse(True):
+        varied = sound.shift_gain_and_noise(signal.astype(dtype), jax.random.key(1))
+    assert varied.dtype == dtype
+    eps = float(jnp.finfo(dtype).eps)
+    assert_allclose(varied.astype(jnp.float32), expected, rtol=2 * eps, atol=2 * eps)

@@ -9,7 +9,7 @@ import pytest
 import scipy.signal
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import spectrograms
+from saliency_jax.signals import spectrograms
 
 
 def noise(length, *, is_complex=False, seed=0):
@@ -83,9 +83,15 @@ def test_conjugation_mirrors_the_frequencies():
     assert_allclose(of_conjugate, jnp.conj(of_signal[:, ::-1]), atol=1e-6)
 
 
-def test_the_window_is_scipys_and_its_copies_add_up():
+@pytest.mark.parametrize("size", [2, 12, 13])
+def test_the_window_is_a_squared_sine(size):
+    window = spectrograms.hann_window(size)
+    assert_allclose(window, np.sin(np.pi * np.arange(size) / size) ** 2, atol=1e-7)
+    assert window.dtype == np.float32
+
+
+def test_copies_of_the_window_add_up():
     window = spectrograms.hann_window(12)
-    assert_allclose(window, scipy.signal.get_window("hann", 12), atol=1e-7)
     assert_allclose(window.reshape(3, 4).sum(0), 1.5, rtol=1e-6)
 
 
@@ -189,3 +195,75 @@ def test_jit_and_vmap_change_nothing():
 def test_mistakes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def as_others_store_them(array):
+    """The same numbers in another byte order, wider and in another memory layout."""
+    wide = np.clongdouble if np.iscomplexobj(array) else np.longdouble
+    return (
+        array.astype(array.dtype.newbyteorder(">")),
+        array.astype(wide),
+        np.asfortranarray(array),
+        np.repeat(array, 2, axis=0)[::2],
+    )
+
+
+REAL, COMPLEX = noise(32), np.asarray(noise(32, is_complex=True))
+FUNCTIONS = {
+    "complex_baseband": (spectrograms.complex_baseband, np.stack([REAL, REAL[::-1]], axis=1)),
+    "stft": (functools.partial(spectrograms.stft, window_size=8, hop=4), REAL),
+    "complex stft": (functools.partial(spectrograms.stft, window_size=8, hop=4), COMPLEX),
+    "inverse_stft": (
+        functools.partial(spectrograms.inverse_stft, hop=2),
+        np.asarray(transform(COMPLEX, 8, 2)),
+    ),
+    "power": (spectrograms.power, COMPLEX),
+    "decibels": (spectrograms.decibels, REAL**2),
+    "log_mel": (
+        functools.partial(
+            spectrograms.log_mel, sample_rate=8000, window_size=16, hop=8, num_bands=3
+        ),
+        REAL,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arrays_are_taken_as_others_store_them(entry_checks, name):
+    function, array = FUNCTIONS[name]
+    expected = function(jnp.asarray(array))
+    for stored in as_others_store_them(array):
+        assert_allclose(function(stored), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_double_precision_is_used_where_it_is_given_and_single_kept_where_not(name):
+    function, array = FUNCTIONS[name]
+    single = function(jnp.asarray(array))
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        kept = function(jnp.asarray(array))
+        wide = np.complex128 if np.iscomplexobj(array) else np.float64
+        double = function(jnp.asarray(array.astype(wide)))
+    assert kept.dtype == single.dtype
+    assert_allclose(kept, single, rtol=1e-5, atol=1e-6)
+    assert double.dtype == np.dtype(single.dtype.str.replace("c8", "c16").replace("f4", "f8"))
+    assert_allclose(double, single, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_transformed_in_single(dtype):
+    signal = jnp.asarray(noise(64)).astype(dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        level = spectrograms.log_mel(signal, **LOG_MEL)
+    assert level.dtype == dtype
+    expected = spectrograms.log_mel(signal.astype(jnp.float32), **LOG_MEL)
+    assert_allclose(level.astype(jnp.float32), expected, rtol=float(jnp.finfo(dtype).eps))
+    # Its floor, 1e-8, is no number above 0 in half precision.
+    assert np.isfinite(spectrograms.decibels(jnp.zeros(3, dtype)).astype(jnp.float32)).all()
+
+
+@pytest.mark.parametrize("wrong", [7, None, [1.0, 2.0], np.arange(4)])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_is_no_signal_is_named(entry_checks, name, wrong):
+    with pytest.raises(TypeError, match=r"expected (samples|signal|coefficients|values|power) to"):
+        FUNCTIONS[name][0](wrong)

@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from small_sounds import SPEAKERS, prepared_folder, recording
 
 from saliency_jax import data
-from saliency_jax.data import spoken_digits as digits
+from saliency_jax.signals import _spoken_digits as digits
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,7 @@ def test_every_recording_is_in_its_split(folder, split, indices):
 
 def test_description(folder):
     described = data.describe("spoken_digits", data_dir=folder)
+    assert (described.kind, described.sample_rate) == ("sound", 8000)
     assert described.class_names == digits.DIGITS
     assert described.image_shape == (1, 8000, 1)
     assert described.num_examples == {"train": 40, "test": 40}

@@ -10,8 +10,8 @@ import scipy.io.wavfile
 from numpy.testing import assert_array_equal
 from small_sounds import prepared_folder
 
-from saliency_jax import models
-from saliency_jax.data import spoken_digits as digits
+from saliency_jax import models, signals
+from saliency_jax.signals import _spoken_digits as digits
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -49,7 +49,7 @@ def test_a_network_is_trained_and_looked_into(scripts, folder, tmp_path, capsys)
         )
     )
     model = models.load(tmp_path / "run" / "model")
-    assert isinstance(model, models.SpectrogramResNet)
+    assert isinstance(model.network, signals.SpectrogramResNet)
     assert model.class_names == digits.DIGITS
     card = (tmp_path / "run" / "card.md").read_text()
     assert "Residual network over 40 mel bands every 10 ms, width 2" in card

@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from saliency_jax import ascent, scores, sweep
+from saliency_jax import ascent, scores
+from saliency_jax.runs import sweep
 
 OFFSET = np.float32(0.5)
 AXES = {"b": np.arange(3, dtype=np.float32), "a": np.array([10.0, 20.0, 30.0], np.float32)}
@@ -236,6 +240,7 @@ class Unhashable:
         ({"axes": {"a": [1.0, 2.0]}}, TypeError, "axis 'a' to be an array .* got one with float"),
         ({"axes": {"a": np.ones(())}}, ValueError, r"axis 'a' .* got shapes \[\(\)\]"),
         ({"axes": {"a": np.ones(0)}}, ValueError, r"at least 1, got shapes \[\(0,\)\]"),
+        ({"axes": {"a": np.array(["b"])}}, TypeError, "axis 'a' to hold numbers, got <U1"),
         ({"axes": {"a": {}}}, ValueError, r"got shapes \[\]"),
         ({"axes": {"a": (np.ones(2), np.ones(3))}}, ValueError, r"got shapes \[\(2,\), \(3,\)\]"),
         ({"batch_size": 0}, ValueError, "batch_size to be at least 1, got 0"),
@@ -252,3 +257,64 @@ def test_mistakes_are_named_at_once(arguments, error, message):
     given = defaults | arguments
     with pytest.raises(error, match=message):
         sweep(given.pop("function"), given.pop("axes"), **given)
+
+
+def test_axes_and_shared_arrays_of_any_byte_order_and_precision_are_welcome():
+    axes = {"b": AXES["b"].astype(">f4"), "a": AXES["a"].astype(np.longdouble)}
+    values = sweep(function, axes, shared=OFFSET.astype(">f8")[None], batch_size=4)
+    np.testing.assert_array_equal(values["sum"][..., 0], expected()["sum"])
+
+
+SCRIPT = """
+import os, signal, sys
+import jax.numpy as jnp
+import numpy as np
+from saliency_jax.runs import sweep
+
+left = int(sys.argv[2])
+
+def progress(points):
+    global left
+    left -= points > 0
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def square(shared, *, a):
+    return {"half": (a * shared).astype(jnp.bfloat16), "square": a**2}
+
+axes = {"a": np.arange(6, dtype=np.float32)}
+shared = np.float32(0.5)
+values = sweep(square, axes, shared=shared, batch_size=1, folder=sys.argv[1], progress=progress)
+np.save(sys.argv[1] + ".npy", np.stack([values["half"].astype(np.float32), values["square"]]))
+"""
+
+
+def test_a_sweep_killed_at_any_chunk_is_continued_by_another_process(tmp_path):
+    folder = tmp_path / "sweep"
+
+    def run(chunks: int) -> int:
+        command = [sys.executable, "-c", SCRIPT, str(folder), str(chunks)]
+        return subprocess.run(command, check=False).returncode
+
+    assert run(2) == -signal.SIGKILL
+    # Of what a kill in the middle of writing leaves.
+    room = folder / ".000002.npz.0123abcd.partial"
+    room.mkdir()
+    (room / "000002.npz").write_bytes(b"half a chu")
+    done = {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
+    assert len(done) == 2
+    assert run(-1) == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert not room.exists()
+    numbers = np.arange(6)
+    np.testing.assert_array_equal(np.load(f"{folder}.npy"), [numbers / 2, numbers**2])
+
+
+def test_a_second_sweep_into_the_folder_is_refused_while_the_first_is_at_work(tmp_path):
+    def meanwhile(points):
+        with pytest.raises(BlockingIOError, match=r"no other process at work in .*sweep"):
+            sweep(function, AXES, shared=OFFSET, batch_size=4, folder=tmp_path / "sweep")
+
+    arguments = {"shared": OFFSET, "batch_size": 4, "folder": tmp_path / "sweep"}
+    values = sweep(function, AXES, **arguments, progress=meanwhile)
+    check_equal(values, sweep(function, AXES, **arguments))

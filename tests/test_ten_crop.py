@@ -69,13 +69,21 @@ def test_resizing_is_a_part_of_the_score():
     # Each pixel becomes four, and the weight 1 + 2 j is that of a row of eight: a pixel's gradient
     # is 2 ((1 + 4 j) + (3 + 4 j)) = 8 + 16 j in the crop, and 8 + 16 (3 - j) in the mirrored one.
     def score(image):
-        return jnp.einsum("ijc,j->", image, 1.0 + 2 * jnp.arange(8))
+        return jnp.einsum("ijc,j->", image, 1 + 2 * jnp.arange(8.0))
 
     def doubled(crop):
         return crop.repeat(2, 0).repeat(2, 1)
 
     saliency_map = attribution.ten_crop(Partial(score), IMAGE, size=(4, 4), resize=doubled)
     assert_allclose(saliency_map, np.full((5, 6), 8 + 16 * 1.5), rtol=1e-6)
+
+
+def test_a_sum_above_the_largest_half_precision_number():
+    image = IMAGE.astype(jnp.float16)
+    steep = Partial(lambda image: (20_000 * image).sum())
+    saliency_map = attribution.ten_crop(steep, image, size=(4, 4))
+    assert saliency_map.dtype == jnp.float16
+    assert_allclose(saliency_map, np.full((5, 6), 20_000))
 
 
 @pytest.mark.usefixtures("entry_checks")
@@ -91,6 +99,12 @@ class TestBadSettings:
     def test_size(self, size, message):
         with pytest.raises(ValueError, match=message):
             attribution.ten_crop(SCORE, IMAGE, size=size)
+
+    def test_what_is_no_function_or_size(self):
+        with pytest.raises(TypeError, match="resize to be callable, got int"):
+            attribution.ten_crop(SCORE, IMAGE, size=(4, 4), resize=2)
+        with pytest.raises(ValueError, match=r"size to be \(height, width\), got 4"):
+            attribution.ten_crop(SCORE, IMAGE, size=4)
 
     def test_method(self):
         def smaller(score, image):

@@ -133,13 +133,33 @@ def test_every_type_is_read_in_both_orders_of_bytes(kind, order, tmp_path):
     assert_array_equal(read, values)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "net"])
+KEYS = (
+    *("state_dict", "model", "model_state_dict", "net", "network"),
+    *("state_dict_ema", "ema", "params", "weights"),
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
 def test_arrays_are_found_beside_what_training_keeps(key, tmp_path):
     foreign = Named("argparse", "Namespace", "x")
     checkpoint = {"epoch": 3, "best": tensor(), "args": foreign, key: OrderedDict(w=tensor())}
     checkpoint["optimizer"] = {"state": {0: {"step": 1, (1, 2): [None, True, 1.5, {4}]}}}
     path = zipped(tmp_path / "a.ckpt", pickled(checkpoint))
     assert models.read_state_dict(path).keys() == {"w"}
+
+
+def test_arrays_are_found_in_an_entry_of_an_entry(tmp_path):
+    checkpoint = {"epoch": 3, "model": {"name": "resnet", "state_dict": OrderedDict(w=tensor())}}
+    path = zipped(tmp_path / "a.ckpt", pickled(checkpoint))
+    assert models.read_state_dict(path).keys() == {"w"}
+
+
+def test_a_dict_that_holds_itself_is_refused(tmp_path):
+    checkpoint = {}
+    checkpoint["model"] = checkpoint
+    path = zipped(tmp_path / "a.ckpt", pickled(checkpoint))
+    with pytest.raises(ValueError, match="expected a dict of arrays by name"):
+        models.read_state_dict(path)
 
 
 @pytest.mark.parametrize("shift", range(8))

@@ -102,7 +102,7 @@ def test_logits_and_gradients_are_those_of_pytorch(name):
     generator = np.random.default_rng(0)
     images = generator.random((2, *side, 3), np.float32)
     weights = generator.standard_normal((2, 7))
-    logits, pullback = jax.vjp(model, jnp.asarray(images))
+    logits, pullback = jax.vjp(jax.vmap(model), jnp.asarray(images))
     (gradient,) = pullback(jnp.asarray(weights, jnp.float32))
     expected_logits, expected_gradient = logits_and_gradient(theirs, images, weights)
     assert difference(logits, expected_logits) < 1e-4
@@ -115,7 +115,7 @@ def test_strides_and_paddings_are_those_of_pytorch_at_other_sizes(side):
     model = models.from_state_dict(ours, arrays(theirs))
     images = np.random.default_rng(0).random((1, *side, 3), np.float32)
     expected, _ = logits_and_gradient(theirs, images, np.ones((1, 7)))
-    assert difference(model(jnp.asarray(images)), expected) < 1e-4
+    assert difference(jax.vmap(model)(jnp.asarray(images)), expected) < 1e-4
 
 
 @pytest.mark.parametrize("name", ["torchvision-50", "cifar-20", "wide-16"])
@@ -144,6 +144,9 @@ def test_pytorch_takes_back_what_is_written():
 
 WRAPPERS = {
     "DataParallel": {"module.{}": 1},
+    "a module's own name": {"net.{}": 1},
+    "several of them": {"learner.backbone.encoder.{}": 1},
+    "a sequence": {"1.{}": 1},
     "torch.compile": {"_orig_mod.{}": 1},
     "Lightning": {"model.{}": 1},
     "robustness": {"module.model.{}": 1, "module.attacker.model.{}": 2},
@@ -162,6 +165,77 @@ def test_wrappers_are_taken_off(wrapper):
     assert_array_equal(model.fc.bias[...], arrays(theirs)["fc.bias"])
 
 
+BESIDE = {
+    "PyTorch's averaged model": ("module.", "n_averaged"),
+    "torchmetrics' counts": ("model.", "train_acc.tp"),
+    "a loss's weight": ("net.", "criterion.weight"),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_what_is_beside_the_network_is_left_out(case):
+    prefix, beside = BESIDE[case]
+    ours, theirs = pair("torchvision-18")
+    state = {beside: np.ones(7, np.float32)}
+    state |= {prefix + name: array for name, array in arrays(theirs).items()}
+    model = models.from_state_dict(ours, state)
+    for name, array in models.to_state_dict(model).items():
+        assert_array_equal(array, arrays(theirs)[name])
+
+
+def test_what_pytorch_s_own_averaged_model_saves_is_read(tmp_path):
+    ours, theirs = pair("torchvision-18")
+    averaged = torch.optim.swa_utils.AveragedModel(theirs)
+    averaged.update_parameters(theirs)
+    torch.save(averaged.state_dict(), tmp_path / "averaged.pt")
+    model = models.from_state_dict(ours, models.read_state_dict(tmp_path / "averaged.pt"))
+    assert_array_equal(model.fc.bias[...], arrays(theirs)["fc.bias"])
+
+
+def test_a_sequence_of_normalizer_and_network_is_read():
+    class Normalizer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.tensor([0.25, 0.5, 0.75]).reshape(1, 3, 1, 1))
+            self.register_buffer("std", torch.tensor([0.5, 0.25, 0.125]).reshape(1, 3, 1, 1))
+
+    ours, theirs = pair("torchvision-18")
+    state = arrays(torch.nn.Sequential(Normalizer(), theirs))
+    assert {"0.mean", "1.conv1.weight"} <= state.keys()
+    model = models.from_state_dict(ours, state)
+    assert model.normalization.mean == (0.25, 0.5, 0.75)
+    assert model.normalization.std == (0.5, 0.25, 0.125)
+    assert_array_equal(model.fc.bias[...], arrays(theirs)["fc.bias"])
+
+
+def test_two_networks_in_one_file_are_named():
+    ours, theirs = pair("torchvision-18")
+    state = {
+        f"{prefix}.{name}": array
+        for prefix in ("student", "teacher")
+        for name, array in arrays(theirs).items()
+    }
+    with pytest.raises(ValueError, match=r"of 2, behind the prefixes student\., teacher\."):
+        models.from_state_dict(ours, state)
+
+
+def test_what_is_missing_behind_a_prefix_is_named_with_it():
+    ours, theirs = pair("torchvision-18")
+    state = {f"backbone.{name}": array for name, array in arrays(theirs).items()}
+    state["head.weight"] = state.pop("backbone.fc.weight")
+    del state["backbone.fc.bias"]
+    with pytest.raises(ValueError, match=r"behind the prefix 'backbone\.'") as caught:
+        models.from_state_dict(ours, state)
+    assert str(caught.value).splitlines()[1:] == ["2 missing: fc.bias, fc.weight"]
+
+
+def test_a_file_of_something_else_is_told_in_one_line():
+    ours, _ = pair("torchvision-18")
+    state = {f"blocks.{i}.attn.qkv.weight": np.zeros((3, 3), np.float32) for i in range(12)}
+    with pytest.raises(ValueError, match=r"got none of them, but blocks.* and 9 more$"):
+        models.from_state_dict(ours, state)
+
+
 @pytest.mark.parametrize(
     ("mean", "std", "prefix"),
     [
@@ -176,11 +250,12 @@ def test_the_normalization_of_the_file_is_the_model_s(mean, std, prefix):
     state[mean] = np.array([0.25, 0.5, 0.75], np.float32).reshape(3, 1, 1)
     state[std] = np.array([0.5, 0.25, 0.125], np.float32).reshape(3, 1, 1)
     model = models.from_state_dict(ours, state)
-    assert (model.mean, model.std) == ((0.25, 0.5, 0.75), (0.5, 0.25, 0.125))
+    mean, std = model.normalization.mean, model.normalization.std
+    assert (mean, std) == ((0.25, 0.5, 0.75), (0.5, 0.25, 0.125))
     images = np.random.default_rng(0).random((1, 33, 40, 3), np.float32)
-    normalized = (images - np.float32(model.mean)) / np.float32(model.std)
+    normalized = (images - np.float32(mean)) / np.float32(std)
     expected, _ = logits_and_gradient(theirs, normalized, np.ones((1, 7)))
-    assert difference(model(jnp.asarray(images)), expected) < 1e-4
+    assert difference(jax.vmap(model)(jnp.asarray(images)), expected) < 1e-4
 
 
 def test_the_unused_twin_of_a_wide_network_is_left_out():

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from saliency_jax import models
+from saliency_jax import data, models, training
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -77,7 +79,9 @@ def test_a_killed_run_started_again_ends_like_one_never_killed(train, settings, 
     train.main(killed)
 
     whole, again = (models.load(run.output / "model") for run in (settings, killed))
-    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(again), strict=True):
+    leaves = jax.tree.leaves(whole.network), jax.tree.leaves(again.network)
+    assert len(leaves[0]) > 60
+    for one, other in zip(*leaves, strict=True):
         assert_array_equal(one, other)
     steps = np.loadtxt(killed.output / "log.csv", delimiter=",", skiprows=1)[:, 0]
     assert_array_equal(steps, [2, 4, 6, 8, 10, 12])
@@ -87,14 +91,86 @@ def test_a_killed_run_started_again_ends_like_one_never_killed(train, settings, 
         assert (settings.output / name).stat().st_size > 0
     evaluation = json.loads((settings.output / "evaluation.json").read_text())
     assert evaluation["images"] == 40
-    assert set(evaluation["accuracy"]) == {"0.0", "0.5"}
+    assert set(evaluation["accuracy"]) == {"log-probability", "margin", "both"}
+    for accuracy in evaluation["accuracy"].values():
+        assert set(accuracy) == {"0.0", "0.5"}
+        assert accuracy["0.5"] <= accuracy["0.0"]
     assert whole.class_names[4] == "lemon"
     card = (settings.output / "card.md").read_text()
     assert "python experiments/train.py --output runs/NAME" in card
-    assert f"| clean | {evaluation['accuracy']['0.0']:.1%} |" in card
+    accuracy = evaluation["accuracy"]
+    for measure, value in {
+        "top-1": accuracy["both"]["0.0"],
+        "PGD-2, 2 restarts, L2 epsilon 0.5, by log-probability": accuracy["log-probability"]["0.5"],
+        "PGD-2, 2 restarts, L2 epsilon 0.5, by margin": accuracy["margin"]["0.5"],
+        "PGD-2, 2 restarts, L2 epsilon 0.5, by either": accuracy["both"]["0.5"],
+    }.items():
+        assert whole.accuracies[measure] == pytest.approx(100 * value)
+        assert f"| {measure} | {100 * value:g}% |" in card
+    assert whole.input == models.Input(
+        "image", (64, 64), mean=whole.input.mean, std=whole.input.std
+    )
 
-    with pytest.raises(ValueError, match="settings"):
+    with pytest.raises(ValueError, match="another seed"):
         train.main(dataclasses.replace(settings, seed=1))
+
+
+def test_a_collapsed_run_stays_stopped(train, settings, monkeypatch, capsys):
+    """The held-out accuracy falls after the second epoch: the first one's weights are kept."""
+    collapsing = dataclasses.replace(
+        settings, norm="none", epochs=4, evaluate_every=1, test_epsilons=()
+    )
+    accuracies = iter([0.9, 0.1])
+    monkeypatch.setattr(training, "accuracy", lambda *_: next(accuracies))
+    train.main(collapsing)
+    assert "held-out accuracy fell to 0.100: stopped" in capsys.readouterr().out
+
+    def contents():
+        files = sorted(path for path in settings.output.rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files if path.suffix != ".png"}
+
+    before = contents()
+    evaluation = json.loads((settings.output / "evaluation.json").read_text())
+    assert evaluation["best_epoch"] == 1
+    assert evaluation["holdout_accuracy"] == pytest.approx(0.9)
+    # Another evaluation would raise StopIteration.
+    train.main(collapsing)
+    assert "had collapsed by step 6: stopped there" in capsys.readouterr().out
+    assert contents() == before
+    # Killed between the collapse and the end, it ends likewise.
+    shutil.rmtree(settings.output / "model")
+    (settings.output / "evaluation.json").unlink()
+    train.main(collapsing)
+    again = json.loads((settings.output / "evaluation.json").read_text())
+    assert again.pop("training_minutes") == pytest.approx(evaluation.pop("training_minutes"))
+    assert again == evaluation
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "collapsed"),
+    [
+        ([], False),
+        ([0.1], False),
+        ([0.1, math.nan, 0.9, math.nan], False),
+        ([0.9, math.nan, 0.1, math.nan], True),
+        ([0.9, 0.75], False),
+    ],
+)
+def test_a_collapse_is_a_deep_fall_below_the_best(train, accuracies, collapsed):
+    log = [train.LogRow(1, 1, 1, 1, accuracy, 1) for accuracy in accuracies]
+    assert train.has_collapsed(log) == collapsed
+
+
+def test_signals_of_no_known_kind_are_refused(train, settings):
+    info = data.Description("signal", 3, ("a", "b", "c"), (1, 32, 3), {"train": 9})
+    with pytest.raises(ValueError, match="expected a dataset of kind image, sound, iq, got"):
+        train.follow(settings, info)
+
+
+def test_sounds_need_a_sample_rate(train, settings):
+    info = data.Description("sound", 3, ("a", "b", "c"), (1, 8000, 1), {"train": 9})
+    with pytest.raises(ValueError, match="expected sounds of a known sample rate"):
+        train.MODALITIES["sound"].network(settings, info, None)
 
 
 def test_a_folder_that_is_no_run_is_left_alone(train, settings):
@@ -118,6 +194,6 @@ def test_channel_statistics_are_those_of_all_pixels(train):
         {"image": images[:3], "mask": np.ones(3, bool)},
         {"image": np.concatenate([images[3:], 0 * images[:1]]), "mask": np.arange(3) < 2},
     ]
-    mean, std = train._channel_statistics(batches)
+    mean, std = train.channel_statistics(batches)
     np.testing.assert_allclose(mean, images.mean((0, 1, 2)), atol=1e-4)
     np.testing.assert_allclose(std, images.std((0, 1, 2)), atol=1e-4)

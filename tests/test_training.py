@@ -1,6 +1,7 @@
 """Training against a plain loop, and a killed run against one that was not."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
 from saliency_jax import attacks, models, training
+from saliency_jax.training import _evaluation as evaluation
 
 KEY = jax.random.key(0)
 IMAGES = np.array(jax.random.uniform(jax.random.key(1), (24, 16, 16, 3)))
@@ -64,7 +66,7 @@ def test_a_standard_step_is_momentum_sgd_on_the_cross_entropy():
         model = nnx.merge(
             GRAPHDEF, {**PARAMS, "fc": {**PARAMS["fc"], "bias": bias}}, BATCH_STATS, copy=True
         )
-        logits = nnx.view(model, use_running_average=False)(images)
+        logits = nnx.view(model, use_running_average=False).on_batch(images)
         chosen = jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
         return (jnp.log(jnp.exp(logits).sum(1)) - chosen).mean()
 
@@ -147,7 +149,7 @@ def test_only_a_better_accuracy_is_kept():
 def test_flip_crop_and_zoom_keeps_a_plane_a_plane():
     """A ramp across, one down and a constant: what happened is read off their slopes."""
     slope = 0.02
-    ramp = 0.5 + slope * (jnp.arange(16) - 7.5)
+    ramp = 0.5 + slope * (jnp.arange(16.0) - 7.5)
     image = jnp.stack(
         [jnp.tile(ramp, (16, 1)), jnp.tile(ramp[:, None], (1, 16)), jnp.full((16, 16), 0.5)], -1
     )
@@ -218,7 +220,7 @@ def test_accuracy_counts_unmasked_images_once():
         training.accuracy(training.correct, model, [], KEY)
 
 
-def test_robust_accuracy_of_a_linear_model_is_exact():
+def test_who_survives_in_a_linear_model_is_exact():
     """An image at distance m from the plane between two classes falls at epsilon > m."""
     margins = np.array([0.05, 0.15, 0.25, 0.35, 0.45], np.float32)
     images = np.full((5, 2, 2, 1), 0.5, np.float32) + (margins / 2)[:, None, None, None]
@@ -235,7 +237,7 @@ def test_robust_accuracy_of_a_linear_model_is_exact():
 
     clean = jax.jit(training.correct)
     counts = []
-    result = training.robust_accuracies(
+    result = training.robustly_correct(
         lambda model, images, labels, key, epsilon: (
             attacked(model, images, labels, key, epsilon)
             if epsilon
@@ -250,6 +252,123 @@ def test_robust_accuracy_of_a_linear_model_is_exact():
         batch_size=3,
         progress=counts.append,
     )
-    assert result == {0.0: 1.0, 0.1: 0.8, 0.3: 0.4}
+    assert {epsilon: right.tolist() for epsilon, right in result.items()} == {
+        0.0: [True] * 5,
+        0.1: [False] + [True] * 4,
+        0.3: [False] * 3 + [True] * 2,
+    }
     # Five clean, five and four at 0.1, four and two at 0.3, in batches of three.
     assert counts == [3, 2, 3, 2, 3, 1, 3, 1, 2]
+
+
+class Steep(NamedTuple):
+    """Two classes apart at a mean of 1/2, whose logits grow with a factor and nothing else does."""
+
+    factor: float
+
+    def __call__(self, image):
+        distance = (image - 0.5).sum() / 2
+        return self.factor * jnp.stack([-distance, distance])
+
+
+def test_a_saturated_softmax_seems_robust_by_one_loss_and_falls_by_the_other():
+    """An image at distance m from the plane falls at epsilon > m, however large the logits are.
+
+    Beyond a gap of 17 between logits the softmax is 1 in single precision, its gradient exactly 0,
+    and an attack on the cross-entropy stands still.
+    """
+    distances = np.array([0.05, 0.15, 0.25, 0.35], np.float32)
+    images = np.full((4, 2, 2, 1), 0.5, np.float32) + (distances / 2)[:, None, None, None]
+    evaluate = functools.partial(
+        training.robust_accuracies,
+        images=images,
+        labels=np.ones(4, int),
+        epsilons=[0.1, 0.2],
+        key=KEY,
+        ball=attacks.L2,
+        steps=10,
+        restarts=1,
+        batch_size=4,
+    )
+    true = {0.0: 1.0, 0.1: 0.75, 0.2: 0.5}
+    # The attack of evaluation starts at random; from there 200 times 0.1 is beyond 17.
+    assert evaluate(Steep(1.0)) == {"log-probability": true, "margin": true, "both": true}
+    saturated = evaluate(Steep(2000.0))
+    assert saturated["margin"] == saturated["both"] == true
+    assert saturated["log-probability"][0.2] > true[0.2]
+
+
+def test_both_losses_together_find_what_either_finds(monkeypatch):
+    """The first image falls to one, the second to the other: nothing survives both."""
+    found = {"log-probability": 0, "margin": 1}
+
+    def robustly_correct(attacked, model, images, *_, **__):
+        loss = next(losses)
+        right = np.arange(2) != found[loss]
+        return {0.0: np.ones(2, bool), 1.0: right}
+
+    losses = iter(found)
+    monkeypatch.setattr(evaluation, "robustly_correct", robustly_correct)
+    accuracies = training.robust_accuracies(
+        len,
+        np.zeros((2, 1, 1, 1), np.float32),
+        np.zeros(2, int),
+        [1.0],
+        KEY,
+        ball=attacks.L2,
+        steps=1,
+        restarts=1,
+        batch_size=2,
+    )
+    assert accuracies["log-probability"][1.0] == accuracies["margin"][1.0] == 0.5
+    assert accuracies["both"] == {0.0: 1.0, 1.0: 0.0}
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (30, 30), (100, 20), (64, 64), (5, 7), (1, 32)])
+def test_zooming_of_an_all_white_image_leaves_no_black_line(shape):
+    """The edges are reflected ones, whatever the sides: light changes all pixels alike."""
+    augment = jax.jit(jax.vmap(training.crop_and_zoom, in_axes=(None, 0)))
+    images = np.asarray(augment(jnp.ones((*shape, 1)), jax.random.split(KEY, 500)))
+    assert np.ptp(images, axis=(1, 2, 3)).max() < 1e-5
+    assert images.min() >= 0.8 - 1e-5
+
+
+@pytest.mark.parametrize("augment", [training.flip_crop_and_zoom, training.crop_and_zoom])
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_augmentation_keeps_the_images_type(augment, dtype):
+    image = jax.random.uniform(KEY, (8, 9, 3), jnp.float32)
+    expected = augment(image, jax.random.key(1))
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        changed = augment(image.astype(dtype), jax.random.key(1))
+    assert changed.dtype == dtype
+    assert_allclose(changed.astype(jnp.float32), expected, atol=2 * float(jnp.finfo(dtype).eps))
+
+
+def test_no_key_is_used_twice():
+    with jax.debug_key_reuse(True):
+        image = jnp.ones((8, 8, 3))
+        training.flip_crop_and_zoom(image, jax.random.key(0))
+        training.crop_and_zoom(image, jax.random.key(0))
+        attack = training.pgd_attack(attacks.L2, 0.5, step_size=0.5, steps=1)
+        model = jax.tree_util.Partial(_channel_means)
+        attack(model, image[None], jnp.zeros(1, int), jax.random.key(0))
+
+
+def _channel_means(image):
+    return image.mean((0, 1))
+
+
+@pytest.mark.parametrize("accuracy", [0.1, 0.7, 1 / 3])
+def test_of_equal_accuracies_the_first_is_kept(accuracy):
+    """0.1 is above its copy in single precision, 0.7 below."""
+    state = training.keep_best(start()._replace(step=jnp.int32(3)), accuracy)
+    again = training.keep_best(state._replace(step=jnp.int32(7)), accuracy)
+    assert int(again.best.step) == 3
+
+
+def test_a_step_in_single_precision_stays_in_it_where_double_is_at_hand():
+    step = functools.partial(training.train_step, ADVERSARIAL)
+    with jax.enable_x64(True):
+        state, _ = jax.eval_shape(step, start(), *batch(0))
+    for new, old in zip(jax.tree.leaves(state), jax.tree.leaves(start()), strict=True):
+        assert new.dtype == old.dtype

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from saliency_jax import _validation
 
@@ -34,6 +36,34 @@ def test_a_count_is_any_integer():
         _validation.check_count("steps", count, 1)
 
 
+@pytest.mark.parametrize("dtype", ["<f2", ">f4", "<f8", ">f8", np.longdouble])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_every_array_of_numpy_becomes_jaxs_quietly(dtype, order):
+    values = np.linspace(0, 1, 24).reshape(2, 3, 4)
+    image = _validation.as_image(values.astype(dtype, order=order))
+    assert isinstance(image, jax.Array)
+    assert image.dtype == (jnp.float16 if dtype == "<f2" else jnp.float32)
+    assert_allclose(image, values, rtol=1e-3 if dtype == "<f2" else 1e-6)
+    # Neither does a view that goes backwards need a copy of one's own.
+    assert_allclose(_validation.as_image(values.astype(dtype)[:, ::-1]), image[:, ::-1])
+
+
+def test_what_jax_has_not_is_the_nearest_that_it_has():
+    too_large = np.array([1e300, -1e300])
+    assert_array_equal(_validation.to_jax(too_large), [np.inf, -np.inf])
+    assert _validation.to_jax(np.arange(3)).dtype == jnp.int32
+
+
+def test_keys_of_both_kinds():
+    _validation.check_key(jax.random.key(0))
+    _validation.check_key(jax.random.PRNGKey(0))
+    jax.jit(_validation.check_key)(jax.random.key(0))
+    with pytest.raises(TypeError, match=r"to be a JAX random key, got an array of float32"):
+        _validation.check_key(jnp.ones(2))
+    with pytest.raises(ValueError, match=r"to be one key, got shape \(3, 2\)"):
+        _validation.check_key(jax.random.split(jax.random.PRNGKey(0), 3))
+
+
 def test_values_of_tracers_are_not_read():
     def checked(label, weight, image):
         _validation.check_label(label, 2)
@@ -45,7 +75,7 @@ def test_values_of_tracers_are_not_read():
 
 
 def test_the_methods_do_without_the_libraries_of_datasets_models_and_figures():
-    heavy = "{'flax', 'orbax', 'tensorflow_datasets', 'grain', 'matplotlib', 'PIL'}"
+    heavy = "{'flax', 'orbax', 'tensorflow_datasets', 'grain', 'matplotlib', 'cv2', 'scipy.signal'}"
     program = f"import sys, saliency_jax; print(sorted({heavy} & set(sys.modules)))"
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -8,7 +8,7 @@ import small_models
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose
 
-from saliency_jax import attribution
+from saliency_jax import attribution, baselines
 from saliency_jax.attribution import rank_regions
 
 rank = jax.jit(rank_regions)
@@ -53,6 +53,12 @@ def test_by_hand():
     assert_allclose(ranked, [[4.5, 4.5, 2.0, 2.0]])
 
 
+def test_an_area_above_the_largest_half_precision_number():
+    ranked = rank(jnp.full((300, 300), 2.0, jnp.float16), np.ones((1, 300, 300), bool))
+    assert ranked.dtype == jnp.float16
+    assert (ranked == 2).all()
+
+
 # The sum of two pixels of -3e38 overflows.
 @pytest.mark.parametrize(
     ("value", "gain"), [(-3e38, -np.inf), (-np.inf, -np.inf), (np.nan, np.nan)]
@@ -85,7 +91,7 @@ class TestLinearScore:
     def test_one_baseline_and_one_region(self):
         everything = np.ones((1, *SHAPE), bool)
         mean = np.asarray(self.WEIGHTS * self.IMAGE).sum(-1).mean()
-        ranked = self.xrai(everything, baselines=(attribution.baselines.zeros,))
+        ranked = self.xrai(everything, baselines=(baselines.zeros,))
         assert_allclose(ranked, np.full(SHAPE, mean), rtol=1e-4)
 
 
@@ -94,6 +100,7 @@ class TestBadSettings:
     @pytest.mark.parametrize(
         ("regions", "error", "message"),
         [
+            ([[True]], TypeError, "regions to be an array, got list"),
             (np.zeros((2, *SHAPE), int), TypeError, "regions to hold booleans, got int64"),
             (np.zeros((2, 5, 4), bool), ValueError, r"shape \(n, 4, 5\), got \(2, 5, 4\)"),
             (np.zeros(SHAPE, bool), ValueError, r"shape \(n, 4, 5\), got \(4, 5\)"),

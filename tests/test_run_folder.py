@@ -7,12 +7,13 @@ import re
 import wave
 from html.parser import HTMLParser
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from saliency_jax.report import RunFolder, Section, Table
+from saliency_jax.runs import RunFolder, Section, Table, file_name
 
 
 class Page(HTMLParser):
@@ -256,3 +257,98 @@ def test_a_run_that_asked_for_no_work_leaves_nothing_unfinished(in_a_folder):
         run.unfinished({"steps": 3})
         raise KeyboardInterrupt
     assert list(in_a_folder.iterdir()) == []
+
+
+def test_arrays_of_any_name_and_kind_are_read_back(in_a_folder):
+    arrays = {
+        "name": np.arange(3),
+        "self": np.ones((2, 2), np.float32),
+        "file": jnp.asarray([1.5, -2.0], jnp.bfloat16),
+        "arr_0": np.array(["lemon", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"]),
+        "key": jax.random.key(3),
+        "big": np.arange(3, dtype=">f8"),
+    }
+    with RunFolder("run", "demo") as run:
+        run.save_arrays("numbers", **arrays)
+    with np.load(in_a_folder / "run" / "numbers.npz") as stored:
+        assert set(stored) == set(arrays)
+        for name in ("name", "self", "arr_0", "big"):
+            np.testing.assert_array_equal(stored[name], arrays[name])
+        # NumPy by itself would give two bytes that mean nothing.
+        assert stored["file"].dtype == np.float32
+        np.testing.assert_array_equal(stored["file"], [1.5, -2.0])
+        np.testing.assert_array_equal(stored["key"], jax.random.key_data(arrays["key"]))
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "/a", "b/", "a\0"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(in_a_folder, name):
+    with RunFolder("run", "demo") as run:
+        figure = Figure(figsize=(1, 1))
+        for save in (
+            lambda: run.save_arrays(name, x=np.zeros(1)),
+            lambda: run.save_figure(name, figure),
+        ):
+            with pytest.raises(ValueError, match=r"expected the name of a file, got .*file_name"):
+                save()
+    assert everything_in(in_a_folder) == ["run"]
+
+
+def everything_in(folder) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("tiny-imagenet-robust", "tiny-imagenet-robust"),
+        ("../../etc", "etc"),
+        ("a\nb\0c", "a-b-c"),
+        ("", "unnamed"),
+        ("..", "unnamed"),
+        ("$ %", "unnamed"),
+        (".hidden", "hidden"),
+        ("\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 80, "\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 33),
+        ("x" * 300, "x" * 100),
+        ("\udce9t\u00e9", "t\u00e9"),
+    ],
+)
+def test_any_text_makes_the_name_of_a_file(in_a_folder, text, name):
+    assert file_name(text) == name
+    (in_a_folder / f"{name}.npz").touch()
+
+
+def test_names_that_are_no_unicode_or_in_no_font_cost_no_run(in_a_folder):
+    name = "\udce9 $a$ \U000e0fff"
+    with RunFolder("run", "demo") as run:
+        run.save_config({"image": name})
+        figure = Figure(figsize=(2, 1), dpi=50)
+        figure.text(0, 0, name)
+        table = Table((name,), [(name,)])
+        print(table)
+        run.save_page(name, [Section(name, name, [run.save_figure("a", figure)], table)], name)
+    page = Page((in_a_folder / "run" / "index.html").read_text(encoding="utf-8"))
+    assert any(
+        text.startswith("No font that is installed has \U000e0fff (U+E0FFF)") for text in page.texts
+    )
+
+
+def test_a_table_of_wide_characters_and_of_broken_lines_is_aligned():
+    wide = "\N{CJK UNIFIED IDEOGRAPH-4E2D}\N{CJK UNIFIED IDEOGRAPH-6587}"
+    table = Table(("class", "n"), [(wide, "1"), ("a\nb", "10")])
+    assert str(table).splitlines() == ["class   n", f"{wide}    1", "a b    10"]
+
+
+def test_two_runs_at_the_same_work_are_told_apart():
+    with RunFolder("first", "demo") as first:
+        folder = first.unfinished({"steps": 3})
+        assert first.unfinished({"steps": 3}) == folder
+        # Of the same output: it takes its place only at the end.
+        with (
+            pytest.raises(BlockingIOError, match="expected no other process at work in"),
+            RunFolder("first", "demo") as second,
+        ):
+            second.unfinished({"steps": 3})
+        with pytest.raises(KeyError), RunFolder("first", "demo") as second:  # noqa: PT012
+            second.unfinished({"steps": 4})
+            raise KeyError
+    assert [path.name for path in first.path.parent.iterdir()] == ["first"]

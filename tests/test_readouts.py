@@ -1,4 +1,4 @@
-"""Scores beyond the logit, and their arithmetic, against NumPy written out."""
+"""Readouts beyond the logit, and the arithmetic of scores, against NumPy written out."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import small_models
 from flax import nnx
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
+from precisions import PRECISIONS, strictly
 
 from saliency_jax import ascent, scores
 
@@ -36,7 +37,7 @@ def layer_by_hand(features, image=IMAGE):
     return np.einsum("hwc,cd->hwd", np.asarray(image, np.float64), weights) ** 2
 
 
-OBJECTIVES = {
+READOUTS = {
     "margin": lambda index, seed=0: scores.margin(small_models.plain_convnet(seed=seed), index),
     "margin to a class": lambda index, seed=0: scores.margin(
         small_models.plain_convnet(seed=seed), index, 2
@@ -53,8 +54,8 @@ OBJECTIVES = {
         0.5 * scores.channel(layer(seed), index) - scores.deep_dream(layer(seed)) / 3 + 1.5
     ),
 }
-INDEXED = [name for name in OBJECTIVES if name.startswith(("margin", "neuron", "channel"))]
-each_objective = pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJECTIVES)
+INDEXED = [name for name in READOUTS if name.startswith(("margin", "neuron", "channel"))]
+each_readout = pytest.mark.parametrize("make", READOUTS.values(), ids=READOUTS)
 each_indexed = pytest.mark.parametrize("name", INDEXED)
 
 
@@ -120,6 +121,13 @@ class TestByHand:
         assert_allclose(call(score, target), 0.0, atol=1e-10)
         assert call(score, jnp.zeros_like(IMAGE)) == -1.0
 
+    def test_squares_above_the_largest_half_precision_number(self):
+        image = jnp.full((2, 3, 1), 300, jnp.float16)
+        target = jnp.full((2, 3, 1), 100, jnp.float16)
+        assert scores.deep_dream(lambda image: image)(image) == 90_000
+        inversion = scores.feature_inversion(lambda image: image, target)
+        assert_allclose(inversion(image), -4.0, rtol=1e-6)
+
     def test_feature_inversion_of_the_pixels_finds_the_target(self):
         target = small_models.image((5, 4, 3), seed=7)
         score = scores.feature_inversion(lambda image: image, target)
@@ -152,7 +160,7 @@ class TestArithmetic:
     )
     def test_of_scores_is_that_of_their_values(self, combine):
         combined = combine(self.A, self.B)
-        assert isinstance(combined, scores.Objective)
+        assert isinstance(combined, scores.Score)
         expected = combine(float(self.A(IMAGE)), float(self.B(IMAGE)))
         assert_allclose(call(combined, IMAGE), expected, rtol=1e-5, atol=1e-6)
         gradients = [np.asarray(jax.grad(score)(IMAGE)) for score in (self.A, self.B)]
@@ -186,7 +194,7 @@ class TestArithmetic:
 
 
 class TestInvariants:
-    @each_objective
+    @each_readout
     def test_jit_and_another_number_or_weight(self, make, compilations):
         first, second = make(0), make(1, seed=5)
         compiled = jax.jit(lambda score, image: score(image))
@@ -197,7 +205,29 @@ class TestInvariants:
         assert compilations.count == 0
         assert_allclose(value, second(other_image), rtol=1e-5)
 
-    @each_objective
+    @each_readout
+    @pytest.mark.parametrize("precision", [name for name in PRECISIONS if "model" not in name])
+    def test_every_precision(self, make, precision):
+        dtype, _, double, tolerance = PRECISIONS[precision]
+        score, image = make(1), np.asarray(IMAGE)
+        expected = call(score, IMAGE)
+        with strictly(double):
+            # The weights; labels, factors and the target's energy are single numbers.
+            cast = jax.tree.map(
+                lambda leaf: jnp.asarray(np.asarray(leaf), dtype) if np.ndim(leaf) else leaf, score
+            )
+            value, gradient = jax.jit(lambda score, image: jax.value_and_grad(score)(image))(
+                cast, jnp.asarray(image, dtype)
+            )
+            assert gradient.dtype == dtype
+            assert_allclose(float(value), expected, rtol=tolerance, atol=tolerance)
+
+    @each_readout
+    def test_numpy_images_of_any_byte_order(self, make):
+        awkward = np.asarray(IMAGE).astype(">f8", order="F")
+        assert_allclose(make(1)(awkward), call(make(1), IMAGE), rtol=1e-5)
+
+    @each_readout
     def test_the_gradient_is_that_of_finite_differences(self, make):
         score = make(1)
         expected = small_models.central_differences(jax.jit(lambda image: score(image)), IMAGE)
@@ -205,16 +235,16 @@ class TestInvariants:
 
     @each_indexed
     def test_vmap_over_indices_is_a_loop(self, name):
-        values = jax.vmap(lambda index: OBJECTIVES[name](index)(IMAGE))(np.arange(2))
-        expected = [OBJECTIVES[name](index)(IMAGE) for index in range(2)]
+        values = jax.vmap(lambda index: READOUTS[name](index)(IMAGE))(np.arange(2))
+        expected = [READOUTS[name](index)(IMAGE) for index in range(2)]
         assert_allclose(values, jnp.stack(expected), rtol=1e-5)
 
     @each_indexed
     @pytest.mark.parametrize("index", [-1, 5])
     def test_an_index_out_of_range(self, name, index):
         with pytest.raises(ValueError, match=rf"to be in 0 \.\. \d, got {index}"):
-            OBJECTIVES[name](index)(IMAGE)
-        value, gradient = jax.jit(lambda index: jax.value_and_grad(OBJECTIVES[name](index))(IMAGE))(
+            READOUTS[name](index)(IMAGE)
+        value, gradient = jax.jit(lambda index: jax.value_and_grad(READOUTS[name](index))(IMAGE))(
             index
         )
         assert jnp.isnan(value)
@@ -252,8 +282,8 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"to have shape \(h, w, d\), got \(4,\)"):
             scores.neuron(small_models.plain_convnet(), 0)(IMAGE)
 
-    def test_features_that_cannot_be_called(self):
-        with pytest.raises(TypeError, match="expected features to be callable, got ArrayImpl"):
+    def test_a_layer_that_cannot_be_called(self):
+        with pytest.raises(TypeError, match="expected layer to be callable, got ArrayImpl"):
             scores.channel(IMAGE, 0)
 
     def test_channel_of_another_type(self):
