@@ -256,7 +256,8 @@ def _trained(
                 history = []
                 seconds = time.perf_counter() - start
                 start = time.perf_counter()
-                log.append(LogRow(step, step / steps_per_epoch, loss, accuracy, holdout, seconds))
+                row = LogRow(step, step / steps_per_epoch, loss, accuracy, holdout, seconds)
+                log.append(as_written(row))
                 bar.set_postfix(
                     loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", holdout=f"{holdout:.3f}"
                 )
@@ -272,9 +273,12 @@ def _trained(
 def has_collapsed(log: list[LogRow]) -> bool:
     """Whether the newest held-out accuracy is far below the best one before it."""
     held_out = [row.holdout_accuracy for row in log if not math.isnan(row.holdout_accuracy)]
-    # As the log's file holds them, so that a run that continues from it judges alike.
-    written = [float(WRITTEN.format(accuracy)) for accuracy in held_out]
-    return bool(written) and written[-1] < max(written) - COLLAPSE
+    return bool(held_out) and held_out[-1] < max(held_out) - COLLAPSE
+
+
+def as_written(row: LogRow) -> LogRow:
+    """The row as the log's file holds it, so that a run that continues from it says the same."""
+    return LogRow(*(float(WRITTEN.format(value)) for value in row))
 
 
 def follow(settings: Settings, info: data.Description) -> Settings:
