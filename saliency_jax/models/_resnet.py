@@ -110,14 +110,16 @@ class Convolution(nnx.Module):
         return convolution(images, self.kernel[...], stride=self.stride, padding=self.padding)
 
 
-def batch_norm(features: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+def batch_norm(
+    features: int,
+    rngs: nnx.Rngs,
+    *,
+    epsilon: float = _BATCH_NORM_EPSILON,
+    momentum: float = _BATCH_NORM_MOMENTUM,
+) -> nnx.BatchNorm:
     # Flax's default is the statistics of the batch, even after merging; inference is ours.
     return nnx.BatchNorm(
-        features,
-        use_running_average=True,
-        momentum=_BATCH_NORM_MOMENTUM,
-        epsilon=_BATCH_NORM_EPSILON,
-        rngs=rngs,
+        features, use_running_average=True, momentum=momentum, epsilon=epsilon, rngs=rngs
     )
 
 

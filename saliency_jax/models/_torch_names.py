@@ -1,7 +1,8 @@
 """A network's weights under the names that PyTorch's networks give them.
 
-Networks are written out in torchvision's names, and read in those, Hugging Face's, and those of
-the usual networks for CIFAR-10, in or out of the wrappers that training leaves around them.
+Networks are written out in torchvision's names, and read in those, Hugging Face's, those of the
+usual networks for CIFAR-10 and of EfficientNet-Lite, in or out of the wrappers that training leaves
+around them.
 """
 
 import re
@@ -49,11 +50,13 @@ _WIDE: _Rules = (
     (r"\.convShortcut\.", ".downsample.0."),
     (r"^bn1\.", "bn."),
 )
+_EFFICIENTNET: _Rules = ((r"(^|\.)_", r"\1"),)
 _CIFAR: _Rules = ((r"\.shortcut\.", ".downsample."), (r"^linear\.", "fc."))
 # What only this layout's names start with, and how they become torchvision's.
 _LAYOUTS = (
     (r"^(resnet\.)?(embedder\.embedder|encoder\.stages)\.", _HUGGING_FACE),
     (r"^block\d+\.layer\.", _WIDE),
+    (r"^_conv_stem\.", _EFFICIENTNET),
     ("", _CIFAR),
 )
 
@@ -90,7 +93,8 @@ def from_state_dict(
     """A network with weights that PyTorch named.
 
     The names may be those of torchvision and timm, of Hugging Face's ResNet, or of the usual
-    networks for CIFAR-10 (`shortcut`, `linear`; `block1.layer`, `convShortcut`), behind any prefix
+    networks for CIFAR-10 (`shortcut`, `linear`; `block1.layer`, `convShortcut`), of EfficientNet
+    (`_conv_stem`, `_blocks.0._depthwise_conv`), behind any prefix
     that all of the network's names share, such as `module.` or `1.`; what has another prefix, such
     as a metric's counts or the number of averaged models, is left out. If the network was kept with
     its normalizer, as by MadryLab's robustness library and RobustBench, the mean and standard
