@@ -35,14 +35,13 @@ the networks saw), `correct.npz` (whether each test image was classified right),
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from lab import frame, loading, methods, tables
 from lab.frame import Count, Output, Run
@@ -53,8 +52,7 @@ from saliency_jax.metrics._maps import rank
 from saliency_jax.models import Classifier, Network
 from saliency_jax.runs import Section, Table, plots
 
-# As `train.py` has them, but for the average: of the last fifty steps or so, as there are few.
-MOMENTUM, WEIGHT_DECAY, WARMING = 0.9, 5e-4, 0.25
+# Unlike that of `train.py` an average over the last fifty steps or so, as there are few.
 AVERAGE_DECAY = 0.98
 WHOLE = "nothing"
 READ = 250
@@ -95,17 +93,14 @@ class Settings(Output):
 
 
 class Images(NamedTuple):
-    """Images, and where in its image's order of saliency each pixel stands.
-
-    Attributes:
-      images: (n, h, w, c) of bytes.
-      labels: (n,), as the explained model numbers them.
-      places: (n, h, w), 0 for the most salient pixel.
-    """
+    """Images, and where in its image's order of saliency each pixel stands."""
 
     images: np.ndarray
+    """(n, h, w, c) of bytes."""
     labels: np.ndarray
+    """(n,), as the explained model numbers them."""
     places: np.ndarray = np.empty(0)
+    """(n, h, w), 0 for the most salient pixel."""
 
 
 @frame.experiment("Remove and retrain")
@@ -124,13 +119,23 @@ def main(settings: Settings, run: Run) -> list[Section]:
     )
     names = [*settings.method, *methods.CONTROLS]
     count, seeds = len(train.labels), range(settings.repeats)
+    batch_size = min(settings.train_batch_size, count)
+    num_steps = settings.epochs * (count // batch_size)
     num_trainings = settings.repeats * (1 + len(names) * len(shares))
     folder = run.expect(
-        len(names) * (count + len(test.labels)) + num_trainings * settings.epochs * count, "image"
+        len(names) * (count + len(test.labels)) + num_trainings * num_steps * batch_size, "image"
     )
     correct: dict[tuple[str, float], np.ndarray] = {}
     shown: dict[str, np.ndarray] = {}
-    retrain = Retraining(run, settings, classifier, count, folder)
+    trainer = training.Trainer(
+        training.split(cast(Network, classifier.network))[0],
+        training.one_cycle_sgd(num_steps, settings.learning_rate),
+        training.flip_crop_and_zoom,
+        average_decay=AVERAGE_DECAY,
+    )
+    retrain = Retraining(
+        run, settings, classifier, folder, batch_size, count // batch_size, trainer
+    )
     for name in names:
         placed = []
         for part, images in (("train", train), ("test", test)):
@@ -197,87 +202,70 @@ def degraded(images: Images, chosen: Any, share: float, mean: Sequence[float]) -
     return np.where(replaced[..., None], np.asarray(mean, np.float32), pictures)
 
 
+@dataclasses.dataclass(frozen=True)
 class Retraining:
-    """Trains new networks, by one compiled step, and keeps what is done.
+    """Trains new networks of the classifier's architecture, by one compiled step."""
 
-    Args:
-      run: the experiment's.
-      settings: of the script.
-      classifier: whose architecture the networks have.
-      count: how many training images there are.
-      folder: where what is done is kept.
-    """
-
-    def __init__(
-        self, run: Run, settings: Settings, classifier: Classifier, count: int, folder: Path
-    ):
-        self._network = cast(Network, classifier.network)
-        self._run, self._settings, self._mean = run, settings, classifier.input.mean_color
-        self._count, self._folder = count, folder
-        self._size = min(settings.train_batch_size, count)
-        self._steps = count // self._size
-        schedule = optax.cosine_onecycle_schedule(
-            settings.epochs * self._steps, settings.learning_rate, pct_start=WARMING
-        )
-        self._optimizer = optax.chain(
-            optax.add_decayed_weights(
-                WEIGHT_DECAY, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
-            ),
-            optax.sgd(schedule, momentum=MOMENTUM, nesterov=True),
-        )
-        trainer = training.Trainer(
-            training.split(self._network)[0],
-            self._optimizer,
-            training.flip_crop_and_zoom,
-            average_decay=AVERAGE_DECAY,
-        )
-        self._step = jax.jit(functools.partial(training.train_step, trainer))
-        self._correct = jax.jit(training.correct)
-        self._graphdef = trainer.graphdef
+    run: Run
+    settings: Settings
+    classifier: Classifier
+    folder: Path
+    batch_size: int
+    steps: int
+    trainer: training.Trainer
 
     def __call__(
         self, name: str, share: float, seed: int, train: Images, test: Images
     ) -> np.ndarray:
         """(n,), for each test image whether a network trained from a seed classifies it right."""
-        self._run.advance(0, f"{name}, {share:g} replaced, training {seed}")
-        folder = self._folder / f"{name}-{share:g}-{seed}"
-        right = self._run.kept(
-            folder / "correct.npy",
-            self._settings.epochs * self._count,
-            lambda: self._evaluate(self._trained(train, share, seed, folder), test, share),
-        )
+        self.run.advance(0, f"{name}, {share:g} replaced, training {seed}")
+        folder = self.folder / f"{name}-{share:g}-{seed}"
+        mean, epochs = self.classifier.input.mean_color, self.settings.epochs
+
+        def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+            for step in range(start, epochs * self.steps):
+                epoch, within = divmod(step, self.steps)
+                order = np.random.default_rng((seed, epoch)).permutation(len(train.labels))
+                chosen = order[within * self.batch_size :][: self.batch_size]
+                images, labels = degraded(train, chosen, share, mean), train.labels[chosen]
+                yield {"image": images, "label": labels, "mask": np.ones(len(chosen), bool)}
+
+        def retrained() -> np.ndarray:
+            state, _ = training.fit(
+                self.trainer,
+                untrained(self.classifier, seed),
+                batches,
+                folder,
+                key=jax.random.key(seed),
+                epochs=epochs,
+                steps_per_epoch=self.steps,
+                progress=lambda steps, log: self.run.advance(steps * self.batch_size),
+            )
+            right = training.robustly_correct(
+                lambda *given: correct(*given[:-1]),
+                nnx.merge(self.trainer.graphdef, *state.average),
+                degraded(test, slice(None), share, mean),
+                test.labels,
+                (),  # No radius but none.
+                jax.random.key(0),
+                restarts=1,
+                batch_size=self.batch_size,
+            )
+            return right[0.0].astype(np.float32)
+
+        points = epochs * self.steps * self.batch_size
+        right = self.run.kept(folder / "correct.npy", points, retrained)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return right
 
-    def _trained(self, train: Images, share: float, seed: int, folder: Path) -> Any:
-        checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
-        state = checkpoints.restore(self._initial_state(seed))
-        first = int(state.step) // self._steps
-        self._run.advance(first * self._count)
-        everywhere = np.ones(self._size, bool)
-        for epoch in range(first, self._settings.epochs):
-            order = np.random.default_rng((seed, epoch)).permutation(self._count)
-            for chosen in order[: self._steps * self._size].reshape(self._steps, self._size):
-                images = degraded(train, chosen, share, self._mean)
-                state, _ = self._step(state, images, train.labels[chosen], everywhere)
-            checkpoints.save(state)
-            self._run.advance(self._count)
-        return nnx.merge(self._graphdef, *state.average)
 
-    def _initial_state(self, seed: int) -> training.TrainState:
-        network: Any = type(self._network)
-        untrained = network(**self._network.settings, rngs=nnx.Rngs(seed))
-        _, params, batch_stats = training.split(untrained)
-        return training.initial_state(params, batch_stats, self._optimizer, jax.random.key(seed))
+correct = jax.jit(training.correct)
 
-    def _evaluate(self, network: Any, test: Images, share: float) -> np.ndarray:
-        right = np.empty(len(test.labels), np.float32)
-        for start in range(0, len(right), self._size):
-            # Filled up, so that one program does for the last batch too.
-            chosen = np.resize(np.arange(start, min(start + self._size, len(right))), self._size)
-            images = degraded(test, chosen, share, self._mean)
-            right[chosen] = self._correct(network, images, test.labels[chosen], jax.random.key(0))
-        return right
+
+def untrained(classifier: Classifier, seed: int) -> Network:
+    """A network of the classifier's architecture, with weights drawn anew."""
+    network: Any = classifier.network
+    return type(network)(**network.settings, rngs=nnx.Rngs(seed))
 
 
 def tabulate(by_share: Mapping[tuple[str, float], np.ndarray]) -> Table:

@@ -17,7 +17,6 @@ A run whose held-out accuracy collapses stops there, also when its command is gi
 evaluation attacks by two losses, as `evaluate.py` says.
 """
 
-import csv
 import dataclasses
 import datetime
 import functools
@@ -26,21 +25,19 @@ import math
 import os
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import matplotlib
 import numpy as np
-import optax
 import tqdm
 from flax import nnx
 from lab import robustness
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from saliency_jax import data, models, runs, signals, training
+from saliency_jax.runs import plots
 from saliency_jax.signals import radio, sound
 
 Stem = Literal["imagenet", "small", "halving"]
@@ -60,21 +57,7 @@ USUAL_SIZE = 224
 STORED = np.float16
 # Of the attack on held-out images during adversarial training.
 HOLDOUT_STEPS = 5
-# A number in the log.
-WRITTEN = "{:.6g}"
-# A fall this deep in held-out robust accuracy is catastrophic overfitting (Wong et al. 2020).
-COLLAPSE = 0.2
-
-
-class LogRow(NamedTuple):
-    """Means over the steps since the last row; held-out accuracy is nan where not measured."""
-
-    step: float
-    epoch: float
-    loss: float
-    accuracy: float
-    holdout_accuracy: float
-    seconds: float
+CAUTION = "The attacks are PGD and no AutoAttack: the true robust accuracy is somewhat lower."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,8 +115,21 @@ class Settings:
     """Folder of prepared TFDS sets; TFDS's default if none."""
 
 
+class Learner(NamedTuple):
+    """What is trained on one kind of data.
+
+    Attributes:
+      network: with its first weights.
+      architecture: what a card calls it.
+      augment: the changes of the data that it is trained on.
+    """
+
+    network: models.Network
+    architecture: str
+    augment: Callable
+
+
 def main(asked: Settings) -> None:
-    matplotlib.use("agg")
     info = data.describe(asked.dataset, data_dir=asked.data_dir)
     settings = follow(asked, info)
     load: Callable = functools.partial(
@@ -143,35 +139,40 @@ def main(asked: Settings) -> None:
         image_size=settings.image_size,
         data_dir=settings.data_dir,
     )
-    size = _first_batches(settings, load)["image"].shape[1:3]
+    height, width = first_batch(settings, load)["image"].shape[1:3]
     config = dataclasses.asdict(settings) | {"output": None}
-    with runs.claim(settings.output, config, kind="training run"):
+    with runs.claim(settings.output, config, kind="training run") as output:
         if info.mean is None or info.std is None:
-            mean, std = channel_statistics(load(split=settings.train_split))
+            mean, std = data.channel_statistics(load(split=settings.train_split))
             info = dataclasses.replace(info, mean=mean, std=std)
-        network = MODALITIES[info.kind].network(settings, info, nnx.Rngs(settings.seed))
-        graphdef = training.split(network)[0]
-        state, log = _trained(settings, info, network, load)
-        _draw(log, settings.output / "curves.png")
-        folder = settings.output / "model"
+        learner = LEARNERS[info.kind](settings, info)
+        best, log = trained(settings, learner, load)
+        with runs.whole(output / "curves.png") as partial:
+            draw(log).savefig(partial)
+        folder = output / "model"
         if not folder.exists():
-            params = jax.tree.map(
-                lambda leaf: leaf.astype(STORED).astype(leaf.dtype), state.best.params
+            params = jax.tree.map(lambda leaf: leaf.astype(STORED).astype(leaf.dtype), best.params)
+            graphdef, _, _ = training.split(learner.network)
+            network = nnx.merge(graphdef, params, best.batch_stats)
+            test = data.joined(load(split=settings.test_split))
+            attacks = robustness.Attacks(
+                "l2", settings.test_epsilons, settings.test_attack_steps, settings.test_restarts
             )
-            best = nnx.merge(graphdef, params, state.best.batch_stats)
-            steps_per_epoch = len(load(split=settings.train_split))
-            measured, count = _evaluate(settings, best, load(split=settings.test_split))
+            measured = robustness.accuracies(
+                network, test["image"], test["label"], attacks, batch_size=settings.batch_size
+            )
             evaluation = {
-                "images": count,
+                "images": len(test["label"]),
                 "accuracy": measured,
-                "holdout_accuracy": float(state.best.accuracy),
-                "best_epoch": int(state.best.step) / steps_per_epoch,
+                "holdout_accuracy": float(best.accuracy),
+                "best_epoch": int(best.step) / len(load(split=settings.train_split)),
                 "training_minutes": sum(row.seconds for row in log) / 60,
             }
-            _write(settings.output / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+            with runs.whole(output / "evaluation.json") as partial:
+                partial.write_text(json.dumps(evaluation, indent=2) + "\n", "utf-8")
             taken = models.Input(
                 info.kind,  # type: ignore[arg-type]
-                tuple(size),
+                (height, width),
                 channels=network.channels,
                 sample_rate=info.sample_rate,
                 mean=info.mean or (),
@@ -179,113 +180,86 @@ def main(asked: Settings) -> None:
             )
             classifier = models.Classifier(
                 "model",
-                best,
+                network,
                 taken,
-                tuple(info.class_names),
-                robustness.stated(measured, _attacks_of_evaluation(settings)),
-                _record(asked, settings, info, best, evaluation),
+                info.class_names,
+                robustness.stated(measured, attacks),
+                record(asked, settings, learner.architecture, evaluation),
             )
             models.save(classifier, folder, dtype=STORED)
         card = models.card(models.load(folder))
-        _write(settings.output / "card.md", card)
+        with runs.whole(output / "card.md") as partial:
+            partial.write_text(card, "utf-8")
     print(card)
     print(f"model, card and curves are in {settings.output.resolve()}")
 
 
-def _trained(
-    settings: Settings, info: data.Description, network: models.Network, load: Callable
-) -> tuple[training.TrainState, list[LogRow]]:
-    """The state at the end of training, from wherever the run stands, and its log."""
-    graphdef, params, batch_stats = training.split(network)
+def trained(
+    settings: Settings, learner: Learner, load: Callable
+) -> tuple[training.Best, list[training.LogRow]]:
+    """The best weights, from wherever the run stands, and its log."""
     steps_per_epoch = len(load(split=settings.train_split))
     num_steps = settings.epochs * steps_per_epoch
-    optimizer = optax.chain(
-        optax.add_decayed_weights(
-            settings.weight_decay, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
-        ),
-        optax.sgd(
-            optax.cosine_onecycle_schedule(num_steps, settings.learning_rate, pct_start=0.25),
-            momentum=settings.momentum,
-            nesterov=True,
-        ),
-    )
-    augment = MODALITIES[info.kind].augment(settings)
     trainer = training.Trainer(
-        graphdef,
-        optimizer,
-        augment if settings.augment else training.unchanged,
-        _attack(settings, settings.attack_steps, settings.attack_step_size),
+        training.split(learner.network)[0],
+        training.one_cycle_sgd(
+            num_steps,
+            settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        ),
+        learner.augment if settings.augment else training.unchanged,
+        attack(settings, settings.attack_steps, settings.attack_step_size),
         settings.label_smoothing,
         settings.average_decay,
     )
-    train_step = jax.jit(functools.partial(training.train_step, trainer))
-    holdout_attack = _attack(settings, HOLDOUT_STEPS, None)
+    holdout_attack = attack(settings, HOLDOUT_STEPS, None)
     correct = jax.jit(functools.partial(training.correct, attack=holdout_attack))
 
-    checkpoints = training.Checkpoints(settings.output / "checkpoints")
-    key = jax.random.key(settings.seed)
-    state = checkpoints.restore(training.initial_state(params, batch_stats, optimizer, key))
-    step = int(state.step)
-    log = _read_log(settings.output / "log.csv", step)
-    if has_collapsed(log):
-        print(f"held-out accuracy had collapsed by step {step}: stopped there, best weights kept")
-        return state, log
-    batches = load(
-        split=settings.train_split, seed=settings.seed, epochs=settings.epochs, start=step
-    )
-    history = []
-    start = time.perf_counter()
-    with tqdm.tqdm(total=num_steps, initial=step, unit="step", file=sys.stdout) as bar:
-        for batch in batches:
-            state, metrics = train_step(state, batch["image"], batch["label"], batch["mask"])
-            step += 1
-            history.append(metrics)
-            epoch, within = divmod(step, steps_per_epoch)
-            evaluates = within == 0 and (epoch % settings.evaluate_every == 0 or step == num_steps)
-            holdout = math.nan
-            if evaluates:
-                now = nnx.merge(graphdef, *state.average)
-                batches_held_out = load(split=settings.holdout_split)
-                holdout = training.accuracy(correct, now, batches_held_out, jax.random.key(1))
-                state = training.keep_best(state, holdout)
-            if evaluates or step % settings.checkpoint_every == 0 or step == num_steps:
-                loss, accuracy = (
-                    float(np.mean([float(row[name]) for row in history]))
-                    for name in ("loss", "accuracy")
-                )
-                history = []
-                seconds = time.perf_counter() - start
-                start = time.perf_counter()
-                row = LogRow(step, step / steps_per_epoch, loss, accuracy, holdout, seconds)
-                log.append(as_written(row))
-                bar.set_postfix(
-                    loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", holdout=f"{holdout:.3f}"
-                )
-                _write_log(settings.output / "log.csv", log)
-                checkpoints.save(state)
-            bar.update()
-            if evaluates and has_collapsed(log):
-                print(f"held-out accuracy fell to {holdout:.3f}: stopped, best weights kept")
-                break
-    return state, log
+    def holdout(network: models.Network) -> float:
+        batches = load(split=settings.holdout_split)
+        return training.accuracy(correct, network, batches, jax.random.key(1))
 
+    # Every step may be shown, since those that the folder holds come all at once.
+    with tqdm.tqdm(total=num_steps, unit="step", file=sys.stdout, miniters=1) as bar:
 
-def has_collapsed(log: list[LogRow]) -> bool:
-    """Whether the newest held-out accuracy is far below the best one before it."""
-    held_out = [row.holdout_accuracy for row in log if not math.isnan(row.holdout_accuracy)]
-    return bool(held_out) and held_out[-1] < max(held_out) - COLLAPSE
+        def progress(steps: int, log: Sequence[training.LogRow]) -> None:
+            for _, _, loss, accuracy, holdout_accuracy, _ in log[-1:]:
+                measured = {"loss": loss, "accuracy": accuracy, "holdout": holdout_accuracy}
+                bar.set_postfix({name: f"{value:.3f}" for name, value in measured.items()}, False)
+            bar.update(steps)
 
-
-def as_written(row: LogRow) -> LogRow:
-    """The row as the log's file holds it, so that a run that continues from it says the same."""
-    return LogRow(*(float(WRITTEN.format(value)) for value in row))
+        state, log = training.fit(
+            trainer,
+            learner.network,
+            lambda start: load(
+                split=settings.train_split,
+                seed=settings.seed,
+                epochs=settings.epochs,
+                start=start,
+            ),
+            settings.output,
+            key=jax.random.key(settings.seed),
+            epochs=settings.epochs,
+            steps_per_epoch=steps_per_epoch,
+            holdout=holdout,
+            evaluate_every=settings.evaluate_every,
+            checkpoint_every=settings.checkpoint_every,
+            progress=progress,
+        )
+    if training.has_collapsed(log):
+        print(
+            f"held-out accuracy fell to {log[-1].holdout_accuracy:.3f}: stopped at step "
+            f"{state.step}, best weights kept"
+        )
+    return state.best, log
 
 
 def follow(settings: Settings, info: data.Description) -> Settings:
     """The settings with all that is left to the data filled in from its description."""
-    if info.kind not in MODALITIES:
+    if info.kind not in LEARNERS:
         raise ValueError(
-            f"expected a dataset of kind {', '.join(MODALITIES)}, got {settings.dataset} of kind "
+            f"expected a dataset of kind {', '.join(LEARNERS)}, got {settings.dataset} of kind "
             f"{info.kind}: the attribute KIND of its builder says what signals are"
         )
     splits = {
@@ -325,7 +299,7 @@ def follow(settings: Settings, info: data.Description) -> Settings:
     )
 
 
-def _first_batches(settings: Settings, load: Callable) -> dict[str, np.ndarray]:
+def first_batch(settings: Settings, load: Callable) -> dict[str, np.ndarray]:
     """The first training batch, after a look at what every split can be used for."""
     first = {}
     for flag in ("train_split", "holdout_split", "test_split"):
@@ -339,80 +313,58 @@ def _first_batches(settings: Settings, load: Callable) -> dict[str, np.ndarray]:
     return first["train_split"]
 
 
-def _image_network(settings: Settings, info: data.Description, rngs: nnx.Rngs) -> models.Network:
-    return models.ResNet(
+def learner_of_images(settings: Settings, info: data.Description) -> Learner:
+    network = models.ResNet(
         settings.depth,
         info.num_classes,
         width=settings.width,
         stem=STEMS[settings.stem or "imagenet"],
         even=settings.even,
-        **_normalization(info),
-        rngs=rngs,
+        **common(settings, info),
+    )
+    strides = ", even strides" if settings.even else ""
+    return Learner(
+        network,
+        f"ResNet-{settings.depth}, width {settings.width}, {settings.stem} stem{strides}",
+        training.flip_crop_and_zoom if settings.mirror else training.crop_and_zoom,
     )
 
 
-def _sound_network(settings: Settings, info: data.Description, rngs: nnx.Rngs) -> models.Network:
+def learner_of_sounds(settings: Settings, info: data.Description) -> Learner:
     if info.sample_rate is None:
         raise ValueError(
             f"expected sounds of a known sample rate, got none of {settings.dataset}: the "
             "attribute SAMPLE_RATE of its builder says it"
         )
-    return signals.SpectrogramResNet(
+    network = signals.SpectrogramResNet(
         info.num_classes,
         width=settings.width,
         sample_rate=info.sample_rate,
-        **_normalization(info),
-        rngs=rngs,
+        **common(settings, info),
     )
+    every = 1000 * network.settings["hop"] / info.sample_rate
+    bands = f"{network.settings['num_bands']} mel bands every {every:g} ms"
+    words = f"Residual network over {bands}, width {settings.width}"
+    return Learner(network, words, sound.shift_gain_and_noise)
 
 
-def _radio_network(settings: Settings, info: data.Description, rngs: nnx.Rngs) -> models.Network:
+def learner_of_radio(settings: Settings, info: data.Description) -> Learner:
     widths = tuple(round(settings.width * factor) for factor in SIGNAL_WIDTHS)
-    return signals.SignalResNet(info.num_classes, widths=widths, **_normalization(info), rngs=rngs)
+    network = signals.SignalResNet(info.num_classes, widths=widths, **common(settings, info))
+    return Learner(network, f"Residual network over time, widths {widths}", radio.rotate_phase)
 
 
-def _normalization(info: data.Description) -> dict[str, Any]:
-    return {"channels": info.image_shape[-1], "mean": info.mean, "std": info.std}
-
-
-def _image_architecture(settings: Settings, built: Mapping[str, Any]) -> str:
-    stem = f"{settings.stem} stem{', even strides' if built['even'] else ''}"
-    return f"ResNet-{built['depth']}, width {built['width']}, {stem}"
-
-
-def _sound_architecture(settings: Settings, built: Mapping[str, Any]) -> str:
-    every = 1000 * built["hop"] / built["sample_rate"]
-    bands = f"{built['num_bands']} mel bands every {every:g} ms"
-    return f"Residual network over {bands}, width {built['width']}"
-
-
-def _radio_architecture(settings: Settings, built: Mapping[str, Any]) -> str:
-    return f"Residual network over time, widths {built['widths']}"
-
-
-class Modality(NamedTuple):
-    """What is trained on one kind of data, on which changes of them, and what a card calls it."""
-
-    network: Callable[[Settings, data.Description, nnx.Rngs], models.Network]
-    augment: Callable[[Settings], Callable]
-    architecture: Callable[[Settings, Mapping[str, Any]], str]
+def common(settings: Settings, info: data.Description) -> dict[str, Any]:
+    """What every network is built with."""
+    channels, keys = info.image_shape[-1], nnx.Rngs(settings.seed)
+    return {"channels": channels, "mean": info.mean, "std": info.std, "rngs": keys}
 
 
 # Signals are images of one row; sound is looked at through its spectrogram.
-MODALITIES = {
-    "image": Modality(
-        _image_network,
-        lambda settings: training.flip_crop_and_zoom if settings.mirror else training.crop_and_zoom,
-        _image_architecture,
-    ),
-    "sound": Modality(
-        _sound_network, lambda settings: sound.shift_gain_and_noise, _sound_architecture
-    ),
-    "iq": Modality(_radio_network, lambda settings: radio.rotate_phase, _radio_architecture),
-}
+LEARNERS = {"image": learner_of_images, "sound": learner_of_sounds, "iq": learner_of_radio}
 
 
-def _attack(settings: Settings, steps: int, step_size: float | None) -> training.Attack | None:
+def attack(settings: Settings, steps: int, step_size: float | None) -> training.Attack | None:
     if settings.norm == "none":
         return None
     if step_size is None:
@@ -424,79 +376,23 @@ def _attack(settings: Settings, steps: int, step_size: float | None) -> training
     )
 
 
-def channel_statistics(
-    batches: Iterable[Mapping[str, np.ndarray]],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over a data set, rounded to four decimals."""
-    moments = []
-    for batch in batches:
-        pixels = batch["image"][batch["mask"]].astype(np.float64)
-        moments.append(
-            (pixels.size / pixels.shape[-1], pixels.sum((0, 1, 2)), (pixels**2).sum((0, 1, 2)))
-        )
-    count, total, squares = (sum(column) for column in zip(*moments, strict=True))
-    mean = total / count
-    std = np.sqrt(squares / count - mean**2)
-    return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
-
-
-def _attacks_of_evaluation(settings: Settings) -> robustness.Attacks:
-    return robustness.Attacks(
-        "l2", settings.test_epsilons, settings.test_attack_steps, settings.test_restarts
-    )
-
-
-def _evaluate(
-    settings: Settings, network: models.Network, batches: data.Batches
-) -> tuple[dict[str, dict[float, float]], int]:
-    """The accuracies on the test split, clean and under attack, and its number of examples."""
-    loaded = list(batches)
-    images, labels = (
-        np.concatenate([batch[name][batch["mask"]] for batch in loaded])
-        for name in ("image", "label")
-    )
-    measured = robustness.accuracies(
-        network,
-        images,
-        labels,
-        _attacks_of_evaluation(settings),
-        batch_size=settings.batch_size,
-    )
-    return measured, len(images)
-
-
-def _record(
-    asked: Settings,
-    settings: Settings,
-    info: data.Description,
-    network: models.Network,
-    evaluation: dict,
+def record(
+    asked: Settings, settings: Settings, architecture: str, evaluation: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is known of a run of settings, which a command asked for as far as the data left it
-    open.
-    """
-    flags = " ".join(
-        _flag(field.name, getattr(asked, field.name))
-        for field in dataclasses.fields(asked)
-        if field.name not in ("output", "data_dir") and getattr(asked, field.name) != field.default
-    )
-    method = (
-        "standard training"
-        if settings.norm == "none"
-        else f"adversarial training, {settings.norm.upper()} epsilon {settings.epsilon:g}"
-    )
-    caution = "The attacks are PGD and no AutoAttack: the true robust accuracy is somewhat lower."
+    """What is known of a run of settings, some of which a command had left to the data."""
+    robust = settings.norm != "none"
+    ball = f"{settings.norm.upper()} epsilon {settings.epsilon:g}"
     return {
         "dataset": settings.dataset,
-        "method": method,
-        "architecture": MODALITIES[info.kind].architecture(settings, network.settings),
-        "command": f"python experiments/train.py --output runs/NAME {flags}".rstrip(),
+        "method": f"adversarial training, {ball}" if robust else "standard training",
+        "architecture": architecture,
+        "command": command(asked),
         "train_split": settings.train_split,
         "holdout_split": settings.holdout_split,
         "test_split": settings.test_split,
         "epochs": settings.epochs,
         "best_epoch": evaluation["best_epoch"],
-        "chosen_by": "clean" if settings.norm == "none" else f"PGD-{HOLDOUT_STEPS}",
+        "chosen_by": f"PGD-{HOLDOUT_STEPS}" if robust else "clean",
         "holdout_accuracy": round(100 * evaluation["holdout_accuracy"], 1),
         "test_examples": evaluation["images"],
         "dtype": np.dtype(STORED).name,
@@ -504,57 +400,41 @@ def _record(
         "cores": os.cpu_count(),
         "device": jax.default_backend(),
         "date": datetime.date.today().isoformat(),
-        "notes": [caution] if any(settings.test_epsilons) else [],
+        "notes": [CAUTION] if any(settings.test_epsilons) else [],
     }
 
 
-def _flag(name: str, value: Any) -> str:
-    """A setting as the command line takes it."""
-    flag = name.replace("_", "-")
-    if isinstance(Settings.__dataclass_fields__[name].default, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    values = value if isinstance(value, tuple) else (value,)
-    return shlex.join([f"--{flag}", *map(str, values)])
+def command(asked: Settings) -> str:
+    """The command line that asks for these settings."""
+    words = ["python", "experiments/train.py", "--output", "runs/NAME"]
+    for field in dataclasses.fields(asked):
+        value = getattr(asked, field.name)
+        if field.name in ("output", "data_dir") or value == field.default:
+            continue
+        flag = field.name.replace("_", "-")
+        if isinstance(field.default, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
 
 
-def _write(path: Path, text: str) -> None:
-    with runs.whole(path) as partial:
-        partial.write_text(text, "utf-8")
+def draw(log: Sequence[training.LogRow]) -> Figure:
+    """The loss and the accuracies over the epochs."""
+    held_out = [row for row in log if not math.isnan(row.holdout_accuracy)]
 
+    def curve(name: str, column: str, rows: Sequence[training.LogRow] = log) -> plots.Curve:
+        values = np.array([getattr(row, column) for row in rows])
+        epochs = np.array([row.epoch for row in rows])
+        return plots.Curve(name, epochs, values, values, values)
 
-def _read_log(path: Path, step: int) -> list[LogRow]:
-    """The rows up to a step; later ones are of work that the last checkpoint does not hold."""
-    if not path.exists():
-        return []
-    with path.open() as file:
-        table = list(csv.DictReader(file))
-    rows = [LogRow(*(float(row[name] or "nan") for name in LogRow._fields)) for row in table]
-    return [row for row in rows if row.step <= step]
-
-
-def _write_log(path: Path, rows: list[LogRow]) -> None:
-    lines = [",".join(WRITTEN.format(value) for value in row) for row in rows]
-    _write(path, "\n".join([",".join(LogRow._fields), *lines]) + "\n")
-
-
-def _draw(rows: list[LogRow], path: Path) -> None:
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
-    epochs = [row.epoch for row in rows]
-    left.plot(epochs, [row.loss for row in rows])
-    left.set(xlabel="epoch", ylabel="training loss (nats)")
-    right.plot(epochs, [row.accuracy for row in rows], label="training images, as trained on")
-    held_out = [row for row in rows if not math.isnan(row.holdout_accuracy)]
-    right.plot(
-        [row.epoch for row in held_out],
-        [row.holdout_accuracy for row in held_out],
-        "o-",
-        label="held-out images",
-    )
-    right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
-    right.legend()
-    with runs.whole(path) as partial:
-        figure.savefig(partial, dpi=120)
-    pyplot.close(figure)
+    trained_on = "training images, as trained on"
+    accuracies = [
+        curve(trained_on, "accuracy"),
+        curve("held-out images", "holdout_accuracy", held_out),
+    ]
+    loss = [curve(trained_on, "loss")]
+    return plots.curves({"training loss (nats)": loss, "accuracy": accuracies}, "epoch")
 
 
 if __name__ == "__main__":

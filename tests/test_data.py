@@ -476,3 +476,14 @@ def test_labels_and_images_go_into_jax(load) -> None:
 def test_a_large_seed_is_as_good(load) -> None:
     assert loading._spread(2**40) != loading._spread(2**40 + 1)
     assert len(list(load("train", 16, seed=2**40))) == 4
+
+
+def test_channel_statistics_are_those_of_all_pixels():
+    images = np.random.default_rng(0).random((5, 4, 3, 2)).astype(np.float32)
+    batches = [
+        {"image": images[:3], "mask": np.ones(3, bool)},
+        {"image": np.concatenate([images[3:], 0 * images[:1]]), "mask": np.arange(3) < 2},
+    ]
+    mean, std = data.channel_statistics(batches)
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(std, images.std((0, 1, 2)), atol=1e-4)

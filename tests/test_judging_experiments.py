@@ -304,10 +304,8 @@ class TestRoar:
 
     def test_a_new_network_has_the_architecture_and_not_the_weights(self, scripts, both):
         script, trained = scripts["roar"], both[0].network.fc.kernel[...]
-        settings = self.settings(script, Path(), "run")
-        retraining = script.Retraining(None, settings, both[0], 60, Path())
-        states = [retraining._initial_state(seed) for seed in (3, 3, 4)]
-        first, same, other = (np.asarray(state.params["fc"]["kernel"]) for state in states)
+        networks = [script.untrained(both[0], seed) for seed in (3, 3, 4)]
+        first, same, other = (np.asarray(network.fc.kernel[...]) for network in networks)
         assert_array_equal(first, same)
         assert first.shape == trained.shape
         assert not np.isclose(first, other).any()

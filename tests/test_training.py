@@ -1,6 +1,7 @@
 """Training against a plain loop, and a killed run against one that was not."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -372,3 +373,135 @@ def test_a_step_in_single_precision_stays_in_it_where_double_is_at_hand():
         state, _ = jax.eval_shape(step, start(), *batch(0))
     for new, old in zip(jax.tree.leaves(state), jax.tree.leaves(start()), strict=True):
         assert new.dtype == old.dtype
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "collapsed"),
+    [
+        ([], False),
+        ([0.1], False),
+        ([0.1, math.nan, 0.9, math.nan], False),
+        ([0.9, math.nan, 0.1, math.nan], True),
+        ([0.9, 0.75], False),
+    ],
+)
+def test_a_collapse_is_a_deep_fall_below_the_best(accuracies, collapsed):
+    log = [training.LogRow(1, 1, 1, 1, accuracy, 1) for accuracy in accuracies]
+    assert training.has_collapsed(log) == collapsed
+
+
+FINE_TUNER = training.Trainer(
+    GRAPHDEF, OPTIMIZER, training.unchanged, statistics=training.frozen_statistics
+)
+
+
+def fitted(folder, trainer=ADVERSARIAL, holdout=lambda model: 0.5, **options):
+    """Three epochs of two batches."""
+
+    def batches(start):
+        for number in range(start, 6):
+            images, labels, mask = batch(number)
+            yield {"image": np.asarray(images), "label": labels, "mask": np.asarray(mask)}
+
+    options = {"epochs": 3, "steps_per_epoch": 2, "holdout": holdout, **options}
+    return training.fit(trainer, network(), batches, folder, key=KEY, **options)
+
+
+def test_a_fit_is_its_steps_one_after_the_other(tmp_path):
+    accuracies = iter([0.3, 0.4, 0.35])
+    state, log = fitted(tmp_path, holdout=lambda model: next(accuracies))
+    expected, losses = start(), []
+    for number in range(6):
+        expected, metrics = STEP["adversarial"](expected, *batch(number))
+        losses.append(float(metrics["loss"]))
+        if number == 3:
+            expected = training.keep_best(expected, 0.4)
+    assert_equal_trees(state, expected)
+    assert [row[:2] for row in log] == [(2, 1), (4, 2), (6, 3)]
+    assert_allclose([row.loss for row in log], np.reshape(losses, (3, 2)).mean(1), rtol=1e-5)
+    assert [row.holdout_accuracy for row in log] == [0.3, 0.4, 0.35]
+    written = np.loadtxt(tmp_path / "log.csv", delimiter=",", skiprows=1)
+    assert_array_equal(written, log)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_fit_that_was_interrupted_ends_like_one_that_was_not(steps, tmp_path):
+    whole, log = fitted(tmp_path / "whole", checkpoint_every=3)
+    done = []
+
+    def interrupted(more, log):
+        done.append(more)
+        if sum(done) == steps:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path / "again", checkpoint_every=3, progress=interrupted)
+    counts = []
+    again, log_again = fitted(
+        tmp_path / "again", checkpoint_every=3, progress=lambda more, log: counts.append(more)
+    )
+    assert_equal_trees(again, whole)
+    # Checkpoints stand after each evaluation and each third step.
+    first = max(step for step in (0, 2, 3, 4) if step <= steps)
+    assert counts == [first, *[1] * (6 - first)]
+    assert_array_equal([row[:5] for row in log_again], [row[:5] for row in log])
+
+
+def test_a_fit_ends_where_it_has_collapsed_and_stays_ended(tmp_path):
+    accuracies = iter([0.9, 0.1])
+    state, log = fitted(tmp_path, holdout=lambda model: next(accuracies))
+    assert (int(state.step), int(state.best.step)) == (4, 2)
+    assert training.has_collapsed(log)
+    # Another evaluation would raise StopIteration.
+    again, log_again = fitted(tmp_path, holdout=lambda model: next(accuracies))
+    assert_equal_trees(again, state)
+    assert log_again == log
+
+
+def test_without_held_out_images_a_fit_goes_on_to_its_end(tmp_path):
+    state, log = fitted(tmp_path, holdout=None, checkpoint_every=4)
+    assert (int(state.step), float(state.best.accuracy)) == (6, -1)
+    assert [row.step for row in log] == [4, 6]
+    assert np.isnan([row.holdout_accuracy for row in log]).all()
+
+
+def test_fine_tuning_leaves_frozen_statistics_as_they_are(tmp_path):
+    """The update is the gradient of the model in inference mode."""
+    state, _ = fitted(tmp_path, FINE_TUNER, epochs=1)
+    assert_equal_trees(state.batch_stats, BATCH_STATS)
+    assert_equal_trees(state.average[1], BATCH_STATS)
+    images, labels, mask = batch(0)
+    step = jax.jit(functools.partial(training.train_step, FINE_TUNER))
+    one, metrics = step(start(), images, labels, mask)
+
+    def loss(params):
+        logits = jax.vmap(nnx.merge(GRAPHDEF, params, BATCH_STATS))(images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(PARAMS)
+    assert_allclose(metrics["loss"], value, rtol=1e-5)
+    expected = jax.tree.map(lambda old, slope: old - RATE * slope, PARAMS, gradient)
+    for new, old in zip(jax.tree.leaves(one.params), jax.tree.leaves(expected), strict=True):
+        assert_allclose(new, old, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", ["epochs", "steps_per_epoch", "evaluate_every"])
+def test_a_fit_of_nothing_is_refused(count, tmp_path):
+    with pytest.raises(ValueError, match=f"expected {count} to be at least 1, got 0"):
+        fitted(tmp_path, **{count: 0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_learning_rate_rises_for_a_quarter_and_falls_to_nothing():
+    optimizer = training.one_cycle_sgd(100, 0.4, momentum=0.0, weight_decay=0.5)
+    params = {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}
+    state, rates = optimizer.init(params), []
+    for _ in range(101):
+        updates, state = optimizer.update(params, state, params)
+        rates.append(-float(updates["bias"][0]))
+        # The decay adds half of a weight to its gradient, unless it is a bias.
+        assert_allclose(updates["kernel"], 1.5 * updates["bias"][:, None], rtol=1e-6)
+    assert np.argmax(rates) == 25
+    assert_allclose([rates[25], rates[100]], [0.4, 0], atol=1e-5)
+    middle = (rates[0] + rates[25]) / 2
+    assert rates[12] < middle < rates[13]

@@ -18,6 +18,7 @@ from ._loading import describe as describe
 from ._loading import Batches as Batches
 from ._loading import load as load
 from ._loading import joined as joined
+from ._loading import channel_statistics as channel_statistics
 from ._objects import Objects as Objects
 from ._objects import load_objects as load_objects
 from ._tiny_imagenet import TinyImagenet as TinyImagenet

@@ -293,6 +293,41 @@ def joined(batches: Iterable[Mapping[str, np.ndarray]]) -> Batch:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def channel_statistics(
+    batches: Iterable[Mapping[str, np.ndarray]],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all pixels of a data set.
+
+    Args:
+      batches: of one pass, as of `load`, at least one.
+
+    Returns:
+      (means, standard deviations), each with c numbers, rounded to four decimals.
+
+    Raises:
+      ValueError: there is no batch.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax import data
+      >>> images = np.array([[[[0.0, 0.5]]], [[[1.0, 0.5]]], [[[9.0, 9.0]]]])
+      >>> data.channel_statistics([{"image": images, "mask": np.array([True, True, False])}])
+      ((0.5, 0.5), (0.5, 0.0))
+    """
+    moments = []
+    for batch in batches:
+        pixels = batch["image"][batch["mask"]].astype(np.float64)
+        moments.append(
+            (pixels.size / pixels.shape[-1], pixels.sum((0, 1, 2)), (pixels**2).sum((0, 1, 2)))
+        )
+    if not moments:
+        raise ValueError("expected at least one batch, got none")
+    count, total, squares = (sum(column) for column in zip(*moments, strict=True))
+    mean = total / count
+    std = np.sqrt(squares / count - mean**2)
+    return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
+
+
 @dataclasses.dataclass(frozen=True)
 class _Reader:
     """Reads the batch of given example numbers.

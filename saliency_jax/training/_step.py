@@ -41,6 +41,42 @@ class TrainState(NamedTuple):
     best: Best
 
 
+def batch_statistics(model: nnx.Module) -> nnx.Module:
+    """A model that normalizes by the statistics of the batch, and learns its own from them.
+
+    Args:
+      model: in inference mode.
+
+    Returns:
+      The model in training mode.
+
+    Example:
+      >>> model = batch_statistics(nnx.BatchNorm(3, use_running_average=True, rngs=nnx.Rngs(0)))
+      >>> model.use_running_average
+      False
+    """
+    return nnx.view(model, use_running_average=False)
+
+
+def frozen_statistics(model: nnx.Module) -> nnx.Module:
+    """A model that normalizes by the statistics that it has, which stay as they are.
+
+    For fine-tuning, where batches are small, or unlike those that the model was trained on.
+
+    Args:
+      model: in inference mode.
+
+    Returns:
+      The model.
+
+    Example:
+      >>> model = nnx.BatchNorm(3, use_running_average=True, rngs=nnx.Rngs(0))
+      >>> frozen_statistics(model) is model
+      True
+    """
+    return model
+
+
 @dataclasses.dataclass(frozen=True)
 class Trainer:
     """What stays fixed while training: how a step is made.
@@ -57,6 +93,8 @@ class Trainer:
         newest weights) to below 1. In the first steps it keeps less, (1 + step) / (10 + step).
         Averages generalize better under attack (Izmailov et al. 2018, arXiv:1803.05407; Rebuffi
         et al. 2021, arXiv:2103.01946).
+      statistics: from the model to what the update sees of it: `batch_statistics`, or
+        `frozen_statistics` for fine-tuning.
     """
 
     graphdef: Any
@@ -65,6 +103,7 @@ class Trainer:
     attack: Attack | None = None
     label_smoothing: float = 0.0
     average_decay: float = 0.0
+    statistics: Callable[[Any], Any] = batch_statistics
 
 
 def split(model: nnx.Module) -> tuple[Any, PyTree, PyTree]:
@@ -122,7 +161,7 @@ def train_step(
 
     min_w E max_{|d| <= epsilon} cross_entropy(f_w(augment(x) + d), y). The attack sees the model in
     inference mode, so that each image is attacked on its own; the update sees the statistics of
-    the attacked batch.
+    the attacked batch, unless the trainer has frozen them.
 
     Args:
       trainer: what stays fixed.
@@ -169,7 +208,7 @@ def train_step(
     def loss(params):
         # A copy, since batch normalization writes into the module that it runs in.
         model = nnx.merge(trainer.graphdef, params, state.batch_stats, copy=True)
-        model = nnx.view(model, use_running_average=False)
+        model = trainer.statistics(model)
         logits = model.on_batch(images)
         targets = optax.smooth_labels(
             jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), trainer.label_smoothing
@@ -187,7 +226,12 @@ def train_step(
     state = state._replace(
         params=params,
         batch_stats=batch_stats,
-        average=optax.incremental_update((params, batch_stats), state.average, 1 - decay),
+        average=jax.tree.map(
+            # So written, no decay gives the newest, and equal ones stay, to the bit.
+            lambda old, new: new + decay.astype(new.dtype) * (old - new),
+            state.average,
+            (params, batch_stats),
+        ),
         opt_state=opt_state,
         step=state.step + 1,
     )
