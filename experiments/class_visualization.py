@@ -20,12 +20,12 @@ The run's folder then holds `class_visualization.png`, `saliency.png`, arrays (`
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import numpy as np
 import optax
-from lab import frame, loading, photographs, recipes
+from lab import frame, imagenet, loading, photographs, recipes
 from lab.frame import POSITIVE, SOME, Count, Natural, Output, Run, Seed, Weight
 from lab.photographs import SCORES, ScoreName, likeliest
 from lab.recipes import FAMILIAR_CLASSES, OPTIMIZERS, InitialName, OptimizerName
@@ -35,7 +35,13 @@ from saliency_jax import ascent
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section, Table, plots
 
+RecipeName = Literal["pixels", "fourier"]
 MAX_SEGMENT = 10
+# Settings of that recipe.
+OF_PIXELS = ("optimizer", "learning_rate", "steps", "jitter", "l2", "initial")
+# Pictures of ImageNet's size made at once.
+AT_ONCE = 2
+JUDGES = (*loading.BUNDLED_PAIR, imagenet.JUDGE)
 COLUMNS = 5
 
 
@@ -43,10 +49,14 @@ COLUMNS = 5
 class Settings(Output):
     classes: Annotated[tuple[str, ...] | None, SOME] = None
     """Names or numbers of classes; ten that look well if none."""
-    model: tuple[str, ...] = loading.BUNDLED_PAIR
-    """Names of bundled models, or folders of saved ones."""
+    model: tuple[str, ...] = (imagenet.MAKER, *loading.BUNDLED_PAIR)
+    """Names of models that come with the package, or folders of saved ones."""
     score: ScoreName = "logit"
     """What is maximized: the logit, as in the paper, or the logarithm of the probability."""
+    recipe: RecipeName | None = None
+    """pixels: as the flags below say, on the pixels as they are; fourier: on Fourier coefficients,
+    from coarse to fine, by Adam, under shifts, zooms and turns; fourier for images of 128 pixels
+    and more if none."""
     optimizer: OptimizerName = "normalized"
     """The step; normalized divides the gradient by its Euclidean norm, lbfgs searches along a line
     for it."""
@@ -98,6 +108,11 @@ class Verdict(NamedTuple):
         """(n,), of each picture's class."""
         return np.take_along_axis(self.answers, self.labels[:, None], axis=1)[:, 0]
 
+    @property
+    def ranks(self) -> np.ndarray:
+        """(n,), the place of each picture's class among all, 1 for the likeliest."""
+        return imagenet.ranks(self.answers, self.labels)
+
 
 Visualizations = Mapping[Classifier, Visualization]
 Verdicts = Mapping[Classifier, Sequence[Verdict]]
@@ -105,19 +120,29 @@ Verdicts = Mapping[Classifier, Sequence[Verdict]]
 
 @frame.experiment("Class visualization")
 def main(settings: Settings, run: Run) -> list[Section]:
+    makers = loading.load(settings.model)
+    check_flags(settings, makers)
     settings = dataclasses.replace(settings, learning_rate=learning_rate(settings))
     run.save_config(settings)
-    makers = loading.load(settings.model)
     labels = {maker: class_labels(settings.classes, maker) for maker in makers}
     optimizer = make_optimizer(settings)
-    run.expect(settings.steps * len(makers), "step")
-    made = {maker: visualize(run, maker, labels[maker], optimizer, settings) for maker in makers}
-    judges = makers if len(makers) > 1 else [*makers, *other_bundled(makers[0])]
+    made = {
+        maker: coarse_to_fine(run, maker, labels[maker], settings)
+        if recipe(settings, maker) == "fourier"
+        else visualize(run, maker, labels[maker], optimizer, settings)
+        for maker in makers
+    }
+    judges = [*makers, *loading.load([name for name in JUDGES if name not in settings.model])]
     verdicts = {maker: judge(maker, made[maker], judges) for maker in makers}
     for maker in makers:
         run.save_arrays(f"class_visualization-{maker.file_name}", **made[maker]._asdict())
     run.complaint = what_failed(made, settings)
-    figure = run.save_figure("class_visualization", draw(made, verdicts))
+    sizes = dict.fromkeys(maker.input.size for maker in makers)
+    figures = []
+    for size in sizes:
+        alike = {maker: made[maker] for maker in makers if maker.input.size == size}
+        name = f"class_visualization{f'-{size[0]}' if figures else ''}"
+        figures.append(run.save_figure(name, draw(alike, verdicts)))
     carried = photographs.carried_photographs()
     run.expect(len(carried) * len(makers), "photograph")
     explained = {maker: photographs.explain(run, maker, carried)[0] for maker in makers}
@@ -126,10 +151,29 @@ def main(settings: Settings, run: Run) -> list[Section]:
         for maker in makers
     ]
     return [
-        Section("What a class looks like to each model", run.complaint, [figure]),
+        Section("What a class looks like to each model", run.complaint, figures),
         *tables,
         photographs.save(run, carried, explained),
     ]
+
+
+def recipe(settings: Settings, maker: Classifier) -> RecipeName:
+    """The recipe that was asked for, or that suits the size of the model's images."""
+    suitable: RecipeName = "fourier" if min(maker.input.size) >= imagenet.LEAST_SIDE else "pixels"
+    return settings.recipe or suitable
+
+
+def check_flags(settings: Settings, makers: Sequence[Classifier]) -> None:
+    """Says that flags would change nothing.
+
+    Raises:
+      ValueError: settings of pixels alone are not the usual ones, and no model uses that recipe.
+    """
+    usual = Settings()
+    changed = [name for name in OF_PIXELS if getattr(settings, name) != getattr(usual, name)]
+    if changed and all(recipe(settings, maker) == "fourier" for maker in makers):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise ValueError(f"expected --recipe pixels with {flags}, got the recipe fourier")
 
 
 def learning_rate(settings: Settings) -> float:
@@ -150,6 +194,23 @@ def class_labels(names: Sequence[str] | None, classifier: Classifier) -> np.ndar
     return np.array([classifier.label(name) for name in names], np.int32)
 
 
+def coarse_to_fine(
+    run: Run, maker: Classifier, labels: np.ndarray, settings: Settings
+) -> Visualization:
+    """The Fourier recipe, a few classes at once, kept when the run is interrupted."""
+    run.expect(len(labels), "picture")
+    make = functools.partial(
+        imagenet.visualize,
+        seed=settings.seed,
+        shape=(*maker.input.size, maker.input.channels),
+        score=settings.score,
+    )
+    picture, _ = run.sweep(
+        maker, "pictures", make, {"label": labels}, shared=maker.network, batch_size=AT_ONCE
+    )
+    return Visualization(labels, *picture)
+
+
 def visualize(
     run: Run,
     maker: Classifier,
@@ -162,6 +223,7 @@ def visualize(
     It ends with the segment in which a step is not finite. The optimizer is compiled by its
     identity.
     """
+    run.expect(settings.steps, "step")
     run.advance(0, maker.name)
     mean = loading.mean_image(maker)
 
@@ -224,36 +286,19 @@ def what_failed(made: Visualizations, settings: Settings) -> str:
     return " ".join(complaints)
 
 
-def other_bundled(maker: Classifier) -> list[Classifier]:
-    names = [name for name in loading.BUNDLED_PAIR if name != maker.name]
-    return loading.load(names) if names else []
-
-
 def judge(
     maker: Classifier, visualization: Visualization, judges: Sequence[Classifier]
 ) -> list[Verdict]:
     """What a classifier, then each other one that knows its classes, takes its pictures for."""
     names = [maker.class_names[label] for label in visualization.labels]
-    able = [maker] + [
-        other
-        for other in judges
-        if other is not maker
-        and set(names) <= set(other.class_names)
-        and other.input.channels == maker.input.channels
-    ]
-    return [
-        Verdict(
-            classifier,
-            np.array([classifier.class_names.index(name) for name in names]),
-            np.asarray(_probabilities(classifier.network, visualization.images)),
-        )
-        for classifier in able
-    ]
-
-
-@jax.jit
-def _probabilities(network, images):
-    return jax.nn.softmax(jax.vmap(network)(images))
+    verdicts = [Verdict(maker, visualization.labels, imagenet.answers(maker, visualization.images))]
+    for other in judges:
+        found = imagenet.labels(names, other)
+        knows = None not in found and other.input.channels == maker.input.channels
+        if other is not maker and knows:
+            answers = imagenet.answers(other, visualization.images)
+            verdicts.append(Verdict(other, np.array(found), answers))
+    return verdicts
 
 
 def draw(made: Visualizations, verdicts: Verdicts) -> Figure:
@@ -287,15 +332,18 @@ def _cells(visualization: Visualization, own: Verdict, *others: Verdict) -> list
 
 
 def tabulate(verdicts: Sequence[Verdict]) -> Table:
-    """Each picture's class, and its probability and the likeliest class under every judge."""
+    """Each picture's class, and its probability and rank and the likeliest class for each judge."""
     own = verdicts[0]
     columns = [("class", *(own.judge.class_names[label] for label in own.labels), "recognized")]
-    for judge, labels, answers in verdicts:
-        found = answers.argmax(axis=1)
-        percents = map(plots.percent, np.take_along_axis(answers, labels[:, None], axis=1)[:, 0])
-        columns.append((f"probability, {judge.name}", *percents, ""))
-        names = (judge.class_names[label] for label in found)
-        columns.append(("likeliest", *names, f"{(found == labels).sum()} of {len(labels)}"))
+    for verdict in verdicts:
+        name, ranks = verdict.judge.name, verdict.ranks
+        likely = (verdict.judge.class_names[label] for label in verdict.answers.argmax(axis=1))
+        first, among = (ranks == 1).sum(), (ranks <= imagenet.TOP).sum()
+        columns += [
+            (f"probability, {name}", *map(plots.percent, verdict.probabilities), ""),
+            ("rank", *map(str, ranks), f"{among} in {imagenet.TOP}"),
+            ("likeliest", *likely, f"{first} of {len(ranks)}"),
+        ]
     header, *rows = zip(*columns, strict=True)
     return Table(header, rows)
 

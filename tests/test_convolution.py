@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from numpy.testing import assert_allclose
 
-from saliency_jax.models._convolution import convolution
+from saliency_jax.models import convolution, depthwise_convolution, same_padding
 
 CANONICAL = "b01f_01io->b01f"
 CASES = [
@@ -126,3 +126,88 @@ def test_a_loop_compiles_to_the_same_convolutions_as_no_loop(stride):
 def test_bad_settings_are_named(shape, settings, message, entry_checks):
     with pytest.raises(ValueError, match=message):
         convolution(jnp.ones((1, 4, 4, 1)), jnp.ones(shape), **settings)
+
+
+class TestDepthwise:
+    # size, stride, height, width, padding; none is TensorFlow's SAME.
+    CASES = (
+        (3, 1, 6, 5, None),
+        (3, 2, 7, 8, None),
+        (5, 2, 8, 7, None),
+        (7, 1, 6, 9, ((3, 3), (3, 3))),
+        (5, 3, 9, 8, ((0, 0), (0, 0))),
+        (2, 3, 8, 9, ((0, 3), (2, 1))),
+        (1, 2, 4, 5, ((0, 0), (0, 0))),
+    )
+
+    @staticmethod
+    def reference(images, kernel, stride, padding):
+        return lax.conv_general_dilated(
+            images,
+            kernel,
+            (stride, stride),
+            "SAME" if padding is None else padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=images.shape[-1],
+            precision="highest",
+        )
+
+    @staticmethod
+    def ours(images, kernel, stride, padding):
+        if padding is None:
+            padding = same_padding(images.shape[1:3], kernel.shape[0], stride)
+        return depthwise_convolution(images, kernel, stride=stride, padding=padding)
+
+    @staticmethod
+    def operands(size, height, width):
+        keys = jax.random.split(jax.random.key(0))
+        images = jax.random.normal(keys[0], (2, height, width, 3))
+        return images, jax.random.normal(keys[1], (size, size, 1, 3))
+
+    @pytest.mark.parametrize(("size", "stride", "height", "width", "padding"), CASES)
+    def test_value_and_both_gradients_are_those_of_jax(self, size, stride, height, width, padding):
+        operands = self.operands(size, height, width)
+
+        def with_gradients(convolve):
+            value, pull = jax.vjp(lambda i, k: convolve(i, k, stride, padding), *operands)
+            return value, *pull(jnp.sin(jnp.arange(1.0, value.size + 1)).reshape(value.shape))
+
+        actual, expected = jax.jit(
+            lambda: (with_gradients(self.ours), with_gradients(self.reference))
+        )()
+        for got, wanted in zip(actual, expected, strict=True):
+            assert got.shape == wanted.shape
+            assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+    def test_second_derivative_is_that_of_jax(self):
+        images, kernel = self.operands(3, 5, 6)
+
+        def curvature(convolve):
+            def energy(images, kernel):
+                return jnp.sum(jnp.tanh(convolve(images, kernel, 2, None)))
+
+            def squared(images, kernel):
+                first = jax.grad(energy, (0, 1))(images, kernel)
+                return sum(jnp.sum(leaf**2) for leaf in first)
+
+            return jax.grad(squared, (0, 1))(images, kernel)
+
+        actual, expected = jax.jit(lambda: (curvature(self.ours), curvature(self.reference)))()
+        for got, wanted in zip(actual, expected, strict=True):
+            assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"kernel": jnp.ones((3, 2, 1, 3))}, "expected a square kernel"),
+            ({"kernel": jnp.ones((3, 3, 1, 2))}, "expected a kernel for 3 channels, got 2"),
+            ({"stride": 0}, "expected a stride of at least 1, got 0"),
+            ({"padding": ((0, -1), (0, 0))}, "expected paddings of at least 0"),
+            ({"kernel": jnp.ones((7, 7, 1, 3))}, r"at most the padded image, \(5, 6\), got \(7, 7"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, changes, message, entry_checks):
+        images, kernel = self.operands(3, 5, 6)
+        arguments = {"kernel": kernel, **changes}
+        with pytest.raises(ValueError, match=message):
+            depthwise_convolution(images, **arguments)

@@ -54,7 +54,7 @@ def assert_equal_batches(left: list[data.Batches], right: list[data.Batches]) ->
 
 
 def test_the_twenty_classes_are_among_the_two_hundred() -> None:
-    full = tiny_imagenet.full_classes()
+    full = constants.tiny_imagenet_classes()
     assert len(full) == len(set(full.values())) == 200
     assert list(full) == sorted(full)
     assert {wnid: full[wnid] for wnid in tiny_imagenet.PAPER20} == tiny_imagenet.PAPER20

@@ -57,7 +57,8 @@ def test_what_is_available_is_described():
         assert description.weights
         for weights in description.weights.values():
             assert all(0 < percent <= 100 for percent in weights.accuracies.values())
-            assert weights.revision is None or re.fullmatch(r"[0-9a-f]{40}", weights.revision)
+            form = r"[0-9.]+" if weights.package else r"[0-9a-f]{40}"
+            assert weights.revision is None or re.fullmatch(form, weights.revision)
             assert (
                 weights.file
                 or weights.source.startswith("https://")

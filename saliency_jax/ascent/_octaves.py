@@ -1,6 +1,6 @@
 """Octaves: gradient ascent at one size of the image after the other, from small to large."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def ascend_octaves(
     score: ScoreFunction,
     image: Image,
     optimizer: optax.GradientTransformation,
-    steps: int,
+    steps: Count | Sequence[Count],
     *,
     key: Key,
     octaves: Count = 4,
@@ -48,7 +48,8 @@ def ascend_octaves(
       image: B, noise, one colour, or, for deep dreams, a photograph.
       optimizer: see the room; without an image of one size in it. Its state begins anew at each
         size.
-      steps: how many steps to make at each size, at least 1.
+      steps: how many steps to make at each size, at least 1; one number, or one for each size, from
+        the smallest.
       key, augment, prior, num_samples: see the room.
       octaves: the number of sizes, at least 1; of one, this is `ascend`.
       scale: the ratio of neighbouring sizes, at least 1, a Python number.
@@ -56,13 +57,14 @@ def ascend_octaves(
         `fourier_canvas` is such a function.
 
     Returns:
-      The `Ascent` at the last size, with the objective (octaves * steps,) at each step of all, and
-      no snapshots. After a step that was not finite it makes no other, at any size.
+      The `Ascent` at the last size, with the objective (n,) at each of the n steps of all sizes,
+      and no snapshots. After a step that was not finite it makes no other, at any size.
 
     Raises:
       TypeError: see the room; octaves or steps are no integers, scale is traced, or what
         make_canvas makes is no `Canvas`.
-      ValueError: see the room; octaves, steps or scale are below 1.
+      ValueError: see the room; octaves, steps or scale are below 1, or there are not as many
+        numbers of steps as octaves.
 
     Example:
       >>> import jax
@@ -84,6 +86,9 @@ def ascend_octaves(
     """
     start = as_image(image)
     check_count("octaves", octaves, 1)
+    counts = tuple(steps) if isinstance(steps, Sequence) else (steps,) * int(octaves)
+    if len(counts) != octaves:
+        raise ValueError(f"expected steps for {octaves} octaves, got {len(counts)} numbers")
     if not is_concrete(scale):
         raise TypeError("expected scale to be a Python number (static), got a traced array")
     scale = as_number("scale", scale, 1)
@@ -96,7 +101,7 @@ def ascend_octaves(
     change: Image = jnp.zeros(shapes[0], start.dtype)
     values = []
     carried: dict[str, Array] = {}
-    for shape in shapes:
+    for shape, count in zip(shapes, counts, strict=True):
         base = _resized(start, shape)
         canvas = make_canvas(shape)
         if not isinstance(canvas, Canvas):
@@ -107,7 +112,7 @@ def ascend_octaves(
             score,
             state,
             optimizer,
-            steps,
+            count,
             decode=canvas.decode,
             augment=augment,
             prior=prior,

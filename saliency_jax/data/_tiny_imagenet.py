@@ -6,7 +6,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image as PILImage
 
+from .._constants import tiny_imagenet_classes
 from ._archives import local_archive
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -46,23 +46,6 @@ PAPER20 = {
 }
 
 
-def full_classes() -> dict[str, str]:
-    """The 200 classes of Tiny-ImageNet as wnid -> first synonym, in the order of the wnids.
-
-    Sorted wnids are the label order of an image-folder reader, so that weights trained elsewhere
-    on Tiny-ImageNet meet the labels they were trained with.
-
-    Returns:
-      A dictionary of 200 entries; the names are unique.
-    """
-    text = (
-        resources.files("saliency_jax._constants")
-        .joinpath("tiny_imagenet_classes.txt")
-        .read_text("utf-8")
-    )
-    return dict(line.split("\t") for line in text.splitlines())
-
-
 class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     """Tiny-ImageNet: 64x64 photographs of 200 ImageNet classes, each with one bounding box.
 
@@ -88,7 +71,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     @property
     def classes(self) -> dict[str, str]:
         """The classes of this config as wnid -> name, in label order."""
-        return PAPER20 if self.builder_config.name == "paper20" else full_classes()
+        return PAPER20 if self.builder_config.name == "paper20" else tiny_imagenet_classes()
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(

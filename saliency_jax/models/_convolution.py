@@ -197,7 +197,7 @@ def depthwise_convolution(
     sides = [side + sum(edges) for side, edges in zip(images.shape[1:3], padding, strict=True)]
     if min(sides) < size:
         raise ValueError(
-            f"expected a kernel of at most the padded image's {tuple(sides)}, got {kernel.shape[:2]}"
+            f"expected a kernel of at most the padded image, {tuple(sides)}, got {(size, size)}"
         )
     return _depthwise(images, kernel, stride, padding)
 
@@ -213,9 +213,9 @@ def _depthwise_forward(images, kernel, stride, padding):
 
 def _shifted_sum(images, kernel, stride, padding):
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    taps = _taps(padded, kernel.shape[0], stride)
     return functools.reduce(
-        jnp.add,
-        (kernel[a, b, 0] * tap for a, b, tap in _taps(padded, kernel.shape[0], stride)),
+        jnp.add, (kernel[None, None, None, a, b, 0] * tap for a, b, tap in taps)
     )
 
 
@@ -261,13 +261,12 @@ def _phase(spread, kernel, reach):
     """sum_{i, j} kernel[i, j] times the cotangent shifted down by i and to the right by j."""
     rows, columns = (side - reach for side in spread.shape[1:3])
     shifted = (
-        kernel[i, j, 0] * spread[:, reach - i :, reach - j :][:, :rows, :columns]
+        kernel[None, None, None, i, j, 0] * spread[:, reach - i :, reach - j :][:, :rows, :columns]
         for i in range(kernel.shape[0])
         for j in range(kernel.shape[1])
     )
-    return functools.reduce(
-        jnp.add, shifted, jnp.zeros_like(spread, shape=(len(spread), rows, columns, spread.shape[3]))
-    )
+    nothing = jnp.zeros((len(spread), rows, columns, spread.shape[-1]), spread.dtype)
+    return functools.reduce(jnp.add, shifted, nothing)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)

@@ -152,8 +152,7 @@ class EfficientNetLite(Network):
         self.relu6: Callable = jax.nn.relu6
         fixed = (_STAGES[0], _STAGES[-1])
         self.counts = tuple(
-            stage.blocks if stage in fixed else math.ceil(depth * stage.blocks)
-            for stage in _STAGES
+            stage.blocks if stage in fixed else math.ceil(depth * stage.blocks) for stage in _STAGES
         )
         blocks, inputs = [], _STEM_WIDTH
         for stage, count in zip(_STAGES, self.counts, strict=True):

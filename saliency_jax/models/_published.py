@@ -110,7 +110,7 @@ def load_published(name: str, weights: str | None, path: str | os.PathLike | Non
     if path is not None:
         file = Path(path)
     else:
-        file = _packaged(chosen) if chosen.package else _download(name, chosen)
+        file = packaged(chosen) if chosen.package else _download(name, chosen)
     state = read_state_dict(file)
 
     def network_of(classes: int) -> Network:
@@ -165,7 +165,7 @@ def _download(name: str, weights: Weights) -> Path:
     return path
 
 
-def _packaged(weights: Weights) -> Path:
+def packaged(weights: Weights) -> Path:
     """The file in its installed package, checked against the hash that its name ends in."""
     wanted = f"{weights.package}=={weights.revision}"
     try:
