@@ -231,12 +231,8 @@ def maps(network, example, settings):
 
 
 def measure(network, *, example, settings):
-    """What is measured of one signal; in the order of METHODS, and of DOMAINS before.
-
-    Returns:
-      By name: the probability of its modulation; the maps' share within the occupied band (2,),
-      that of the received power, and that of a constant map; likewise near the decision instants,
-      nan without symbols; the areas of deletion and of insertion (2, 4), of METHODS and CONTROLS.
+    """Of one signal the shares within band and near decisions (METHODS,), nan without symbols, of
+    power and a constant map too; and the areas (DOMAINS, METHODS and CONTROLS).
     """
     image = example["image"]
     probability = scores.probability(network, example["label"])
@@ -250,7 +246,6 @@ def measure(network, *, example, settings):
         controls = jnp.stack([power, jax.random.uniform(key, power.shape)])
         orders = jnp.concatenate([by_method, controls])
         areas.append(waves.areas(score, value, orders, baselines.zeros, settings.steps))
-    deletion, insertion = jnp.stack(areas, axis=1)
 
     def share(mask, saliency_map):
         inside = metrics.relevance_mass_accuracy(jnp.abs(saliency_map), mask)
@@ -265,8 +260,7 @@ def measure(network, *, example, settings):
         "near_decisions": jax.vmap(functools.partial(share, near))(both_maps[1]),
         "power_near_decisions": share(near, powers[1]),
         "decisions": share(near, jnp.ones(near.shape)),
-        "deletion": deletion,
-        "insertion": insertion,
+        **waves.joined(areas),
     }
 
 
@@ -366,10 +360,10 @@ def draw_time_frequency(
         [
             [
                 plots.image(picture, names[label]),
-                plots.saliency_map(gradient),
-                plots.signed_map(path),
+                plots.saliency_map(first),
+                plots.signed_map(second),
             ]
-            for picture, label, (gradient, path) in zip(
+            for picture, label, (first, second) in zip(
                 received, shown["label"], shown_maps, strict=True
             )
         ],

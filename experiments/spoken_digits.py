@@ -155,40 +155,31 @@ def inputs(network, signal):
 
 
 def measure(network, *, recording, window):
-    """What is measured of one recording.
-
-    Returns:
-      By name: the likeliest digit; the spectrogram (frames, bands) in decibels, its map and the
-      waveform's (t,), in units of the logit; the areas of deletion and of insertion (inputs,
-      orders).
-    """
+    """Of one recording the maps, in units of the logit, and the areas (inputs, orders)."""
     signal, label = recording["image"], recording["label"]
-    (_, spectrogram), _ = given = inputs(network, signal)
-    silences = [silence for _, silence in inputs(network, jnp.zeros_like(signal))]
+    silence, given = inputs(network, jnp.zeros_like(signal)), inputs(network, signal)
     maps, areas = [], []
-    for number, ((model, value), silence) in enumerate(zip(given, silences, strict=True)):
+    for number, (model, value) in enumerate(given):
+        baseline, is_waveform = silence[number][1], value is signal
         path = attribution.integrated_gradients(
-            scores.logit(model, label), value, baseline=silence, steps=PATH_STEPS
+            scores.logit(model, label), value, baseline=baseline, steps=PATH_STEPS
         )
         maps.append(attribution.sum_channels(path))
         key = jax.random.fold_in(jax.random.key(recording["number"]), number)
         random = jax.random.uniform(key, maps[-1].shape)
-        of_waveform = value is signal
-        loudness = attribution.sum_channels(value**2 if of_waveform else value)
+        loudness = attribution.sum_channels(value**2 if is_waveform else value)
         steps, orders = CURVE_STEPS, jnp.stack([maps[-1], random, loudness])
-        if of_waveform:
+        if is_waveform:
             orders = jax.vmap(functools.partial(in_windows, size=window))(orders)
             steps = -(-signal.shape[1] // window)
         probability = scores.probability(model, label)
-        areas.append(waves.areas(probability, value, orders, silence, steps))
-    deletion, insertion = jnp.stack(areas, axis=1)
+        areas.append(waves.areas(probability, value, orders, baseline, steps))
     return {
         "predicted": jnp.argmax(network(signal)),
-        "spectrogram": spectrogram[..., 0],
+        "spectrogram": given[0][1][..., 0],
         "spectrogram_map": maps[0],
         "waveform_map": maps[1][0],
-        "deletion": deletion,
-        "insertion": insertion,
+        **waves.joined(areas),
     }
 
 
@@ -201,13 +192,7 @@ def in_windows(waveform_map, *, size):
 
 
 def visualize(network, *, label, steps, shape):
-    """The digit's visualizations, on the spectrogram and on the waveform.
-
-    Returns:
-      By name: the waveform (t,) in [-1, 1]; the spectrograms (inputs, frames, bands), one made as
-      such and the waveform's; the digit's probabilities (inputs,); the steps (inputs,) that were
-      not finite, 0 if all were.
-    """
+    """The digit's visualizations, on the spectrogram and on the waveform: one of each INPUTS."""
     layer = network.layer(FRONT_END)
     noise_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(0), label))
     waveform = ascent.normal_noise(noise_key, shape, 0.0, START_NOISE)
@@ -265,20 +250,16 @@ def recognize(names: Sequence[str], heard: Columns, made: Columns) -> Table:
     rows = []
     for digit, name in enumerate(names):
         cells = [name, plots.percent(right[labels == digit].mean()) if digit in means else ""]
-        for picture, probability in zip(
-            made["spectrograms"][digit], made["probabilities"][digit], strict=True
-        ):
+        pictures, probabilities = made["spectrograms"][digit], made["probabilities"][digit]
+        for picture, probability in zip(pictures, probabilities, strict=True):
             # Pearson's correlation with the mean of each digit's recordings.
             alike = {
                 other: np.corrcoef(picture.ravel(), mean.ravel())[0, 1]
                 for other, mean in means.items()
             }
             likeness = f"{alike[digit]:.2f}" if digit in alike else ""
-            cells += [
-                plots.percent(probability),
-                likeness,
-                names[max(alike, key=alike.__getitem__)],
-            ]
+            likest = names[max(alike, key=alike.__getitem__)]
+            cells += [plots.percent(probability), likeness, likest]
         rows.append(cells)
     rows.append(["all", plots.percent(right.mean()), *[""] * 6])
     made_on = [f"on the {name}: {what}" for name in INPUTS for what in ("p", "r", "likest")]

@@ -19,12 +19,13 @@ def areas(score: Any, image: Any, orders: Any, baseline: Any, steps: int) -> jax
         return curve(score, image, order, baseline=baseline, steps=steps).area
 
     # One after the other: each is a batch of its own.
-    return jnp.stack(
-        [
-            jax.vmap(functools.partial(area, curve))(orders)
-            for curve in (metrics.deletion, metrics.insertion)
-        ]
-    )
+    curves = (metrics.deletion, metrics.insertion)
+    return jnp.stack([jax.vmap(functools.partial(area, curve))(orders) for curve in curves])
+
+
+def joined(each: Sequence[jax.Array]) -> dict[str, jax.Array]:
+    """The areas (n, m) under the curves of n inputs, by the curve's name."""
+    return dict(zip(("deletion", "insertion"), jnp.stack(each, axis=1), strict=True))
 
 
 def draw(
