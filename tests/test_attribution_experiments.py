@@ -427,7 +427,10 @@ class TestMethods:
         methods = scripts["lab.methods"]
         assert typing.get_args(methods.Name) == tuple(methods.METHODS)
         for method in methods.METHODS.values():
-            assert method.meaning.startswith(f"{method.title}: ")
+            name, _, what = method.meaning.partition(": ")
+            # The beginning of a sentence, also in a caption.
+            assert name == method.title[0].upper() + method.title[1:]
+            assert what
             assert method.meaning.endswith(".")
         assert methods.METHODS["rise"].meaning == (
             "RISE: how high the score is on average when a pixel is seen. Of it what is above its "
