@@ -105,9 +105,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
 def measure_all(run: Run, settings: Settings, pair: Sequence[Subject]) -> list[Measurements]:
     """What is measured of every example, image by place of scaling by scale, of each subject."""
     scales = np.array(settings.scales, np.float32)
-    return examples.measure(
-        run, pair, measure, batch_size=settings.batch_size, shared=shared_by(scales), scales=scales
-    )
+    return examples.measure(run, settings, pair, measure, shared_by(scales), scales=scales)
 
 
 def shared_by(scales: np.ndarray):
@@ -241,8 +239,7 @@ def draw_curves(
 
 def draw_examples(settings: Settings, pair: Sequence[Subject]) -> list[Figure]:
     """For each place of scaling the first images at all scales, with both models' maps."""
-    shared = shared_by(np.array(settings.scales, np.float32))
-    looks = examples.look(pair, look, settings.shown, batch_size=settings.batch_size, shared=shared)
+    looks = examples.look(settings, pair, look, shared_by(np.float32(settings.scales)))
     return [_draw_place(settings, pair, looks, p) for p in range(len(PLACES))]
 
 

@@ -209,13 +209,6 @@ class TestExamples:
         ]  # fmt: skip
         assert nothing == ["nothing", "undefined", "undefined", "undefined", "0"]
 
-    def test_a_box_is_outlined_from_its_inside(self, scripts):
-        marked = scripts["lab.examples"].outlined(np.zeros((6, 6, 1)), np.array([1, 2, 5, 6]))
-        expected = np.zeros((6, 6))
-        expected[1:5, 2:6] = 1
-        expected[2:4, 3:5] = 0
-        assert_array_equal(marked[..., 0], expected)
-
 
 class TestRobustVsStandard:
     def test_what_is_measured_is_what_it_is_called(self, scripts, example):
