@@ -298,7 +298,6 @@ def test_a_long_legend_stays_inside_the_figure():
     assert min(axes.bbox.height for axes in figure.axes) > 100
 
 
-@pytest.mark.usefixtures("entry_checks")
 def test_intervals_are_drawn_on_the_lines_of_their_names():
     first = line("a", [0.2, 0.6, 0.4], x=np.arange(3))
     second = line("b", [0.3, 0.5, 0.9], x=np.arange(3))
@@ -324,6 +323,7 @@ def test_intervals_are_drawn_on_the_lines_of_their_names():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
 
+@pytest.mark.usefixtures("entry_checks")
 @pytest.mark.parametrize(
     ("panels", "names", "message"), [({}, ["a"], "panels"), ({"p": []}, [], "names")]
 )
@@ -343,6 +343,7 @@ def test_a_box_is_outlined_from_its_inside():
     np.testing.assert_array_equal(twice[1:], marked[1:])
 
 
+@pytest.mark.usefixtures("entry_checks")
 def test_a_curve_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"expected low to have the shape of x \(4,\), got \(3,\)"):
         line("a", np.zeros(4), low=np.zeros(3))
