@@ -38,17 +38,16 @@ all.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from lab import frame, loading, tables, waves
-from lab.frame import Count, Output, Run
+from lab.frame import Count, Run
 from matplotlib.figure import Figure
 
-from saliency_jax import ascent, attribution, data, scores
+from saliency_jax import ascent, attribution, scores
 from saliency_jax.runs import Section, Table, plots
 
 # The curves' steps: of a spectrogram 100 of its 3,880 values, of a waveform each 10 ms.
@@ -78,31 +77,19 @@ Columns = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Output):
+class Settings(waves.Settings):
     model: str = "spoken-digits"
     """Name of a bundled model of sounds, or folder of a saved one."""
-    split: str = "test"
-    """Part of spoken_digits whose recordings are explained."""
     steps: Count = 200
     """Of each ascent."""
     batch_size: Count = 10
-    """Recordings, or ascents, at once; those finished are kept when the run is interrupted."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS sets; TFDS's default if none."""
 
 
 @frame.experiment("Spoken digits")
 def main(settings: Settings, run: Run) -> list[Section]:
     (classifier,) = loading.load([settings.model], "sound")
     names, rate = classifier.class_names, classifier.input.sample_rate or 1
-    batches = data.load(
-        "spoken_digits",
-        settings.split,
-        settings.batch_size,
-        fields=("speaker", "index"),
-        data_dir=settings.data_dir,
-    )
-    recordings = data.joined(batches)
+    recordings = waves.read(settings, "spoken_digits", classifier, ("speaker", "index"))
     recordings |= {"number": np.arange(len(recordings["label"]), dtype=np.int32)}
     digits = np.arange(classifier.num_classes, dtype=np.int32)
     shape = (*classifier.input.size, classifier.input.channels)
