@@ -45,9 +45,8 @@ maps), `measurements-MODEL.npz` (a value for every method and image), `config.js
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,8 +77,6 @@ REMOVED = (0.1, 0.3, 0.5)
 SETS = 32
 NOISY_COPIES = 2
 CELL_WIDTH = 96
-PANELS_IN_A_ROW = 5
-PANEL_WIDTH, LINE_HEIGHT, PANEL_MARGIN = 2.6, 0.26, 1.0
 HOW_TO_READ = (
     f"{examples.HOW_TO_READ} Higher is better of insertion, mu-fidelity, share in the box, "
     "rank accuracy and pointing game, lower of deletion, ROAD and sensitivity; Gini (0 for a map "
@@ -112,23 +109,17 @@ class Settings(examples.Settings):
     """How many of the images are shown."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluated:
-    """The methods and controls under one model.
+class Evaluated(NamedTuple):
+    """By method and control under one model: maps, measurements, and how long they took.
 
-    Attributes:
-      maps: by method (s, h, w), of the first images.
-      values: by method and measure (n,); the sensitivity is nan but for the first images.
-      seconds: by method, wall time of a map; nan if an interruption lost it.
-      judged: wall time of judging a map, likewise.
-      total: wall time of all, likewise.
+    The maps (s, h, w) are of the first images. The values (n,) are by measure; the sensitivity is
+    nan but for the first. The seconds are of a map, of judging it and of its sensitivity; nan if an
+    interruption lost them.
     """
 
     maps: dict[str, np.ndarray]
     values: dict[str, Measurements]
-    seconds: dict[str, float]
-    judged: float
-    total: float
+    seconds: dict[str, tuple[float, float, float]]
 
 
 @frame.experiment("Attribution methods evaluated")
@@ -137,12 +128,14 @@ def main(settings: Settings, run: Run) -> list[Section]:
     names = [*settings.method, *CONTROLS]
     pair = examples.subjects(settings)
     methods.check(settings.method, [subject.classifier for subject in pair])
-    few = min(settings.few, pair[0].count)
-    run.expect(len(pair) * len(names) * (2 * pair[0].count + few), "map")
+    points = 2 * pair[0].count + min(settings.few, pair[0].count)
+    run.expect(len(pair) * len(names) * points, "map")
     judging = functools.partial(judge, steps=settings.steps)
-    explaining = {name: functools.partial(explain, name=name) for name in names}
-    noisy = {name: functools.partial(sensitivity, name=name) for name in names}
-    evaluated = [evaluate(settings, run, subject, explaining, noisy, judging) for subject in pair]
+    functions = {
+        name: (functools.partial(explain, name=name), functools.partial(sensitivity, name=name))
+        for name in names
+    }
+    evaluated = [evaluate(settings, run, subject, functions, judging) for subject in pair]
     for subject, each in zip(pair, evaluated, strict=True):
         run.save_arrays(
             f"measurements-{subject.classifier.file_name}",
@@ -151,7 +144,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
                 for measure in BETTER
             },
             methods=np.array(names),
-            seconds=np.array(list(each.seconds.values())),
+            seconds=np.array([seconds for seconds, *_ in each.seconds.values()]),
         )
     model_names = [subject.name for subject in pair]
     values = [
@@ -162,15 +155,18 @@ def main(settings: Settings, run: Run) -> list[Section]:
         }
         for each in evaluated
     ]
+    durations = [took(settings, *each) for each in zip(pair, evaluated, strict=True)]
     glance = run.save_figure("scores", draw_scores(model_names, names, evaluated))
     pictures = run.save_figure("examples", draw_examples(pair, evaluated))
     return [
         Section(
-            "At a glance", "Means over the images and their 95 % bootstrap intervals.", [glance]
+            "At a glance",
+            "Means over the images and their 95 % bootstrap intervals; in brackets what is better.",
+            [glance],
         ),
         Section(
             "Measured",
-            f"{HOW_TO_READ} {took(model_names, evaluated)}",
+            " ".join([HOW_TO_READ, *filter(None, durations)]),
             table=tables.paired(model_names, values),
         ),
         Section("The first images", figures=[pictures]),
@@ -181,38 +177,25 @@ def evaluate(
     settings: Settings,
     run: Run,
     subject: Subject,
-    explaining: Mapping[str, Callable],
-    noisy: Mapping[str, Callable],
+    functions: Mapping[str, tuple[Callable, Callable]],
     judging: Callable,
 ) -> Evaluated:
     """All methods' maps of all images under one model, and what is measured of them."""
-    classifier, points, few = subject.classifier, subject.alone(), subject.first(settings.few)
-    evaluated = Evaluated({}, {}, {}, math.nan, math.nan)
-    judged, total = [], 0.0
-
-    def swept(what: str, function: Callable, points: Mapping[str, Any]) -> tuple[Any, float]:
-        nonlocal total
-        values, seconds = run.sweep(
-            classifier,
-            what,
-            function,
-            {"example": points},
-            shared=classifier.network,
-            batch_size=settings.batch_size,
-        )
-        total += seconds * len(points["number"])
-        return values, seconds
-
-    for name in explaining:
-        maps, evaluated.seconds[name] = swept(f"{name} maps", explaining[name], points)
-        measured, seconds = swept(f"{name} judged", judging, {**points, "map": maps})
-        changes, _ = swept(f"{name} sensitivity", noisy[name], few.alone())
+    points, few = subject.alone(), subject.first(settings.few)
+    network, batch_size = subject.classifier.network, settings.batch_size
+    sweep = functools.partial(run.sweep, subject.classifier, shared=network, batch_size=batch_size)
+    evaluated = Evaluated({}, {}, {})
+    for name, (explaining, noisy) in functions.items():
+        maps, explaining_took = sweep(f"{name} maps", explaining, {"example": points})
+        mapped = {"example": {**points, "map": maps}}
+        measured, judging_took = sweep(f"{name} judged", judging, mapped)
+        changes, noisy_took = sweep(f"{name} sensitivity", noisy, {"example": few.alone()})
         missing = (0, subject.count - few.count)
         changes = np.pad(changes, missing, constant_values=np.nan)
         evaluated.values[name] = measured | {"sensitivity": changes}
         evaluated.maps[name] = maps[: settings.shown]
-        judged.append(seconds)
-    return dataclasses.replace(evaluated, judged=float(np.mean(judged)), total=total)
+        evaluated.seconds[name] = explaining_took, judging_took, noisy_took
+    return evaluated
 
 
 def explain(network, *, example, name):
@@ -240,23 +223,11 @@ def judge(network, *, example, steps):
     inside = metrics.box_mask(example["box"], saliency_map.shape)
     probability = scores.probability(network, label)
     shown = {"steps": steps, "batch_size": 1}
-    removed = metrics.road(
-        scores.accuracy(network, label),
-        image,
-        saliency_map,
-        key=key,
-        fractions=REMOVED,
-        batch_size=1,
-    )
-    fidelity = metrics.mu_fidelity(
-        scores.logit(network, label),
-        image,
-        saliency_map,
-        key=key,
-        num_samples=SETS,
-        baseline=baselines.mean_color,
-        batch_size=1,
-    )
+    drawn = {"key": key, "batch_size": 1}
+    accuracy, logit = scores.accuracy(network, label), scores.logit(network, label)
+    removed = metrics.road(accuracy, image, saliency_map, fractions=REMOVED, **drawn)
+    sums = {"num_samples": SETS, "baseline": baselines.mean_color}
+    fidelity = metrics.mu_fidelity(logit, image, saliency_map, **sums, **drawn)
     positive = jnp.maximum(saliency_map, 0)
     return {
         "insertion": metrics.insertion(probability, image, saliency_map, **shown).area,
@@ -276,51 +247,36 @@ def example_key(example: Mapping[str, Any]) -> jax.Array:
     return jax.random.fold_in(jax.random.key(0), example["number"])
 
 
-def took(model_names: Sequence[str], evaluated: Sequence[Evaluated]) -> str:
-    """How long it took, but for what an interruption lost."""
-    sentences = []
-    for model_name, each in zip(model_names, evaluated, strict=True):
-        seconds = [
-            f"{methods.title(name)} {taken:.3f}"
-            for name, taken in each.seconds.items()
-            if not math.isnan(taken)
-        ]
-        if not math.isnan(each.total):
-            sentences.append(
-                f"All maps under {model_name} took {each.total / 60:.1f} minutes, compilation "
-                f"excepted; seconds a map: {', '.join(seconds)}, judging one {each.judged:.3f}."
-            )
-    return " ".join(sentences)
+def took(settings: Settings, subject: Subject, evaluated: Evaluated) -> str:
+    """How long it took, unless an interruption lost it."""
+    counts = (subject.count, subject.count, subject.first(settings.few).count)
+    seconds = np.array(list(evaluated.seconds.values()))
+    if np.isnan(seconds).any():
+        return ""
+    by_method = (
+        f"{methods.title(name)} {taken:.3f}" for name, (taken, *_) in evaluated.seconds.items()
+    )
+    return (
+        f"All maps under {subject.name} took {(seconds @ counts).sum() / 60:.1f} minutes, "
+        f"compilation excepted; seconds a map: {', '.join(by_method)}, judging one "
+        f"{seconds[:, 1].mean():.3f}."
+    )
 
 
 def draw_scores(
     model_names: Sequence[str], names: Sequence[str], evaluated: Sequence[Evaluated]
 ) -> Figure:
     """A panel for each measure, with a line for each method and a point for each model."""
-    num_rows = -(-len(BETTER) // PANELS_IN_A_ROW)
-    height = num_rows * (LINE_HEIGHT * len(names) + PANEL_MARGIN)
-    figure = Figure(figsize=(PANELS_IN_A_ROW * PANEL_WIDTH, height), dpi=100, layout="constrained")
-    places = figure.subplots(num_rows, PANELS_IN_A_ROW, sharey=True, squeeze=False).ravel()
-    lines = np.arange(len(names))
-    offsets = np.linspace(-0.15, 0.15, len(model_names))
-    for place, (measure, better) in zip(places, BETTER.items(), strict=False):
-        for model_name, offset, each in zip(model_names, offsets, evaluated, strict=True):
-            columns = [each.values[name][measure] for name in names]
-            means = tables.curve(model_name, lines, columns)
-            ends = np.stack([means.y - means.low, means.high - means.y])
-            place.errorbar(means.y, lines + offset, xerr=ends, fmt="o", ms=3, label=model_name)
-        # Below the line are the controls.
-        place.axhline(len(names) - len(CONTROLS) - 0.5, color="#bbbbbb", linewidth=1)
-        title = f"{measure}\n{better} is better" if better else measure
-        place.set_title(title, fontsize=8.5, weight="bold")
-        place.tick_params(labelsize=8.5)
-    for place in places[len(BETTER) :]:
-        place.set_axis_off()
-    places[0].set_yticks(lines, [methods.title(name) for name in names])
-    places[0].invert_yaxis()
-    handles, labels = places[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False)
-    return figure
+    panels = {}
+    for measure, better in BETTER.items():
+        title = f"{measure} ({better})" if better else measure
+        panels[title] = [
+            tables.curve(
+                model_name, np.arange(len(names)), [each.values[name][measure] for name in names]
+            )
+            for model_name, each in zip(model_names, evaluated, strict=True)
+        ]
+    return plots.intervals(panels, [*map(methods.title, names)], ruled_off=len(CONTROLS))
 
 
 def draw_examples(pair: Sequence[Subject], evaluated: Sequence[Evaluated]) -> Figure:
@@ -339,9 +295,7 @@ def draw_examples(pair: Sequence[Subject], evaluated: Sequence[Evaluated]) -> Fi
         rows,
         row_titles=[subject.name for subject in pair] * count,
         column_titles=["image and box", *map(methods.title, names)],
-        caption="Maps of the class above the image. From black at 0 to bright they are never "
-        "negative; in those with white at 0 red raises the logit and blue lowers it. Below: the "
-        "value of the last colour, which 99 % of a map's pixels do not exceed.",
+        caption=f"Maps of the class above the image. {methods.COLORS} {methods.LAST_COLOR}",
         cell_width=CELL_WIDTH,
     )
 

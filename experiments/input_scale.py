@@ -39,12 +39,12 @@ The run's folder then holds `curves.png` (everything measured, over the scale), 
 import dataclasses
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from lab import examples, frame, photographs, tables
+from lab import examples, frame, methods, photographs, tables
 from lab.examples import Measurements, Subject
 from lab.frame import Count, Run
 from lab.methods import METHODS
@@ -82,35 +82,28 @@ def main(settings: Settings, run: Run) -> list[Section]:
             f"expected --scales above 0 and at most 1, got {' '.join(map(str, settings.scales))}"
         )
     pair = examples.subjects(settings)
-    measured = measure_all(run, settings, pair)
+    shared = shared_by(scales)
+    measured = examples.measure(run, settings, pair, measure, shared, scales=scales)
+    looks = examples.look(settings, pair, look, shared)
     curves = run.save_figure("curves", draw_curves(pair, measured, scales))
-    pictures = draw_examples(settings, pair)
+    over_scale = "Bands are the 95 % bootstrap intervals over the images."
     return [
-        Section(
-            "Over the scale",
-            "Bands are the 95 % bootstrap intervals over the images.",
-            [curves],
-        ),
+        Section("Over the scale", over_scale, [curves]),
         *(
             Section(title, HOW_TO_READ, table=table)
             for title, table in tabulate(pair, measured, scales).items()
         ),
         *(
-            Section(f"Scaled {place} normalization", figures=[run.save_figure(place, picture)])
-            for place, picture in zip(PLACES, pictures, strict=True)
+            Section(
+                f"Scaled {place} normalization",
+                figures=[run.save_figure(place, draw_place(settings, pair, looks, p))],
+            )
+            for p, place in enumerate(PLACES)
         ),
     ]
 
 
-def measure_all(run: Run, settings: Settings, pair: Sequence[Subject]) -> list[Measurements]:
-    """What is measured of every example, image by place of scaling by scale, of each subject."""
-    scales = np.array(settings.scales, np.float32)
-    return examples.measure(
-        run, pair, measure, batch_size=settings.batch_size, shared=shared_by(scales), scales=scales
-    )
-
-
-def shared_by(scales: np.ndarray):
+def shared_by(scales: np.ndarray) -> Callable:
     """From a classifier to what its examples share: network, colours scaled towards, and scales.
 
     The normalized image is (image - mean) / std, whose zero is the mean.
@@ -239,17 +232,12 @@ def draw_curves(
     return plots.curves(panels, "scale", log_base=10)
 
 
-def draw_examples(settings: Settings, pair: Sequence[Subject]) -> list[Figure]:
-    """For each place of scaling the first images at all scales, with both models' maps."""
-    shared = shared_by(np.array(settings.scales, np.float32))
-    looks = examples.look(pair, look, settings.shown, batch_size=settings.batch_size, shared=shared)
-    return [_draw_place(settings, pair, looks, p) for p in range(len(PLACES))]
-
-
-def _draw_place(
+def draw_place(
     settings: Settings, pair: Sequence[Subject], looks: Sequence[Measurements], p: int
 ) -> Figure:
+    """The first images scaled at one place, at all scales, with both models' maps."""
     rows: list[list[plots.Cell | None]] = []
+    row_titles: list[str] = []
     for index, images in enumerate(looks[0]["images"][:, p]):
         rows.append([*map(plots.image, images)])
         for subject, seen in zip(pair, looks, strict=True):
@@ -257,18 +245,14 @@ def _draw_place(
             titles = [photographs.likeliest(subject.classifier, each) for each in probabilities]
             maps = np.abs(seen["gradients"][index, p]).max(-1)
             rows.append([*map(METHODS["saliency"].draw, maps, titles)])
-    names = [subject.name for subject in pair]
+        row_titles += [pair[0].class_name(index), *(subject.name for subject in pair)]
     return plots.grid(
         rows,
-        row_titles=[
-            title
-            for index in range(len(looks[0]["images"]))
-            for title in (pair[0].class_name(index), *names)
-        ],
+        row_titles=row_titles,
         column_titles=[f"times {scale:g}" for scale in settings.scales],
         caption=f"The input scaled {PLACES[p]} normalization, and each model's saliency map of the "
         "class that is written beside the image. Above the maps: the model's likeliest class. "
-        "Below: the value of the brightest colour, which 99 % of the map's pixels do not exceed.",
+        + methods.LAST_COLOR,
         cell_width=CELL_WIDTH,
     )
 

@@ -76,7 +76,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
                 f"{others + 2} classes, got {settings.incorrect}"
             )
     function = functools.partial(measure, num_incorrect=settings.incorrect)
-    measured = examples.measure(run, pair, function, batch_size=settings.batch_size)
+    measured = examples.measure(run, settings, pair, function)
     table = tables.paired([subject.name for subject in pair], [values(each) for each in measured])
     figure = run.save_figure("examples", draw_examples(settings, pair))
     return [
@@ -177,7 +177,7 @@ def draw_examples(settings: Settings, pair: Sequence[Subject]) -> Figure:
     """For each of the first images a row of maps and their differences for each model."""
     num_shown = min(SHOWN_INCORRECT, settings.incorrect)
     function = functools.partial(explained, num_incorrect=settings.incorrect)
-    looks = examples.look(pair, function, settings.shown, batch_size=settings.batch_size)
+    looks = examples.look(settings, pair, function)
     count = len(looks[0]["labels"])
     rows = [
         _row(subject, look, index, INCORRECT + num_shown)

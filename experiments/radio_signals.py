@@ -40,17 +40,15 @@ it all.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from lab import frame, loading, tables, waves
-from lab.frame import Count, Output, Run
+from lab.frame import Count, Run
 from matplotlib.figure import Figure
 
-from saliency_jax import attribution, baselines, data, metrics, scores
-from saliency_jax.models import Classifier
+from saliency_jax import attribution, baselines, metrics, scores
 from saliency_jax.runs import Section, Table, plots, sweep
 from saliency_jax.signals import radio, spectrograms
 
@@ -80,12 +78,11 @@ Columns = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Output):
+class Settings(waves.Settings):
     model: str = "radio-modulations"
     """Name of a bundled model of radio signals, or the folder of a saved one."""
     dataset: str = "radio_modulations"
     """A TFDS name."""
-    split: str = "test"
     count: Count = 4
     """How many signals of each modulation at each signal-to-noise ratio get maps."""
     window_size: int = 64
@@ -96,10 +93,6 @@ class Settings(Output):
     """Of integrated gradients, of deletion and of insertion."""
     shown_snr: int = 10
     """The signal-to-noise ratio of the signals that figures show, in dB."""
-    batch_size: Count = 32
-    """Signals at once; those finished are kept when the run is interrupted."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS sets; TFDS's default if none."""
 
 
 @frame.experiment("Radio signals")
@@ -111,7 +104,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
         )
     (classifier,) = loading.load([settings.model], "iq")
     network, names = classifier.network, classifier.class_names
-    signals = read(settings, classifier)
+    signals = waves.read(settings, settings.dataset, classifier, ("snr", "band", "timing"))
     chosen = choose(signals, settings.count)
     run.expect(len(chosen["label"]), "signal")
     predicted = sweep(
@@ -167,24 +160,6 @@ def main(settings: Settings, run: Run) -> list[Section]:
     ]
 
 
-def read(settings: Settings, classifier: Classifier) -> Columns:
-    """All signals of the split, with what is known of them."""
-    described = data.describe(settings.dataset, data_dir=settings.data_dir)
-    if described.class_names != classifier.class_names:
-        raise ValueError(
-            f"expected {settings.dataset} to have the classes of {classifier.name}, got "
-            f"{', '.join(described.class_names)}"
-        )
-    batches = data.load(
-        settings.dataset,
-        settings.split,
-        settings.batch_size,
-        fields=("snr", "band", "timing"),
-        data_dir=settings.data_dir,
-    )
-    return data.joined(batches)
-
-
 def among(columns: Columns, chosen: np.ndarray) -> dict[str, np.ndarray]:
     """Of columns (n, ...) some of the rows."""
     return {name: column[chosen] for name, column in columns.items()}
@@ -231,12 +206,8 @@ def maps(network, example, settings):
 
 
 def measure(network, *, example, settings):
-    """What is measured of one signal; in the order of METHODS, and of DOMAINS before.
-
-    Returns:
-      By name: the probability of its modulation; the maps' share within the occupied band (2,),
-      that of the received power, and that of a constant map; likewise near the decision instants,
-      nan without symbols; the areas of deletion and of insertion (2, 4), of METHODS and CONTROLS.
+    """Of one signal the shares within band and near decisions (METHODS,), nan without symbols, of
+    power and a constant map too; and the areas (DOMAINS, METHODS and CONTROLS).
     """
     image = example["image"]
     probability = scores.probability(network, example["label"])
@@ -250,7 +221,6 @@ def measure(network, *, example, settings):
         controls = jnp.stack([power, jax.random.uniform(key, power.shape)])
         orders = jnp.concatenate([by_method, controls])
         areas.append(waves.areas(score, value, orders, baselines.zeros, settings.steps))
-    deletion, insertion = jnp.stack(areas, axis=1)
 
     def share(mask, saliency_map):
         inside = metrics.relevance_mass_accuracy(jnp.abs(saliency_map), mask)
@@ -265,8 +235,7 @@ def measure(network, *, example, settings):
         "near_decisions": jax.vmap(functools.partial(share, near))(both_maps[1]),
         "power_near_decisions": share(near, powers[1]),
         "decisions": share(near, jnp.ones(near.shape)),
-        "deletion": deletion,
-        "insertion": insertion,
+        **waves.joined(areas),
     }
 
 
@@ -366,10 +335,10 @@ def draw_time_frequency(
         [
             [
                 plots.image(picture, names[label]),
-                plots.saliency_map(gradient),
-                plots.signed_map(path),
+                plots.saliency_map(first),
+                plots.signed_map(second),
             ]
-            for picture, label, (gradient, path) in zip(
+            for picture, label, (first, second) in zip(
                 received, shown["label"], shown_maps, strict=True
             )
         ],

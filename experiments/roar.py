@@ -242,7 +242,7 @@ class Retraining:
                 progress=lambda steps, log: self.run.advance(steps * self.batch_size),
             )
             right = training.robustly_correct(
-                lambda *given: correct(*given[:-1]),
+                lambda *given: is_right(*given[:-1]),
                 nnx.merge(self.trainer.graphdef, *state.average),
                 degraded(test, slice(None), share, mean),
                 test.labels,
@@ -259,7 +259,7 @@ class Retraining:
         return right
 
 
-correct = jax.jit(training.correct)
+is_right = jax.jit(training.correct)
 
 
 def untrained(classifier: Classifier, seed: int) -> Network:

@@ -33,7 +33,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from lab import examples, frame, photographs, tables
+from lab import examples, frame, methods, photographs, tables
 from lab.examples import Measurements, Subject
 from lab.frame import Run
 from lab.methods import METHODS
@@ -58,7 +58,7 @@ DISTRIBUTED = ("share in the box", "|cosine|", "alpha", "Gini", "roughness")
 @frame.experiment("Robust and standard saliency")
 def main(settings: examples.Settings, run: Run) -> list[Section]:
     pair = examples.subjects(settings)
-    measured = examples.measure(run, pair, measure, batch_size=settings.batch_size)
+    measured = examples.measure(run, settings, pair, measure)
     names, named = [subject.name for subject in pair], [values(each) for each in measured]
     text = (
         f"{examples.HOW_TO_READ} {CONTROL} The boxes cover "
@@ -150,7 +150,7 @@ def look(network, *, example):
 
 def draw_examples(settings: examples.Settings, pair: Sequence[Subject]) -> Figure:
     """A row for each of the first images, with the box and both models' maps and gradients."""
-    looks = examples.look(pair, look, settings.shown, batch_size=settings.batch_size)
+    looks = examples.look(settings, pair, look)
     rows: list[list[plots.Cell | None]] = []
     for index in range(pair[0].first(settings.shown).count):
         rows.append([pair[0].boxed(index)])
@@ -167,8 +167,7 @@ def draw_examples(settings: examples.Settings, pair: Sequence[Subject]) -> Figur
         caption="Above each image: its class, which the maps explain. Above the maps: the model's "
         "likeliest class. Saliency: the largest absolute value over the channels of the logit's "
         "gradient, black at 0. Gradient: its sum over the channels, red where a brighter pixel "
-        "raises the logit, blue where it lowers it, white at 0. Below: the value of the last "
-        "colour, which 99 % of the map's pixels do not exceed.",
+        f"raises the logit, blue where it lowers it, white at 0. {methods.LAST_COLOR}",
         cell_width=CELL_WIDTH,
     )
 

@@ -17,12 +17,13 @@ the edges are: then it is no better than an edge detector, which would show the 
 The 0.1 was set after the first run: without it saliency and gradient of the standard model fail
 too, by likenesses of 0.01 to 0.05 that are proved and mean nothing.
 
-100 validation images under the bundled standard and robust ResNet, of eleven layers (a residual
-block is one). A method is run 28 times for an image: 13 in the cascade, 12 independently, 3 for
-labels and controls. The seven methods take 52 gradients together (SmoothGrad 16, integrated
-gradients 32), so that it is 290,000 gradients: with compiling and ranking pixels 45 minutes on two
-processor cores. All images see the same permuted weights, of `--seed`.
-Interrupted, the same command continues.
+100 validation images under the bundled standard and robust ResNet, of six layers: those that it is
+cut at by name, from the logits to the stem. A method is run 18 times for an image: 8 in the
+cascade, 7 independently, 3 for labels and controls. The seven methods take 52 gradients together
+(SmoothGrad 16, integrated gradients 32), so that it is 187,000 gradients; with each residual block
+a layer, eleven in all, it was 290,000, which with compiling and ranking pixels took 45 minutes on
+two processor cores. All images see the same permuted weights, of `--seed`. Interrupted, the same
+command continues.
 
 Measured: when nothing learnt is left, saliency, gradient and SmoothGrad are no longer like the maps
 of the trained model (0.01 to 0.05, both models), nor are Grad-CAM (0.005 and -0.10, over the images
@@ -39,7 +40,7 @@ The run's folder then holds `curves-MODEL.png` (the likeness, layer by layer), `
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -50,12 +51,9 @@ from lab.frame import Count, Natural, Run
 from lab.methods import CONTROLS
 from matplotlib.figure import Figure
 
-from saliency_jax import metrics, scores
-from saliency_jax.models import Classifier
-from saliency_jax.runs import Section, Table, plots, sweep
+from saliency_jax import metrics, models, scores
+from saliency_jax.runs import Section, Table, plots
 
-# A layer is what the first parts of its path name: a residual block is one, `stages.0.1`.
-PATH_PARTS = 3
 ABSOLUTE, SIGNED = 0, 1
 RANDOM, EDGES = (list(CONTROLS).index(name) for name in ("random", "edges"))
 # A likeness that is proved and smaller says nothing of a method.
@@ -102,22 +100,16 @@ def main(settings: Settings, run: Run) -> list[Section]:
     rows: list[list[str]] = []
     sections: list[Section] = []
     for subject in pair:
-        classifier, names = subject.classifier, layers(subject.classifier)
+        classifier, names = subject.classifier, layers(subject.classifier.network)
         measured = measure_all(settings, run, subject)
-        run.save_arrays(
-            f"measurements-{classifier.file_name}",
-            **{
-                f"{method}_{name}": values
-                for method, measurements in measured.items()
-                for name, values in measurements.items()
-            },
-            layers=np.array(names),
-        )
-        rows += [
-            [classifier.name, methods.title(method), *row(measurements)]
+        arrays = {
+            f"{method}_{name}": values
             for method, measurements in measured.items()
-        ]
-        curves, pictures = draw_curves(measured), draw_examples(settings, subject)
+            for name, values in measurements.items()
+        }
+        file = classifier.file_name
+        run.save_arrays(f"measurements-{file}", **arrays, layers=np.array(names))
+        rows += [[classifier.name, methods.title(name), *row(measured[name])] for name in measured]
         numbered = ", ".join(f"{number} {name}" for number, name in enumerate(("none", *names)))
         sections.append(
             Section(
@@ -126,8 +118,8 @@ def main(settings: Settings, run: Run) -> list[Section]:
                 f"down to the image: {numbered}. Bands are the 95 % bootstrap intervals over the "
                 "images.",
                 [
-                    run.save_figure(f"curves-{classifier.file_name}", curves),
-                    run.save_figure(f"examples-{classifier.file_name}", pictures),
+                    run.save_figure(f"curves-{file}", draw_curves(measured)),
+                    run.save_figure(f"examples-{file}", draw_examples(settings, subject)),
                 ],
             )
         )
@@ -135,46 +127,49 @@ def main(settings: Settings, run: Run) -> list[Section]:
     return [Section("Measured", HOW_TO_READ, table=table), *sections]
 
 
-def layers(classifier: Classifier) -> tuple[str, ...]:
-    """The model's layers from the top, a residual block being one."""
-    score = scores.logit(classifier.network, 0)
-    image = jnp.zeros((*classifier.input.size, classifier.input.channels))
-    names = metrics.layer_names(score, image)
-    return tuple(dict.fromkeys(".".join(name.split(".")[:PATH_PARTS]) for name in names))
+def layers(network: models.Network) -> tuple[str, ...]:
+    """The layers that a network is cut at by name and that have weights, from the logits down."""
+    parts = network.parts()
+
+    def has_weights(name: str) -> bool:
+        return any(hasattr(leaf, "shape") for leaf in jax.tree.leaves(parts[name]))
+
+    return tuple(filter(has_weights, reversed(network.layers)))
+
+
+def network_and_key(settings: Settings) -> Callable:
+    """What all images share: with weights of its own each would be slow."""
+    return lambda classifier: (classifier.network, jax.random.key(settings.seed))
 
 
 def measure_all(settings: Settings, run: Run, subject: Subject) -> dict[str, Measurements]:
     """The measurements of all examples, with a leading axis, by method."""
-    classifier = subject.classifier
     return {
         method: run.sweep(
-            classifier,
+            subject.classifier,
             method,
-            functools.partial(measure, method=method, layers=layers(classifier)),
+            functools.partial(measure, method=method),
             {"example": dict(subject.examples)},
-            # The key is the same for all images: with weights of its own each would be slow.
-            shared=(classifier.network, jax.random.key(settings.seed)),
+            shared=network_and_key(settings)(subject.classifier),
             batch_size=settings.batch_size,
         )[0]
         for method in settings.method
     }
 
 
-def measure(shared, *, example, method, layers):
+def measure(shared, *, example, method):
     """How like a method's map of the trained model others of the same image are.
 
-    Each has a last axis of two: of absolute values, and of values with their sign.
-
-    Returns:
-      `cascading` (l + 1, 2), first with no layer permuted; `independent` (l, 2); `other_label`
-      (2,), the trained model's map for another class; `controls` (c, 2), those of the controls.
+    They are `cascading` (l + 1, 2), first with no layer permuted; `independent` (l, 2);
+    `other_label` (2,), the trained model's map for another class; and `controls` (c, 2). The last
+    axis is of absolute values, and of values with their sign.
     """
     network, key = shared
     image, label = example["images"][0], example["labels"][0]
     explain, make_score = functools.partial(methods.explain, method), methods.row(method).score
     score = make_score(network, label)
     original = explain(score, image)
-    options = {"key": key, "layers": layers, "similarity": likeness}
+    options = {"key": key, "layers": layers(network), "similarity": likeness}
     controls = [likeness(original, methods.explain(name, score, image)) for name in CONTROLS]
     return {
         "cascading": metrics.cascading_randomization(explain, score, image, **options),
@@ -238,21 +233,18 @@ def draw_curves(measured: Mapping[str, Measurements]) -> Figure:
     panels = {}
     for method, arrays in measured.items():
         x = np.arange(arrays["cascading"].shape[1])
-        lines = {
-            "cascading": (x, arrays["cascading"]),
-            "independent": (x[1:], arrays["independent"]),
-        } | {
-            f"control: {name}": (x, np.stack([arrays["controls"][:, place]] * len(x), axis=1))
-            for place, name in enumerate(CONTROLS)
-        }
+        lines = {"cascading": arrays["cascading"], "independent": arrays["independent"]}
+        for place, name in enumerate(CONTROLS):
+            lines[f"control: {name}"] = np.repeat(arrays["controls"][:, [place]], len(x), axis=1)
         panels[methods.title(method)] = [
-            tables.curve(name, at, list(values[..., ABSOLUTE].T))
-            for name, (at, values) in lines.items()
+            # Independently, no layer is no case.
+            tables.curve(name, x[-values.shape[1] :], list(values[..., ABSOLUTE].T))
+            for name, values in lines.items()
         ]
     return plots.curves(panels, "layers from the top")
 
 
-def look(shared, *, example, method, layers):
+def look(shared, *, example, method):
     """The maps (l + 1, h, w) of the cascade."""
     network, key = shared
     return metrics.cascading_randomization(
@@ -260,50 +252,36 @@ def look(shared, *, example, method, layers):
         methods.row(method).score(network, example["labels"][0]),
         example["images"][0],
         key=key,
-        layers=layers,
+        layers=layers(network),
         similarity=lambda original, new: new,
     )
 
 
 def draw_examples(settings: Settings, subject: Subject) -> Figure:
     """For each of the first images a row for each method, with its maps of the cascade."""
-    classifier, first = subject.classifier, subject.first(settings.shown)
-    names = layers(classifier)
-    looks = {
-        method: sweep(
-            functools.partial(look, method=method, layers=names),
-            {"example": dict(first.examples)},
-            shared=(classifier.network, jax.random.key(settings.seed)),
-            batch_size=settings.batch_size,
-        )
-        for method in settings.method
-    }
+    shared, network = network_and_key(settings), subject.classifier.network
+    looks = {}
+    for method in settings.method:
+        function = functools.partial(look, method=method)
+        (looks[method],) = examples.look(settings, [subject], function, shared)
     rows: list[list[plots.Cell | None]] = []
-    for index in range(first.count):
-        image, label = first.alone()["image"][index], first.alone()["label"][index]
-        score = scores.logit(classifier.network, label)
-        controls = {
-            name: np.asarray(methods.explain(name, score, jnp.asarray(image))) for name in CONTROLS
-        }
-        rows.append([plots.image(image, classifier.class_names[label])])
-        rows[-1] += [
-            CONTROLS[name].draw(saliency_map, f"control: {name}")
-            for name, saliency_map in controls.items()
-        ]
-        rows += [
-            [methods.row(method).draw(saliency_map) for saliency_map in maps[index]]
-            for method, maps in looks.items()
-        ]
+    for index in range(subject.first(settings.shown).count):
+        image, label = (subject.alone()[name][index] for name in ("image", "label"))
+        score = scores.logit(network, label)
+        rows.append([plots.image(image, subject.class_name(index))])
+        for name, control in CONTROLS.items():
+            saliency_map = np.asarray(methods.explain(name, score, jnp.asarray(image)))
+            rows[-1].append(control.draw(saliency_map, f"control: {name}"))
+        for method, maps in looks.items():
+            rows.append([*map(methods.row(method).draw, maps[index])])
     titles = ["image and\ncontrols: no model", *map(methods.title, settings.method)]
     return plots.grid(
         rows,
-        row_titles=titles * first.count,
-        column_titles=["trained", *(f"and {name}" for name in names)],
+        row_titles=titles * (len(rows) // len(titles)),
+        column_titles=["trained", *(f"and {name}" for name in layers(network))],
         caption="Maps of the trained model, and after the weights of the layer above each column "
-        "are permuted too, so that in the last one nothing learnt is left. From black at 0 to "
-        "bright the maps are never negative; in those with white at 0 red raises the logit and "
-        "blue lowers it. Below: the value of the last colour, which 99 % of a map's pixels do not "
-        "exceed.",
+        "are permuted too, so that in the last one nothing learnt is left. "
+        f"{methods.COLORS} {methods.LAST_COLOR}",
         cell_width=CELL_WIDTH,
     )
 

@@ -38,17 +38,16 @@ all.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from lab import frame, loading, tables, waves
-from lab.frame import Count, Output, Run
+from lab.frame import Count, Run
 from matplotlib.figure import Figure
 
-from saliency_jax import ascent, attribution, data, scores
+from saliency_jax import ascent, attribution, scores
 from saliency_jax.runs import Section, Table, plots
 
 # The curves' steps: of a spectrogram 100 of its 3,880 values, of a waveform each 10 ms.
@@ -78,31 +77,19 @@ Columns = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Output):
+class Settings(waves.Settings):
     model: str = "spoken-digits"
     """Name of a bundled model of sounds, or folder of a saved one."""
-    split: str = "test"
-    """Part of spoken_digits whose recordings are explained."""
     steps: Count = 200
     """Of each ascent."""
     batch_size: Count = 10
-    """Recordings, or ascents, at once; those finished are kept when the run is interrupted."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS sets; TFDS's default if none."""
 
 
 @frame.experiment("Spoken digits")
 def main(settings: Settings, run: Run) -> list[Section]:
     (classifier,) = loading.load([settings.model], "sound")
     names, rate = classifier.class_names, classifier.input.sample_rate or 1
-    batches = data.load(
-        "spoken_digits",
-        settings.split,
-        settings.batch_size,
-        fields=("speaker", "index"),
-        data_dir=settings.data_dir,
-    )
-    recordings = data.joined(batches)
+    recordings = waves.read(settings, "spoken_digits", classifier, ("speaker", "index"))
     recordings |= {"number": np.arange(len(recordings["label"]), dtype=np.int32)}
     digits = np.arange(classifier.num_classes, dtype=np.int32)
     shape = (*classifier.input.size, classifier.input.channels)
@@ -155,40 +142,31 @@ def inputs(network, signal):
 
 
 def measure(network, *, recording, window):
-    """What is measured of one recording.
-
-    Returns:
-      By name: the likeliest digit; the spectrogram (frames, bands) in decibels, its map and the
-      waveform's (t,), in units of the logit; the areas of deletion and of insertion (inputs,
-      orders).
-    """
+    """Of one recording the maps, in units of the logit, and the areas (inputs, orders)."""
     signal, label = recording["image"], recording["label"]
-    (_, spectrogram), _ = given = inputs(network, signal)
-    silences = [silence for _, silence in inputs(network, jnp.zeros_like(signal))]
+    silence, given = inputs(network, jnp.zeros_like(signal)), inputs(network, signal)
     maps, areas = [], []
-    for number, ((model, value), silence) in enumerate(zip(given, silences, strict=True)):
+    for number, (model, value) in enumerate(given):
+        baseline, is_waveform = silence[number][1], value is signal
         path = attribution.integrated_gradients(
-            scores.logit(model, label), value, baseline=silence, steps=PATH_STEPS
+            scores.logit(model, label), value, baseline=baseline, steps=PATH_STEPS
         )
         maps.append(attribution.sum_channels(path))
         key = jax.random.fold_in(jax.random.key(recording["number"]), number)
         random = jax.random.uniform(key, maps[-1].shape)
-        of_waveform = value is signal
-        loudness = attribution.sum_channels(value**2 if of_waveform else value)
+        loudness = attribution.sum_channels(value**2 if is_waveform else value)
         steps, orders = CURVE_STEPS, jnp.stack([maps[-1], random, loudness])
-        if of_waveform:
+        if is_waveform:
             orders = jax.vmap(functools.partial(in_windows, size=window))(orders)
             steps = -(-signal.shape[1] // window)
         probability = scores.probability(model, label)
-        areas.append(waves.areas(probability, value, orders, silence, steps))
-    deletion, insertion = jnp.stack(areas, axis=1)
+        areas.append(waves.areas(probability, value, orders, baseline, steps))
     return {
         "predicted": jnp.argmax(network(signal)),
-        "spectrogram": spectrogram[..., 0],
+        "spectrogram": given[0][1][..., 0],
         "spectrogram_map": maps[0],
         "waveform_map": maps[1][0],
-        "deletion": deletion,
-        "insertion": insertion,
+        **waves.joined(areas),
     }
 
 
@@ -201,13 +179,7 @@ def in_windows(waveform_map, *, size):
 
 
 def visualize(network, *, label, steps, shape):
-    """The digit's visualizations, on the spectrogram and on the waveform.
-
-    Returns:
-      By name: the waveform (t,) in [-1, 1]; the spectrograms (inputs, frames, bands), one made as
-      such and the waveform's; the digit's probabilities (inputs,); the steps (inputs,) that were
-      not finite, 0 if all were.
-    """
+    """The digit's visualizations, on the spectrogram and on the waveform: one of each INPUTS."""
     layer = network.layer(FRONT_END)
     noise_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(0), label))
     waveform = ascent.normal_noise(noise_key, shape, 0.0, START_NOISE)
@@ -265,20 +237,16 @@ def recognize(names: Sequence[str], heard: Columns, made: Columns) -> Table:
     rows = []
     for digit, name in enumerate(names):
         cells = [name, plots.percent(right[labels == digit].mean()) if digit in means else ""]
-        for picture, probability in zip(
-            made["spectrograms"][digit], made["probabilities"][digit], strict=True
-        ):
+        pictures, probabilities = made["spectrograms"][digit], made["probabilities"][digit]
+        for picture, probability in zip(pictures, probabilities, strict=True):
             # Pearson's correlation with the mean of each digit's recordings.
             alike = {
                 other: np.corrcoef(picture.ravel(), mean.ravel())[0, 1]
                 for other, mean in means.items()
             }
             likeness = f"{alike[digit]:.2f}" if digit in alike else ""
-            cells += [
-                plots.percent(probability),
-                likeness,
-                names[max(alike, key=alike.__getitem__)],
-            ]
+            likest = names[max(alike, key=alike.__getitem__)]
+            cells += [plots.percent(probability), likeness, likest]
         rows.append(cells)
     rows.append(["all", plots.percent(right.mean()), *[""] * 6])
     made_on = [f"on the {name}: {what}" for name in INPUTS for what in ("p", "r", "likest")]

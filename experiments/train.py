@@ -57,6 +57,7 @@ USUAL_SIZE = 224
 STORED = np.float16
 # Of the attack on held-out images during adversarial training.
 HOLDOUT_STEPS = 5
+SPLITS = ("train_split", "holdout_split", "test_split")
 CAUTION = "The attacks are PGD and no AutoAttack: the true robust accuracy is somewhat lower."
 
 
@@ -116,17 +117,14 @@ class Settings:
 
 
 class Learner(NamedTuple):
-    """What is trained on one kind of data.
-
-    Attributes:
-      network: with its first weights.
-      architecture: what a card calls it.
-      augment: the changes of the data that it is trained on.
-    """
+    """What is trained on one kind of data."""
 
     network: models.Network
+    """With its first weights."""
     architecture: str
+    """What a card calls it."""
     augment: Callable
+    """The changes of the data that it is trained on."""
 
 
 def main(asked: Settings) -> None:
@@ -262,26 +260,20 @@ def follow(settings: Settings, info: data.Description) -> Settings:
             f"expected a dataset of kind {', '.join(LEARNERS)}, got {settings.dataset} of kind "
             f"{info.kind}: the attribute KIND of its builder says what signals are"
         )
-    splits = {
-        "train_split": settings.train_split,
-        "holdout_split": settings.holdout_split,
-        "test_split": settings.test_split,
+    usual = ("train[:90%]", "train[90%:]", info.test_split)
+    if info.test_split == "train":
+        usual = ("train[:80%]", "train[80%:90%]", "train[90%:]")
+    left: dict[str, Any] = {
+        name: split
+        for name, split in zip(SPLITS, usual, strict=True)
+        if getattr(settings, name) is None
     }
-    if None in splits.values():
-        if "train" not in info.num_examples:
-            raise ValueError(
-                f"expected a dataset with a split train, got {settings.dataset} with "
-                f"{', '.join(info.num_examples)}; name parts of these by --train-split, "
-                "--holdout-split and --test-split"
-            )
-        if info.test_split == "train":
-            usual = ("train[:80%]", "train[80%:90%]", "train[90%:]")
-        else:
-            usual = ("train[:90%]", "train[90%:]", info.test_split)
-        splits = {
-            name: default if given is None else given
-            for (name, given), default in zip(splits.items(), usual, strict=True)
-        }
+    if left and "train" not in info.num_examples:
+        raise ValueError(
+            f"expected a dataset with a split train, got {settings.dataset} with "
+            f"{', '.join(info.num_examples)}; name parts of these by --train-split, "
+            "--holdout-split and --test-split"
+        )
     height, width, _ = info.image_shape
     size = settings.image_size
     if size is None and (height is None or width is None):
@@ -290,9 +282,7 @@ def follow(settings: Settings, info: data.Description) -> Settings:
     stem = next(name for name, least in STEM_SIDES.items() if side >= least)
     return dataclasses.replace(
         settings,
-        train_split=splits["train_split"],
-        holdout_split=splits["holdout_split"],
-        test_split=splits["test_split"],
+        **left,
         image_size=size,
         stem=stem if settings.stem is None else settings.stem,
         mirror=info.mirrored if settings.mirror is None else settings.mirror,
@@ -302,13 +292,13 @@ def follow(settings: Settings, info: data.Description) -> Settings:
 def first_batch(settings: Settings, load: Callable) -> dict[str, np.ndarray]:
     """The first training batch, after a look at what every split can be used for."""
     first = {}
-    for flag in ("train_split", "holdout_split", "test_split"):
-        split = getattr(settings, flag)
-        first[flag] = next(iter(load(split=split)))
-        if first[flag]["label"].min() < 0:
+    for name in SPLITS:
+        split = getattr(settings, name)
+        first[name] = next(iter(load(split=split)))
+        if first[name]["label"].min() < 0:
             raise ValueError(
                 f"expected labelled images in {split} of {settings.dataset}, got unlabelled ones; "
-                f"name another --{flag.replace('_', '-')}"
+                f"name another --{name.replace('_', '-')}"
             )
     return first["train_split"]
 
@@ -383,14 +373,10 @@ def record(
     robust = settings.norm != "none"
     ball = f"{settings.norm.upper()} epsilon {settings.epsilon:g}"
     return {
-        "dataset": settings.dataset,
+        **{name: getattr(settings, name) for name in ("dataset", *SPLITS, "epochs")},
         "method": f"adversarial training, {ball}" if robust else "standard training",
         "architecture": architecture,
         "command": command(asked),
-        "train_split": settings.train_split,
-        "holdout_split": settings.holdout_split,
-        "test_split": settings.test_split,
-        "epochs": settings.epochs,
         "best_epoch": evaluation["best_epoch"],
         "chosen_by": f"PGD-{HOLDOUT_STEPS}" if robust else "clean",
         "holdout_accuracy": round(100 * evaluation["holdout_accuracy"], 1),

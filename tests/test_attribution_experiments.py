@@ -209,13 +209,6 @@ class TestExamples:
         ]  # fmt: skip
         assert nothing == ["nothing", "undefined", "undefined", "undefined", "0"]
 
-    def test_a_box_is_outlined_from_its_inside(self, scripts):
-        marked = scripts["lab.examples"].outlined(np.zeros((6, 6, 1)), np.array([1, 2, 5, 6]))
-        expected = np.zeros((6, 6))
-        expected[1:5, 2:6] = 1
-        expected[2:4, 3:5] = 0
-        assert_array_equal(marked[..., 0], expected)
-
 
 class TestRobustVsStandard:
     def test_what_is_measured_is_what_it_is_called(self, scripts, example):
@@ -427,7 +420,10 @@ class TestMethods:
         methods = scripts["lab.methods"]
         assert typing.get_args(methods.Name) == tuple(methods.METHODS)
         for method in methods.METHODS.values():
-            assert method.meaning.startswith(f"{method.title}: ")
+            name, _, what = method.meaning.partition(": ")
+            # The beginning of a sentence, also in a caption.
+            assert name == method.title[0].upper() + method.title[1:]
+            assert what
             assert method.meaning.endswith(".")
         assert methods.METHODS["rise"].meaning == (
             "RISE: how high the score is on average when a pixel is seen. Of it what is above its "

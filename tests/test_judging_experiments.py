@@ -202,27 +202,28 @@ class TestEvaluateMethods:
 
 class TestSanityChecks:
     def test_layers_are_from_the_top(self, scripts, both):
-        assert scripts["sanity_checks"].layers(both[0]) == ("fc", "bn1", "conv1")
+        assert scripts["sanity_checks"].layers(both[0].network) == ("logits", "stage 1")
 
     def test_what_is_measured_is_what_it_is_called(self, scripts, both, example):
         script, model = scripts["sanity_checks"], both[0].network
-        options = {"method": "gradient", "layers": script.layers(both[0])}
         points = {
             "images": example["image"][None],
             "labels": example["label"][None],
             "number": example["number"],
         }
         shared = (model, jax.random.key(0))
-        measured = jax.jit(functools.partial(script.measure, **options))(shared, example=points)
-        assert measured["cascading"].shape == (4, 2)
-        assert measured["independent"].shape == (3, 2)
+        measured = jax.jit(functools.partial(script.measure, method="gradient"))(
+            shared, example=points
+        )
+        assert measured["cascading"].shape == (3, 2)
+        assert measured["independent"].shape == (2, 2)
         assert_allclose(measured["cascading"][0], 1, rtol=1e-5)
         # The first layer of the cascade is redrawn alone, by the same key.
         assert_allclose(measured["cascading"][1], measured["independent"][0], atol=1e-5)
         original = gradient(model, 3, example["image"]).sum(-1)
         edges = like_edges(original, example["image"])
         assert_allclose(measured["controls"][1, script.ABSOLUTE], edges, atol=1e-5)
-        maps = jax.jit(functools.partial(script.look, **options))(shared, example=points)
+        maps = jax.jit(functools.partial(script.look, method="gradient"))(shared, example=points)
         assert_allclose(maps[0], original, atol=1e-6)
         likeness = jax.jit(script.likeness)(maps[0], maps[-1])
         assert_allclose(measured["cascading"][-1], likeness, atol=1e-4)
@@ -258,9 +259,9 @@ class TestSanityChecks:
             "measurements-second.npz",
         }  # fmt: skip
         stored = arrays("out/measurements-first.npz")
-        assert list(stored["layers"]) == ["fc", "bn1", "conv1"]
-        assert stored["gradient_cascading"].shape == (COUNT, 4, 2)
-        assert "0 none, 1 fc, 2 bn1, 3 conv1" in Path("out/index.html").read_text()
+        assert list(stored["layers"]) == ["logits", "stage 1"]
+        assert stored["gradient_cascading"].shape == (COUNT, 3, 2)
+        assert "0 none, 1 logits, 2 stage 1" in Path("out/index.html").read_text()
         (line,) = (
             row
             for row in capsys.readouterr().out.splitlines()

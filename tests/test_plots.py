@@ -298,6 +298,51 @@ def test_a_long_legend_stays_inside_the_figure():
     assert min(axes.bbox.height for axes in figure.axes) > 100
 
 
+def test_intervals_are_drawn_on_the_lines_of_their_names():
+    first = line("a", [0.2, 0.6, 0.4], x=np.arange(3))
+    second = line("b", [0.3, 0.5, 0.9], x=np.arange(3))
+    names = ["first", "an $x$", "random"]
+    figure = plots.intervals({"p": [first, second], "q": [second]}, names, ruled_off=1)
+    left, right = figure.axes
+    assert left.get_ylim() == right.get_ylim() == (2.5, -0.5)
+    figure.canvas.draw()
+    assert [label.get_text() for label in left.get_yticklabels()] == names
+    for curve, dots in zip((first, second), left.containers, strict=True):
+        marks, _, (bars,) = dots.lines
+        x, y = marks.get_data()
+        np.testing.assert_allclose(x, curve.y)
+        # Nearest to its own name, also where two curves share a line.
+        np.testing.assert_allclose(np.round(y), [0, 1, 2])
+        ends = np.stack(bars.get_segments())
+        np.testing.assert_allclose(ends[:, :, 0], np.stack([curve.low, curve.high], 1))
+    (marks, _, _), (others, _, _) = (axes.containers[-1].lines for axes in (left, right))
+    assert marks.get_color() == others.get_color() != left.containers[0].lines[0].get_color()
+    np.testing.assert_array_equal(marks.get_ydata(), others.get_ydata())
+    (rule,) = (each for each in left.lines if list(each.get_ydata()) == [1.5, 1.5])
+    assert list(rule.get_xdata()) == [0, 1]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+
+
+@pytest.mark.usefixtures("entry_checks")
+@pytest.mark.parametrize(
+    ("panels", "names", "message"), [({}, ["a"], "panels"), ({"p": []}, [], "names")]
+)
+def test_intervals_of_nothing_are_refused(panels, names, message):
+    with pytest.raises(ValueError, match=f"expected the number of {message} to be at least 1"):
+        plots.intervals(panels, names)
+
+
+def test_a_box_is_outlined_from_its_inside():
+    marked = plots.outlined(np.zeros((6, 6, 1)), np.array([1, 2, 5, 6]))
+    expected = np.zeros((6, 6))
+    expected[1:5, 2:6] = 1
+    expected[2:4, 3:5] = 0
+    np.testing.assert_array_equal(marked[..., 0], expected)
+    twice = plots.outlined(marked, np.array([0, 0, 1.2, 0.9]), (0, 1, 0))
+    np.testing.assert_array_equal(twice[0, 0], [0, 1, 0])
+    np.testing.assert_array_equal(twice[1:], marked[1:])
+
+
 @pytest.mark.usefixtures("entry_checks")
 def test_a_curve_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"expected low to have the shape of x \(4,\), got \(3,\)"):

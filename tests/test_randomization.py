@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import scipy.stats
 import small_models
+from flax import nnx
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import attribution, metrics, scores
+from saliency_jax import attribution, metrics, models, scores
 
 KEY = jax.random.key(9)
 IMAGE = small_models.image((3, 2, 2))
@@ -157,6 +158,31 @@ class TestCascade:
             redraw=lambda parameter, key: jnp.full_like(parameter, 7),
         )  # fmt: skip
         assert_array_equal(np.diff(counted), [4 * 3 + 3, 4 * 3 * 3 * 4 * 4, 3 * 3 * 2 * 4])
+
+    def test_a_networks_named_layers_are_layers(self):
+        network = models.ResNet(18, 4, width=2, stem=models.HALVING_STEM, rngs=nnx.Rngs(0))
+        options = {"key": KEY, "similarity": lambda original, new: new}
+
+        def numbers_that_are_7(score, image):
+            return jnp.stack(
+                [jnp.sum(leaf == 7.0, dtype=float) for leaf in jax.tree.leaves(score.model)]
+            )
+
+        def cascade(layers):
+            return metrics.cascading_randomization(
+                numbers_that_are_7, scores.logit(network, 1), jnp.zeros((16, 16, 3)),
+                layers=layers, redraw=lambda parameter, key: jnp.full_like(parameter, 7), **options,
+            )  # fmt: skip
+
+        by_name = cascade(("logits", "stage 4", "stage 3", "stage 2", "stage 1", "stem"))
+        by_path = cascade(("fc", "stages.3", "stages.2", "stages.1", "stages.0", "bn1", "conv1"))
+        assert_array_equal(by_name, np.asarray(by_path)[[0, 1, 2, 3, 4, 5, 7]])
+        # All numbers are weights.
+        assert_array_equal(by_name[-1], [leaf.size for leaf in jax.tree.leaves(network)])
+        with pytest.raises(ValueError, match="got 'stage 5'; did you mean 'stage 4'"):
+            cascade(("stage 5",))
+        with pytest.raises(ValueError, match=r"logits, stage 4.* stem.*, got 'normalization'"):
+            cascade(("normalization",))
 
     def test_of_a_joined_readout_the_model_forgets_once(self):
         # A difference of two logits of one linear model, all of whose weights change their sign.

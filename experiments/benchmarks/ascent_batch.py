@@ -18,14 +18,13 @@ Measured on two processor cores (jax 0.10.2, median of three):
 import dataclasses
 import functools
 import os
-import statistics
-import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 import tyro
+from _measure import seconds
 
 from saliency_jax import ascent, models, scores
 from saliency_jax.runs import sweep
@@ -54,15 +53,6 @@ def visualize(model, *, label, shape, steps):
     return ascent.ascend(score, state, optimizer, steps, augment=ascent.jitter(4)).image
 
 
-def seconds(call: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(1 + repeats):  # The first compiles.
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
-
-
 def main(settings: Settings) -> None:
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
     classifier = models.load(settings.model)
@@ -84,7 +74,7 @@ def main(settings: Settings) -> None:
     print(f"{'':20}{'seconds':>10}{'a picture':>12}{'against alone':>15}")
     alone = None
     for name, (call, pictures) in calls.items():
-        whole = seconds(call, settings.repeats)
+        whole = seconds(call, repeats=settings.repeats)
         each = whole / pictures
         alone = each if alone is None else alone
         print(f"{name:20}{whole:10.2f}{each:12.3f}{each / alone:15.2f}")

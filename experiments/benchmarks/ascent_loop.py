@@ -18,12 +18,11 @@ Measured on two processor cores (jax 0.10.2; ten images, ten steps, median of se
 """
 
 import dataclasses
-import statistics
-import time
 
 import jax
 import jax.numpy as jnp
 import tyro
+from _measure import seconds
 from flax import nnx
 from jax import lax
 
@@ -62,16 +61,6 @@ def network():
     return lambda images: jax.vmap(model)(images)[:, 0].sum()
 
 
-def seconds(function, argument, repeats: int) -> float:
-    jax.block_until_ready(function(argument))
-    timings = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(function(argument))
-        timings.append(time.perf_counter() - start)
-    return statistics.median(timings)
-
-
 def main(settings: Settings) -> None:
     small = (settings.batch_size, 32, 32, 32)
     cases = {
@@ -91,8 +80,8 @@ def main(settings: Settings) -> None:
             return lax.scan(step, images, length=settings.steps)[0]
 
         images = jax.random.uniform(jax.random.key(1), shape)
-        alone = seconds(jax.jit(step), images, settings.repeats)
-        looped = seconds(jax.jit(loop), images, settings.repeats) / settings.steps
+        alone = seconds(jax.jit(step), images, repeats=settings.repeats)
+        looped = seconds(jax.jit(loop), images, repeats=settings.repeats) / settings.steps
         print(f"{name:28s}{1e3 * alone:9.1f} ms{1e3 * looped:9.1f} ms{looped / alone:8.2f}")
 
 

@@ -46,6 +46,7 @@ from typing import Any
 
 import jax
 import tyro
+from _measure import peak, planned
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # What the experiments share.
 from lab.methods import METHODS, Case
@@ -53,7 +54,6 @@ from lab.methods import METHODS, Case
 from saliency_jax import models, scores
 from saliency_jax.segments import grid_segments
 
-MEBIBYTE = 2**20
 ALL_AT_ONCE = 10**9
 SEGMENTS = (4, 4)
 # One that differentiates and one that does not.
@@ -92,19 +92,11 @@ def score_and_image(name: str) -> tuple[Callable, jax.Array]:
     return scores.logit(classifier.network, 0), image
 
 
-def planned(method: Callable, score: Callable, image: jax.Array) -> float:
-    """MiB that the compiled program takes beside its weights, its image and its result."""
-    plan: Any = jax.jit(method).lower(score, image).compile().memory_analysis()
-    return plan.temp_size_in_bytes / MEBIBYTE
-
-
 def taken(name: str, model: str, count: int, batch_size: int) -> float:
     """MiB that this process has taken at most when it has run the method once (Linux)."""
     score, image = score_and_image(model)
     jax.block_until_ready(jax.jit(bound(name, image, count, batch_size))(score, image))
-    status = Path("/proc/self/status").read_text().splitlines()
-    kibibytes = next(line.split()[1] for line in status if line.startswith("VmHWM:"))
-    return int(kibibytes) / 1024
+    return peak()
 
 
 def in_a_process(function: Callable, *arguments):

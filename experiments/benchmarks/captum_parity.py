@@ -77,12 +77,12 @@ and 69.3 %, after 77.6 and 69.5 %.
 import dataclasses
 import functools
 import itertools
+import math
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import captum.attr
 import jax
@@ -91,6 +91,7 @@ import numpy as np
 import skimage.data
 import torch
 import tyro
+from _measure import seconds
 from flax import nnx
 from jax.tree_util import Partial
 
@@ -161,12 +162,12 @@ class Network(torch.nn.Module):
             self.register_buffer(name, constant, persistent=False)
         self.conv1 = torch.nn.Conv2d(len(mean), width, 4, stride=2, padding=1, bias=False)
         self.bn1 = torch.nn.BatchNorm2d(width)
-        self.stages = torch.nn.Sequential(
-            torch.nn.Sequential(Block(width, width, 1), Block(width, width, 1)),
-            torch.nn.Sequential(Block(width, 2 * width, 2), Block(2 * width, 2 * width, 1)),
-            torch.nn.Sequential(Block(2 * width, 4 * width, 2), Block(4 * width, 4 * width, 1)),
-            torch.nn.Sequential(Block(4 * width, 8 * width, 2), Block(8 * width, 8 * width, 1)),
+        first = torch.nn.Sequential(Block(width, width, 1), Block(width, width, 1))
+        later = (
+            torch.nn.Sequential(Block(inputs, 2 * inputs, 2), Block(2 * inputs, 2 * inputs, 1))
+            for inputs in (width, 2 * width, 4 * width)
         )
+        self.stages = torch.nn.Sequential(first, *later)
         self.fc = torch.nn.Linear(8 * width, num_classes)
 
     def forward(self, images):
@@ -176,13 +177,7 @@ class Network(torch.nn.Module):
 
 # From (height, width, inputs, outputs) of a convolution and (inputs, outputs) of a matrix.
 TORCH_AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
-TORCH_NAMES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
+TORCH_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
 def carried(model: models.ResNet, dtype: np.dtype) -> Network:
@@ -195,70 +190,67 @@ def carried(model: models.ResNet, dtype: np.dtype) -> Network:
         *layers, name = (str(entry.key) for entry in path)
         values = np.asarray(leaf)
         values = values.transpose(TORCH_AXES[values.ndim])
-        state[".".join([*layers, TORCH_NAMES[name]])] = torch.tensor(values)
+        state[".".join([*layers, TORCH_NAMES.get(name, name)])] = torch.tensor(values)
     network.load_state_dict(state)
     return network.to(torch.tensor(np.zeros((), dtype)).dtype).eval().requires_grad_(False)
 
 
-def cases(settings: Settings) -> dict[str, tuple[Callable, Callable]]:
-    """What is compared: ours of (model, label, image), Captum's of (network, label, images).
+class Pair(NamedTuple):
+    """One method by both libraries; a map of one channel stands for all.
 
-    They are called by the method's title, and what is special to the case after a comma.
+    Attributes:
+      ours: of (model, label, image), to (h, w) or (h, w, c).
+      theirs: of (network, label, images), to (1, c, h, w).
     """
-    steps, batch_size = settings.steps, settings.batch_size
 
-    def ours(name, *, suited=lambda image: {}, **options):
+    ours: Callable
+    theirs: Callable
+
+
+def cases(settings: Settings) -> dict[str, Pair]:
+    """What is compared, by the method's title and what is special to the case after a comma."""
+    steps, batch_size = settings.steps, settings.batch_size
+    black = {"baseline": baselines.zeros}
+    silent = {"num_samples": steps, "noise_scale": 0.0}
+    captum_path = {"n_steps": steps, "internal_batch_size": batch_size}
+    captum_silent = {"abs": False, "nt_samples": steps, "stdevs": 0.0}
+    captum_silent |= {"nt_samples_batch_size": batch_size}
+    at_once = {"perturbations_per_eval": batch_size}
+
+    def ours(name, cells=None, **options):
+        """By the table of methods; segments are a grid of cells."""
+
         def attribute(model, label, image):
+            segments = {} if cells is None else {"segments": grid_segments(image, cells)}
             case = methods.Case(image, model, batch_size)
-            return METHODS[name](scores.logit(model, label), case, options | suited(image))
+            return METHODS[name](scores.logit(model, label), case, options | segments)
 
         return attribute
 
-    def theirs(method, /, **options):
-        return lambda network, label, images: method(network).attribute(
-            images, target=label, **options
-        )
+    def theirs(method, /, cells=None, then=lambda maps, images: maps, **options):
+        """By a class of Captum's, and what makes its result that which ours is."""
 
-    def path(rule, captum_rule, captum_weights=1.0):
-        captums = theirs(
-            captum.attr.IntegratedGradients,
-            n_steps=steps,
-            method=captum_rule,
-            internal_batch_size=batch_size,
-        )
-        made = ours("integrated_gradients", steps=steps, rule=rule, baseline=baselines.zeros)
-        return made, lambda *arguments: captums(*arguments) / captum_weights
+        def attribute(network, label, images):
+            masks = {}
+            if cells is not None:
+                segments = grid_segments(jnp.zeros((*images.shape[2:], 1)), cells)
+                masks = {"feature_mask": torch.tensor(segments)[None, None]}
+            maps = method(network).attribute(images, target=label, **options, **masks)
+            return then(maps, images)
 
-    def noisy(name, captum_type):
-        captums = theirs(
-            lambda network: captum.attr.NoiseTunnel(captum.attr.Saliency(network)),
-            abs=False,
-            nt_type=captum_type,
-            nt_samples=steps,
-            nt_samples_batch_size=batch_size,
-            stdevs=0.0,
-        )
-        return ours(name, num_samples=steps, noise_scale=0.0), captums
+        return attribute
 
-    def activation_map(upsample, captum_mode):
-        def captums(network, label, images):
-            method = captum.attr.LayerGradCam(network, network.stages)
-            cam = method.attribute(images, target=label, relu_attributions=True)
-            return method.interpolate(cam, tuple(images.shape[2:]), captum_mode)
+    def tunnel(network):
+        return captum.attr.NoiseTunnel(captum.attr.Saliency(network))
 
-        return ours("grad_cam", upsample=upsample), captums
+    def grad_cam(captum_mode):
+        def upsampled(cam, images):
+            return captum.attr.LayerAttribution.interpolate(cam, images.shape[2:], captum_mode)
 
-    def hidden(name, captum_method, cells, **options):
-        def segments(image):
-            return {"segments": grid_segments(image, cells)}
+        def method(network):
+            return captum.attr.LayerGradCam(network, network.stages)
 
-        def captums(network, label, images):
-            image = jnp.zeros((*images.shape[2:], 1))
-            mask = torch.tensor(segments(image)["segments"])[None, None]
-            attribute = theirs(captum_method, feature_mask=mask, perturbations_per_eval=batch_size)
-            return attribute(network, label, images)
-
-        return ours(name, suited=segments, baseline=baselines.zeros, **options), captums
+        return theirs(method, then=upsampled, relu_attributions=True)
 
     def gap(model, label, image):
         score = scores.logit(model, label)
@@ -272,108 +264,95 @@ def cases(settings: Settings) -> dict[str, tuple[Callable, Callable]]:
         )
         return delta.to(images.dtype).expand_as(images)
 
-    def occlusion(network, label, images):
-        attribute = theirs(
-            captum.attr.Occlusion,
-            sliding_window_shapes=(images.shape[1], WINDOW, WINDOW),
-            strides=(images.shape[1], STRIDE, STRIDE),
-            perturbations_per_eval=batch_size,
+    rules = {
+        "midpoint": (attribution.midpoint, "riemann_middle", 1.0),
+        "trapezoid": (attribution.trapezoid, "riemann_trapezoid", (steps - 1) / steps),
+        "Gauss-Legendre": (attribution.gauss_legendre, "gausslegendre", 1.0),
+    }
+    integrated_gradients = {
+        f"integrated gradients, {name}": Pair(
+            ours("integrated_gradients", rule=rule, steps=steps, **black),
+            theirs(
+                captum.attr.IntegratedGradients,
+                then=lambda maps, images, weights=weights: maps / weights,
+                method=captum_rule,
+                **captum_path,
+            ),
         )
-        return attribute(network, label, images)
-
-    saliency = captum.attr.Saliency
-    gradient = ours("gradient")
+        for name, (rule, captum_rule, weights) in rules.items()
+    }
     return {
-        "logits": (
+        "logits": Pair(
             lambda model, label, image: model(image).reshape(1, 1, -1),
             lambda network, label, images: network(images)[..., None, None],
         ),
-        "gradient": (gradient, theirs(saliency, abs=False)),
-        "saliency": (
-            lambda *arguments: METHODS["saliency"].reduce(gradient(*arguments)),
-            lambda *arguments: theirs(saliency)(*arguments).amax(1, keepdim=True),
+        "gradient": Pair(ours("gradient"), theirs(captum.attr.Saliency, abs=False)),
+        "saliency": Pair(
+            lambda model, label, image: attribution.saliency(scores.logit(model, label), image),
+            theirs(captum.attr.Saliency, then=lambda maps, images: maps.amax(1, keepdim=True)),
         ),
-        "input x gradient": (ours("input_x_gradient"), theirs(captum.attr.InputXGradient)),
-        "integrated gradients, midpoint": path(attribution.midpoint, "riemann_middle"),
-        "integrated gradients, trapezoid": path(
-            attribution.trapezoid, "riemann_trapezoid", captum_weights=(steps - 1) / steps
+        "input x gradient": Pair(ours("input_x_gradient"), theirs(captum.attr.InputXGradient)),
+        **integrated_gradients,
+        "completeness gap": Pair(gap, captum_gap),
+        "SmoothGrad, no noise": Pair(
+            ours("smoothgrad", **silent), theirs(tunnel, nt_type="smoothgrad", **captum_silent)
         ),
-        "integrated gradients, Gauss-Legendre": path(attribution.gauss_legendre, "gausslegendre"),
-        "completeness gap": (gap, captum_gap),
-        "SmoothGrad, no noise": noisy("smoothgrad", "smoothgrad"),
-        "squared SmoothGrad, no noise": noisy("smoothgrad_squared", "smoothgrad_sq"),
-        "Grad-CAM, nearest": activation_map(attribution.nearest, "nearest"),
-        "Grad-CAM, bilinear": activation_map(attribution.bilinear, "bilinear"),
-        "occlusion": (
-            ours(
-                "occlusion",
-                window=(WINDOW, WINDOW),
-                stride=(STRIDE, STRIDE),
-                baseline=baselines.zeros,
+        "squared SmoothGrad, no noise": Pair(
+            ours("smoothgrad_squared", **silent),
+            theirs(tunnel, nt_type="smoothgrad_sq", **captum_silent),
+        ),
+        "Grad-CAM, nearest": Pair(
+            ours("grad_cam", upsample=attribution.nearest), grad_cam("nearest")
+        ),
+        "Grad-CAM, bilinear": Pair(
+            ours("grad_cam", upsample=attribution.bilinear), grad_cam("bilinear")
+        ),
+        "occlusion": Pair(
+            ours("occlusion", window=(WINDOW,) * 2, stride=(STRIDE,) * 2, **black),
+            theirs(
+                captum.attr.Occlusion,
+                sliding_window_shapes=(3, WINDOW, WINDOW),
+                strides=(3, STRIDE, STRIDE),
+                **at_once,
             ),
-            occlusion,
         ),
-        "feature ablation": hidden("feature_ablation", captum.attr.FeatureAblation, (4, 4)),
-        "Kernel SHAP, exact": hidden(
-            "kernel_shap", captum.attr.ShapleyValues, (2, 2), num_samples=2**4
+        "feature ablation": Pair(
+            ours("feature_ablation", (4, 4), **black),
+            theirs(captum.attr.FeatureAblation, (4, 4), **at_once),
+        ),
+        "Kernel SHAP, exact": Pair(
+            ours("kernel_shap", (2, 2), num_samples=2**4, **black),
+            theirs(captum.attr.ShapleyValues, (2, 2), **at_once),
         ),
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """One method on one image: the relative L2 difference, and a call's seconds."""
 
     difference: float
-    ours: float
-    theirs: float
+    ours: float = math.nan
+    theirs: float = math.nan
 
 
 def compare(
-    ours: Callable,
-    theirs: Callable,
-    model: models.ResNet,
-    image: np.ndarray,
-    dtype: np.dtype,
-    repeats: int = 0,
+    pair: Pair, model: models.ResNet, image: np.ndarray, dtype: np.dtype, repeats: int = 0
 ) -> Comparison:
-    """|ours - theirs| / |theirs| for the likeliest label; a map counts once for each channel.
-
-    Args:
-      ours: of (model, label, image), compiled.
-      theirs: of (network, label, images).
-      model: a bundled model.
-      image: (h, w, c) in [0, 1].
-      dtype: float32 or float64, in which both compute.
-      repeats: timings, of which the median counts; 0 for none.
-    """
+    """|ours - theirs| / |theirs| for the likeliest label, both computing in this dtype."""
     with jax.enable_x64(dtype == np.float64):
         model = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), model)
         network = carried(model, dtype)
         image = image.astype(dtype)
         images = torch.tensor(image.transpose(2, 0, 1)[None]).requires_grad_()
         label = int(network(images).argmax())
-
-        def of_captum():
-            return theirs(network, label, images).detach()
-
-        def of_us():
-            return jax.block_until_ready(ours(model, np.int32(label), jnp.asarray(image)))
-
-        expected = of_captum()[0].permute(1, 2, 0).numpy()
+        of_captum = functools.partial(pair.theirs, network, label, images)
+        of_us = functools.partial(pair.ours, model, np.int32(label), jnp.asarray(image))
+        expected = of_captum().detach()[0].permute(1, 2, 0).numpy()
         result = np.asarray(of_us())
         result = np.broadcast_to(result.reshape(*result.shape[:2], -1), expected.shape)
         difference = np.linalg.norm(result - expected) / np.linalg.norm(expected)
-        return Comparison(float(difference), seconds(of_us, repeats), seconds(of_captum, repeats))
-
-
-def seconds(function: Callable, repeats: int) -> float:
-    timings = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        timings.append(time.perf_counter() - start)
-    return statistics.median(timings) if timings else float("nan")
+        times = (seconds(call, repeats=repeats) for call in (of_us, of_captum) if repeats)
+        return Comparison(float(difference), *times)
 
 
 def photograph(name: str) -> np.ndarray:
@@ -393,22 +372,24 @@ def relative_gap(model: models.Network, image: jax.Array, rule: Callable, steps:
 def compare_with_captum(settings: Settings, loaded: list[Any]) -> None:
     images = [fit(photograph(name), SIDE) for name in settings.images]
     print(f"{'':38s}{'float32':>9s}{'float64':>9s}{'ours':>11s}{'Captum':>11s}{'ratio':>7s}")
-    for name, (ours, theirs) in cases(settings).items():
-        compiled = jax.jit(ours)
+    for name, pair in cases(settings).items():
+        compiled = pair._replace(ours=jax.jit(pair.ours))
         in_float32, in_float64 = (
             [
-                compare(compiled, theirs, model, image, np.dtype(dtype), repeats)
+                compare(compiled, model, image, np.dtype(dtype), repeats)
                 for model in loaded
                 for image in images
             ]
             for dtype, repeats in ((np.float32, settings.repeats), (np.float64, 0))
         )
         worst = [max(run.difference for run in runs) for runs in (in_float32, in_float64)]
-        time_ours = statistics.median(run.ours for run in in_float32)
-        time_theirs = statistics.median(run.theirs for run in in_float32)
+        ours, theirs = (
+            1e3 * statistics.median(getattr(run, library) for run in in_float32)
+            for library in ("ours", "theirs")
+        )
         print(
-            f"{name:38s}{worst[0]:9.0e}{worst[1]:9.0e}{1e3 * time_ours:8.1f} ms"
-            f"{1e3 * time_theirs:8.1f} ms{time_ours / time_theirs:7.2f}",
+            f"{name:38s}{worst[0]:9.0e}{worst[1]:9.0e}{ours:8.1f} ms{theirs:8.1f} ms"
+            f"{ours / theirs:7.2f}",
             flush=True,
         )
 

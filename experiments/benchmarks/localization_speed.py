@@ -8,12 +8,11 @@ both one after the other. On two processor cores 200, 344 and 126 images a secon
 
 import concurrent.futures
 import dataclasses
-import statistics
-import time
 
 import jax
 import numpy as np
 import tyro
+from _measure import seconds
 
 from saliency_jax import attribution, localization, models, scores
 
@@ -39,17 +38,6 @@ def boxes(maps, images):
         return [found.box for found in pool.map(localization.localize, maps, images)]
 
 
-def rate(function, count: int, repeats: int) -> float:
-    """Images a second, after a first call that compiles."""
-    function()
-    timings = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        timings.append(time.perf_counter() - start)
-    return count / statistics.median(timings)
-
-
 def main(settings: Settings) -> None:
     classifier = models.load("tiny-imagenet-robust")
     model, (height, width) = classifier.network, classifier.input.size
@@ -64,12 +52,13 @@ def main(settings: Settings) -> None:
     labels = generator.integers(0, classifier.num_classes, settings.images)
     maps = np.asarray(saliency_maps(model, images, labels))
     cases = {
-        "saliency": lambda: jax.block_until_ready(saliency_maps(model, images, labels)),
+        "saliency": lambda: saliency_maps(model, images, labels),
         "cut": lambda: boxes(maps, images),
         "both": lambda: boxes(np.asarray(saliency_maps(model, images, labels)), images),
     }
     for name, function in cases.items():
-        print(f"{name:10s}{rate(function, settings.images, settings.repeats):6.0f} images/s")
+        rate = settings.images / seconds(function, repeats=settings.repeats)
+        print(f"{name:10s}{rate:6.0f} images/s")
 
 
 if __name__ == "__main__":

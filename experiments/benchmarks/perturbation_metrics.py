@@ -48,6 +48,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from _measure import seconds
 
 from saliency_jax import filters, metrics, models, scores
 from saliency_jax.runs import sweep
@@ -118,14 +119,6 @@ def seconds_of_sweep(
         progress=begin,
     )
     return time.perf_counter() - started[0], values
-
-
-def seconds(function: Callable, *arguments: Any) -> float:
-    """Of a second call: the first one compiles."""
-    jax.block_until_ready(function(*arguments))
-    start = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    return time.perf_counter() - start
 
 
 def main(settings: Settings) -> None:

@@ -8,6 +8,7 @@ image filter or a die could do.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -41,17 +42,19 @@ SIGNED_COLORS = (
     "Red raises the score, blue lowers it, white is 0; the last colours are the value that 99 % of "
     "the map's pixels do not exceed, with either sign."
 )
+# Of a figure with maps of both kinds, and the value below each.
+COLORS = (
+    "From black at 0 to bright the maps are never negative; in those with white at 0 red raises "
+    "the score and blue lowers it."
+)
+LAST_COLOR = "Below: the value of the last colour, which 99 % of a map's pixels do not exceed."
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What a method's arguments are made of.
+    """What a method's arguments are made of: an image in [0, 1], and the model, cut at `layers`.
 
-    Attributes:
-      image: (h, w, c) in [0, 1].
-      model: what is explained; for activation maps one that is cut at its `layers` by `layer`.
-      batch_size: how many copies of the image are evaluated at once.
-      regions: (n, h, w), of `regions`, where the method ranks them.
+    `regions` (n, h, w) are for methods that rank them.
     """
 
     image: jax.Array
@@ -118,13 +121,7 @@ def _above_lowest(saliency_map: jax.Array) -> jax.Array:
 
 
 class Uses(NamedTuple):
-    """Settings of a method by use.
-
-    Attributes:
-      figure: for the maps of a few photographs.
-      long: for a whole split, which those for photographs would take a day for.
-      benchmark: for timings and tests.
-    """
+    """A method's settings for a few photographs, for a whole split, and for timings and tests."""
 
     figure: Mapping[str, int] = {}
     long: Mapping[str, int] = {}
@@ -142,18 +139,18 @@ class Method:
       function: the library's.
       title: as figures write it.
       needs: the names of arguments that suit the image, of `ARGUMENTS`.
+      uses: its settings where they are not the library's.
       reduce: from its attribution (h, w, c), or (h, w), to a map (h, w).
       signed: whether the map says what lowers the score too.
-      uses: its settings where they are not the library's.
       make_score: of the score that the method needs, from network and label; any if None.
     """
 
     function: Callable
     title: str
     needs: tuple[str, ...] = ()
+    uses: Uses = _THE_LIBRARYS
     reduce: Callable[[jax.Array], jax.Array] = identity
     signed: bool = False
-    uses: Uses = _THE_LIBRARYS
     make_score: Callable | None = None
 
     @property
@@ -169,20 +166,14 @@ class Method:
         if colon and "." not in name and not name.startswith("The "):
             what = rest
         how = "" if self.reduce is identity else f" {_summary(self.reduce)}"
-        return f"{self.title}: {what[0].lower()}{what[1:]}{how}"
+        return f"{self.title[0].upper()}{self.title[1:]}: {what[0].lower()}{what[1:]}{how}"
 
     def score(self, network: Any, label: Any, make_score: Callable = scores.logit) -> Score:
         """The score that it explains: the one asked for, unless the method needs another."""
         return (self.make_score or make_score)(network, label)
 
     def __call__(self, score: Score, case: Case, settings: Mapping[str, Any]) -> jax.Array:
-        """The attribution of one image: (h, w, c), or (h, w) of a method that knows no channels.
-
-        Args:
-          score: what is explained.
-          case: what it is explained for.
-          settings: arguments, also in place of those that suit the image.
-        """
+        """The attribution, by settings that may also take the place of what suits the image."""
         suited = {name: ARGUMENTS[name](case) for name in self.needs if name not in settings}
         return self.function(score, case.image, **suited, **settings)
 
@@ -198,8 +189,7 @@ def _summary(function: Callable) -> str:
 
 _SAMPLED = ("key", "batch_size")
 _PATH = ("baseline", "batch_size")
-_CAM = ("layer",)
-_HIDDEN = ("segments", "baseline", "batch_size")
+_HIDDEN = ("segments", *_PATH)
 _MASKED = (*_HIDDEN, "key")
 
 # Copies of the image, with parts hidden, that a method looks at.
@@ -207,94 +197,65 @@ _COPIES = Uses({"num_samples": 1000}, {"num_samples": 256}, {"num_samples": 8})
 # Of these methods each sample takes a copy for every cell.
 _FEW_COPIES = Uses({"num_samples": 1000 // CELLS**2}, {"num_samples": 4}, {"num_samples": 2})
 _NOISY = Uses(long={"num_samples": 16}, benchmark={"num_samples": 8})
+_DRAWN = Uses(long={"num_samples": 32}, benchmark={"num_samples": 8})
 _STEPS = Uses(long={"steps": 32}, benchmark={"steps": 8})
+
+_signed = functools.partial(Method, signed=True)
+# The channels' shares add up to the pixel's, with its sign; or their strengths do.
+_summed = functools.partial(_signed, reduce=attribution.sum_channels)
+_strength = functools.partial(Method, needs=_SAMPLED, uses=_NOISY, reduce=attribution.sum_abs)
 
 METHODS: Mapping[str, Method] = {
     "saliency": Method(attribution.input_gradient, "saliency", reduce=attribution.max_abs),
-    "gradient": Method(
-        attribution.input_gradient, "gradient", reduce=attribution.sum_channels, signed=True
-    ),
-    "input_x_gradient": Method(
-        attribution.input_x_gradient,
-        "input x gradient",
-        reduce=attribution.sum_channels,
-        signed=True,
-    ),
+    "gradient": _summed(attribution.input_gradient, "gradient"),
+    "input_x_gradient": _summed(attribution.input_x_gradient, "input x gradient"),
     "ten_crop": Method(attribution.ten_crop, "ten crop", ("size", "batch_size")),
-    "smoothgrad": Method(
-        attribution.smoothgrad, "SmoothGrad", _SAMPLED, attribution.max_abs, uses=_NOISY
+    "smoothgrad": _strength(attribution.smoothgrad, "SmoothGrad", reduce=attribution.max_abs),
+    "smoothgrad_squared": _strength(attribution.smoothgrad_squared, "squared SmoothGrad"),
+    "vargrad": _strength(attribution.vargrad, "VarGrad"),
+    "integrated_gradients": _summed(
+        attribution.integrated_gradients, "integrated gradients", _PATH, _STEPS
     ),
-    "smoothgrad_squared": Method(
-        attribution.smoothgrad_squared,
-        "squared SmoothGrad",
-        _SAMPLED,
-        attribution.sum_abs,
-        uses=_NOISY,
+    "expected_gradients": _summed(
+        attribution.expected_gradients, "expected gradients", ("baselines", *_SAMPLED), _DRAWN
     ),
-    "vargrad": Method(attribution.vargrad, "VarGrad", _SAMPLED, attribution.sum_abs, uses=_NOISY),
-    "integrated_gradients": Method(
-        attribution.integrated_gradients,
-        "integrated gradients",
-        _PATH,
-        attribution.sum_channels,
-        signed=True,
-        uses=_STEPS,
-    ),
-    "expected_gradients": Method(
-        attribution.expected_gradients,
-        "expected gradients",
-        ("baselines", *_SAMPLED),
-        attribution.sum_channels,
-        signed=True,
-        uses=Uses(long={"num_samples": 32}, benchmark={"num_samples": 8}),
-    ),
-    "blur_integrated_gradients": Method(
+    "blur_integrated_gradients": _summed(
         attribution.blur_integrated_gradients,
         "blur integrated gradients",
         ("max_sigma", "batch_size"),
-        attribution.sum_channels,
-        signed=True,
-        uses=_STEPS,
+        _STEPS,
     ),
-    "guided_integrated_gradients": Method(
+    "guided_integrated_gradients": _summed(
         attribution.guided_integrated_gradients,
         "guided integrated gradients",
         ("baseline",),
-        attribution.sum_channels,
-        signed=True,
-        uses=_STEPS,
+        _STEPS,
     ),
-    "xrai": Method(attribution.xrai, "XRAI", ("regions", "batch_size"), signed=True),
-    "grad_cam": Method(attribution.grad_cam, "Grad-CAM", _CAM),
-    "grad_cam_plus_plus": Method(attribution.grad_cam_plus_plus, "Grad-CAM++", _CAM),
-    "layer_cam": Method(attribution.layer_cam, "LayerCAM", _CAM),
-    "score_cam": Method(attribution.score_cam, "Score-CAM", (*_CAM, *_PATH)),
-    "occlusion": Method(
-        attribution.occlusion, "occlusion", ("window", "stride", *_PATH), signed=True
-    ),
-    "feature_ablation": Method(
-        attribution.feature_ablation, "feature ablation", _HIDDEN, signed=True
-    ),
+    "xrai": _signed(attribution.xrai, "XRAI", ("regions", "batch_size")),
+    "grad_cam": Method(attribution.grad_cam, "Grad-CAM", ("layer",)),
+    "grad_cam_plus_plus": Method(attribution.grad_cam_plus_plus, "Grad-CAM++", ("layer",)),
+    "layer_cam": Method(attribution.layer_cam, "LayerCAM", ("layer",)),
+    "score_cam": Method(attribution.score_cam, "Score-CAM", ("layer", *_PATH)),
+    "occlusion": _signed(attribution.occlusion, "occlusion", ("window", "stride", *_PATH)),
+    "feature_ablation": _signed(attribution.feature_ablation, "feature ablation", _HIDDEN),
     # Its map has a meaning for a score that is not negative.
     "rise": Method(
         attribution.rise,
         "RISE",
         ("baseline", *_SAMPLED),
+        _COPIES,
         _above_lowest,
         make_score=scores.probability,
-        uses=_COPIES,
     ),
-    "lime": Method(attribution.lime, "LIME", _MASKED, signed=True, uses=_COPIES),
-    "kernel_shap": Method(
-        attribution.kernel_shap, "Kernel SHAP", _MASKED, signed=True, uses=_COPIES
-    ),
-    "sampled_shapley_values": Method(
-        attribution.sampled_shapley_values, "Shapley values", _MASKED, signed=True, uses=_FEW_COPIES
+    "lime": _signed(attribution.lime, "LIME", _MASKED, _COPIES),
+    "kernel_shap": _signed(attribution.kernel_shap, "Kernel SHAP", _MASKED, _COPIES),
+    "sampled_shapley_values": _signed(
+        attribution.sampled_shapley_values, "Shapley values", _MASKED, _FEW_COPIES
     ),
     "total_sobol_indices": Method(
-        attribution.total_sobol_indices, "Sobol indices", _MASKED, uses=_FEW_COPIES
+        attribution.total_sobol_indices, "Sobol indices", _MASKED, _FEW_COPIES
     ),
-    "hsic": Method(attribution.hsic, "HSIC", _MASKED, uses=_COPIES),
+    "hsic": Method(attribution.hsic, "HSIC", _MASKED, _COPIES),
 }
 Name = tyro.extras.literal_type_from_choices(METHODS)
 
@@ -327,15 +288,9 @@ def title(name: str) -> str:
 
 
 def explain(name: str, score: Score, image: jax.Array) -> jax.Array:
-    """A method's map of one image by its long settings, one copy of the image at a time.
+    """A method's or a control's map (h, w) by its long settings, one copy of the image at a time.
 
-    Args:
-      name: of a method or a control.
-      score: what is explained, of one network: `row(name).score(network, label)`.
-      image: (h, w, c) in [0, 1].
-
-    Returns:
-      (h, w).
+    The score is of one network: `row(name).score(network, label)`.
     """
     method = row(name)
     case = Case(image, score.model, batch_size=1)
@@ -344,11 +299,6 @@ def explain(name: str, score: Score, image: jax.Array) -> jax.Array:
 
 def check(names: Iterable[str], classifiers: Iterable[Classifier], *, many: bool = False) -> None:
     """Says which method cannot explain a classifier, or not over many images.
-
-    Args:
-      names: of methods.
-      classifiers: what they are to explain.
-      many: whether the images are many.
 
     Raises:
       ValueError: no method is named, one is named twice, one cannot be used.
@@ -374,4 +324,4 @@ def regions(images: np.ndarray) -> np.ndarray:
     """(n, r, h, w), XRAI's regions of n images, filled up with empty ones to the same number."""
     found = [felzenszwalb_regions(jnp.asarray(image)) for image in images]
     count = -(-max(map(len, found)) // REGIONS) * REGIONS
-    return np.stack([np.pad(of, ((0, count - len(of)), (0, 0), (0, 0))) for of in found])
+    return np.stack([np.pad(each, ((0, count - len(each)), (0, 0), (0, 0))) for each in found])

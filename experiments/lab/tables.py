@@ -73,7 +73,8 @@ def curve(name: str, x: np.ndarray, columns: Sequence[np.ndarray]) -> plots.Curv
     Returns:
       The curve, with a gap where nothing is defined.
     """
-    ends = [interval(kept) if len(kept := defined(of)) else (np.nan,) * 3 for of in columns]
+    kept = map(defined, columns)
+    ends = [interval(values) if len(values) else (np.nan,) * 3 for values in kept]
     return plots.Curve(name, x, *np.array(ends).T)
 
 

@@ -1,7 +1,9 @@
 """Signals of one row, such as sounds and radio's: what hides them best, and figures over maps."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +11,38 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from saliency_jax import metrics
+from saliency_jax import data, metrics
+from saliency_jax.models import Classifier
+
+from .frame import Count, Output
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Output):
+    split: str = "test"
+    """Part of the data set whose signals are explained."""
+    batch_size: Count = 32
+    """Signals, or ascents, at once; those finished are kept when the run is interrupted."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS sets; TFDS's default if none."""
+
+
+def read(
+    settings: Settings, dataset: str, classifier: Classifier, fields: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """All signals of the split, in memory, with what is known of them.
+
+    Raises:
+      ValueError: the data set has other classes than the classifier.
+    """
+    described = data.describe(dataset, data_dir=settings.data_dir)
+    if described.class_names != classifier.class_names:
+        raise ValueError(
+            f"expected {dataset} to have the classes of {classifier.name}, got "
+            f"{', '.join(described.class_names)}"
+        )
+    size, folder = settings.batch_size, settings.data_dir
+    return data.joined(data.load(dataset, settings.split, size, fields=fields, data_dir=folder))
 
 
 def areas(score: Any, image: Any, orders: Any, baseline: Any, steps: int) -> jax.Array:
@@ -19,12 +52,13 @@ def areas(score: Any, image: Any, orders: Any, baseline: Any, steps: int) -> jax
         return curve(score, image, order, baseline=baseline, steps=steps).area
 
     # One after the other: each is a batch of its own.
-    return jnp.stack(
-        [
-            jax.vmap(functools.partial(area, curve))(orders)
-            for curve in (metrics.deletion, metrics.insertion)
-        ]
-    )
+    curves = (metrics.deletion, metrics.insertion)
+    return jnp.stack([jax.vmap(functools.partial(area, curve))(orders) for curve in curves])
+
+
+def joined(each: Sequence[jax.Array]) -> dict[str, jax.Array]:
+    """The areas (n, m) under the curves of n inputs, by the curve's name."""
+    return dict(zip(("deletion", "insertion"), jnp.stack(each, axis=1), strict=True))
 
 
 def draw(

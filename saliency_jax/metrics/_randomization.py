@@ -1,6 +1,7 @@
 """Sanity checks: an attribution has to change when the model's weights or the label do."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,8 +123,9 @@ def cascading_randomization(
       method, score, image: see the room. The score's model has the weights as its leaves.
       key: see the room; the same weights are drawn whichever layers are redrawn.
       layers: names, or prefixes of names, of layers, the first to go first; by default
-        `layer_names(score, image)`, from the top. Fewer and larger ones, such as ("fc", "stages.3",
-        "stages.2"), cost less: the method runs n + 1 times, one after the other.
+        `layer_names(score, image)`, from the top. Of a network that is cut at named layers, such as
+        a `models.Network`, these names do too: ("logits", "stage 4", "stage 3"). Fewer and larger
+        ones cost less: the method runs n + 1 times, one after the other.
       similarity: from the original and the new attribution to a number or an array: the default is
         the rank correlation. `lambda original, new: new` gives the attributions themselves.
       redraw: from a parameter and a key to another of its shape, such as an initializer.
@@ -289,12 +291,15 @@ def _similarities(
         check_callable(name, function)
     check_key(key)
     leaves, structure = jax.tree.flatten(score.model)
+    cut_at = _cut_of_each_leaf(score.model)
     layer_of = [
-        None if name is None else _index(name, layers) for name in _layer_of_each_leaf(score.model)
+        None if name is None else _index((name, cut), layers)
+        for name, cut in zip(_layer_of_each_leaf(score.model), cut_at, strict=True)
     ]
     for index, layer in enumerate(layers):
         if index not in layer_of:
-            known = layer_names(score, image)
+            cuts = [name for name in getattr(score.model, "layers", ()) if name in cut_at]
+            known = (*layer_names(score, image), *reversed(cuts))
             raise ValueError(
                 f"expected different layers of {', '.join(known)}, got {layer!r}"
                 + nearest(layer, known)
@@ -329,11 +334,20 @@ def _redrawn(redraw: Redraw, leaf: Array | np.ndarray, key: Key) -> Array:
     return new.astype(parameter.dtype)
 
 
-def _index(name: str, layers: tuple[str, ...]) -> int | None:
+def _index(names: tuple[str, str | None], layers: tuple[str, ...]) -> int | None:
+    """Which of the layers a leaf belongs to, by its path or by where its network is cut."""
     for index, layer in enumerate(layers):
-        if name == layer or name.startswith(layer + "."):
+        if layer in names or names[0].startswith(layer + "."):
             return index
     return None
+
+
+def _cut_of_each_leaf(model: Any) -> list[str | None]:
+    """For each leaf the first of the network's named layers whose features hold it."""
+    first: dict[int, str] = {}
+    for name in reversed(getattr(model, "layers", ()) if hasattr(model, "layer") else ()):
+        first |= {id(leaf): name for leaf in jax.tree.leaves(model.layer(name).features)}
+    return [first.get(id(leaf)) for leaf in jax.tree.leaves(model)]
 
 
 def _is_parameter(leaf) -> bool:

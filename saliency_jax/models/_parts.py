@@ -33,12 +33,12 @@ class Sequence:
     def __call__(self, example: Any) -> Array:
         check_floats("what a network takes", example)
         batch = to_jax(example)[None]
-        for function in in_dtype(self.functions, batch.dtype):
+        for function in with_dtype(self.functions, batch.dtype):
             batch = function(batch)
         return batch[0]
 
 
-def in_dtype(tree: Any, dtype: Any) -> Any:
+def with_dtype(tree: Any, dtype: Any) -> Any:
     """The tree with its floating-point arrays in this dtype."""
 
     def cast(leaf):

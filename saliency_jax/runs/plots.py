@@ -1,4 +1,4 @@
-"""Figures: pictures, maps and rankings, laid out in a grid; curves; figures in motion.
+"""Figures: pictures, maps and rankings, laid out in a grid; curves, intervals; in motion.
 
 Every map says how its colours were chosen: a map shown without its scale can look like anything. A
 function turns arrays into one cell, `grid` lays cells out, and the figure is saved by
@@ -17,7 +17,7 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
@@ -25,7 +25,6 @@ from jaxtyping import Array, Float, Real
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from PIL import Image as PILImage
 
 from .._types import Number
@@ -48,6 +47,10 @@ _PANELS_IN_A_ROW = 3
 # Of a legend's entry, what is beside its name; of a panel, what is beside its title.
 _LEGEND_LINE = 62
 _PANEL_MARGIN = 50
+# Of `intervals`: a panel, a line of it, and what is above and below its lines.
+_INTERVALS_IN_A_ROW, _INTERVALS_WIDTH, _INTERVALS_LINE, _INTERVALS_MARGIN = 5, 260, 26, 100
+# How far apart on a line the dots of the first and of the last curve are.
+_SPREAD = 0.3
 # Of curves beyond the ten colours.
 _LINE_STYLES = (".-", ".--", ".:", ".-.")
 # A picture that is wider or higher than so many times its other side is stretched.
@@ -59,6 +62,8 @@ Pixels = Float[np.ndarray, "h w 3"]
 AnyImage = Float[Array | np.ndarray, "h w c"]
 AnyMap = Float[Array | np.ndarray, "h w"]
 Values = Real[Array | np.ndarray, "n"]
+Box = Real[Array | np.ndarray, "4"]
+RED = (1.0, 0.2, 0.2)
 
 
 @runtime_checkable
@@ -165,6 +170,11 @@ class Curve:
                     f"expected {name} to have the shape of x {np.shape(self.x)}, got "
                     f"{np.shape(getattr(self, name))}"
                 )
+
+    @property
+    def points(self) -> Float[np.ndarray, "4 n"]:
+        """x, y and the edges of the band."""
+        return np.array([self.x, self.y, self.low, self.high], np.float64)
 
 
 def image(image: AnyImage, title: str = "", note: str = "") -> Picture:
@@ -287,6 +297,40 @@ def overlay(
         )
     weight = strength[..., None]
     return Picture((1 - weight) * grey + weight * _SEQUENTIAL(strength)[..., :3], title, note)
+
+
+def outlined(image: AnyImage, box: Box, color: Sequence[int | float] = RED) -> Pixels:
+    """An image with a box drawn into it: the pixels along its inside.
+
+    Args:
+      image: see the module.
+      box: (y0, x0, y1, x1) in pixels, half open, rounded to whole ones.
+      color: red, green and blue in [0, 1].
+
+    Returns:
+      (h, w, 3), for `image`, or for the next box.
+
+    Raises:
+      TypeError: the image does not hold floats.
+      ValueError: it has another shape, or values that are not in [0, 1].
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax.runs import plots
+      >>> marked = plots.outlined(np.zeros((4, 5, 1)), np.array([0, 1, 3, 5]), (1, 1, 1))
+      >>> print(marked[..., 0].astype(int))
+      [[0 1 1 1 1]
+       [0 1 0 0 1]
+       [0 1 1 1 1]
+       [0 0 0 0 0]]
+    """
+    marked = _rgb(image).copy()
+    top, left, bottom, right = (round(float(end)) for end in box)
+    inside = np.zeros(marked.shape[:2], bool)
+    inside[top:bottom, left:right] = True
+    inside[top + 1 : bottom - 1, left + 1 : right - 1] = False
+    marked[inside] = color
+    return marked
 
 
 def percent(fraction: Number) -> str:
@@ -448,32 +492,22 @@ def curves(
     columns = min(len(panels), _PANELS_IN_A_ROW)
     rows = -(-len(panels) // columns)
     total_width = columns * _PANEL_WIDTH
-    names = list(dict.fromkeys(curve.name for lines in panels.values() for curve in lines))
-    legend_texts = [wrapped(one_line(name), total_width - _LEGEND_LINE) for name in names]
-    longest = max(
-        (text_width(line) for text in legend_texts for line in text.split("\n")), default=0
-    )
-    names_in_a_row = max(1, int(total_width / (longest + _LEGEND_LINE)))
-    legend_lines = -(-len(names) // names_in_a_row) * max(map(_num_lines, legend_texts), default=0)
+    legend = _Legend(panels, total_width)
     titles = [wrapped(title, _PANEL_WIDTH - _PANEL_MARGIN, BOLD) for title in panels]
     label = wrapped(x_label, _PANEL_WIDTH - _PANEL_MARGIN)
     texts_height = rows * (max(map(_num_lines, titles)) + _num_lines(label) - 2) * _LINE
-    height = rows * _PANEL_HEIGHT + texts_height + (legend_lines + 1) * _LINE
+    height = rows * _PANEL_HEIGHT + texts_height + legend.height
     size = (total_width / DPI, height / DPI)
     figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    handles: dict[str, Line2D] = {}
     for axes, title, lines in zip(all_axes, titles, panels.values(), strict=False):
         for curve in lines:
-            number = names.index(curve.name)
+            number = legend.names.index(curve.name)
             color, style = f"C{number % 10}", _LINE_STYLES[number // 10 % len(_LINE_STYLES)]
-            x, y, low, high = (
-                np.asarray(values, np.float64)
-                for values in (curve.x, curve.y, curve.low, curve.high)
-            )
+            x, y, low, high = curve.points
             (line,) = axes.plot(x, y, style, color=color)
             axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
-            handles.setdefault(curve.name, line)
+            legend.handles.setdefault(curve.name, line)
         axes.set_title(title, fontsize=FONT_SIZE, weight="bold")
         axes.set_xlabel(label, fontsize=FONT_SIZE)
         axes.tick_params(labelsize=FONT_SIZE)
@@ -481,17 +515,68 @@ def curves(
             axes.set_xscale("log", base=log_base)
     for axes in all_axes[len(panels) :]:
         axes.set_axis_off()
-    legend = figure.legend(
-        list(handles.values()),
-        # Written below, since matplotlib leaves out names that begin with an underscore.
-        ["name"] * len(handles),
-        loc="outside lower center",
-        ncols=names_in_a_row,
-        fontsize=FONT_SIZE,
-        frameon=False,
-    )
-    for written, text in zip(legend.get_texts(), legend_texts, strict=True):
-        written.set_text(text)
+    legend.write(figure)
+    literal(figure)
+    return figure
+
+
+def intervals(
+    panels: Mapping[str, Sequence[Curve]], names: Sequence[str], *, ruled_off: int = 0
+) -> Figure:
+    """A figure of panels side by side, in which each name has a line with dots and intervals on it.
+
+    Args:
+      panels: by what they show, which is written above each, a curve for each colour of dots: their
+        places along the axis are `y`, the intervals' ends `low` and `high`, and `x` says which of
+        the names a dot belongs to.
+      names: what the lines are, from the top down.
+      ruled_off: how many of the last lines are below a rule, such as those of controls.
+
+    Returns:
+      The figure, to be saved at its own resolution.
+
+    Raises:
+      ValueError: there is no panel or no name.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax.runs import plots
+      >>> means = np.array([0.7, 0.4])
+      >>> curve = plots.Curve("robust", np.arange(2), means, means - 0.1, means + 0.1)
+      >>> figure = plots.intervals({"insertion": [curve]}, ["saliency", "random"], ruled_off=1)
+      >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+      ['saliency', 'random']
+    """
+    check_at_least("the number of panels", len(panels), 1)
+    check_at_least("the number of names", len(names), 1)
+    columns = min(len(panels), _INTERVALS_IN_A_ROW)
+    rows = -(-len(panels) // columns)
+    legend = _Legend(panels, columns * _INTERVALS_WIDTH)
+    height = rows * (_INTERVALS_LINE * len(names) + _INTERVALS_MARGIN) + legend.height
+    size = (columns * _INTERVALS_WIDTH / DPI, height / DPI)
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
+    all_axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    shifts = np.linspace(-_SPREAD / 2, _SPREAD / 2, max(2, len(legend.names)))
+    for axes, (title, lines) in zip(all_axes, panels.items(), strict=False):
+        for curve in lines:
+            number = legend.names.index(curve.name)
+            x, y, low, high = curve.points
+            options = {"xerr": np.stack([y - low, high - y]), "fmt": "o", "ms": 3}
+            dots = axes.errorbar(y, x + shifts[number], **options, color=f"C{number % 10}")
+            legend.handles.setdefault(curve.name, dots)
+        if ruled_off:
+            axes.axhline(len(names) - ruled_off - 0.5, color="#bbbbbb", linewidth=1)
+        axes.set_title(
+            wrapped(title, _INTERVALS_WIDTH - _PANEL_MARGIN, BOLD),
+            fontsize=FONT_SIZE,
+            weight="bold",
+        )
+        axes.tick_params(labelsize=FONT_SIZE)
+    for axes in all_axes[len(panels) :]:
+        axes.set_axis_off()
+    all_axes[0].set_yticks(range(len(names)), map(one_line, names))
+    all_axes[0].set_ylim(len(names) - 0.5, -0.5)
+    legend.write(figure)
     literal(figure)
     return figure
 
@@ -534,6 +619,36 @@ def gif(figures: Sequence[Figure], *, milliseconds: int = 500) -> bytes:
         file, "GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0
     )
     return file.getvalue()
+
+
+class _Legend:
+    """The names of all curves below a figure, in as many columns as its width in pixels holds."""
+
+    def __init__(self, panels: Mapping[str, Sequence[Curve]], width: int):
+        self.names = list(dict.fromkeys(curve.name for lines in panels.values() for curve in lines))
+        self.handles: dict[str, Any] = {}
+        self._texts = [wrapped(one_line(name), width - _LEGEND_LINE) for name in self.names]
+        lines = [line for text in self._texts for line in text.split("\n")]
+        self._columns = max(1, int(width / (max(map(text_width, lines), default=0) + _LEGEND_LINE)))
+
+    @property
+    def height(self) -> int:
+        rows = -(-len(self.names) // self._columns)
+        return (rows * max(map(_num_lines, self._texts), default=0) + 1) * _LINE
+
+    def write(self, figure: Figure) -> None:
+        """Writes what `handles` were found for: all names."""
+        legend = figure.legend(
+            list(self.handles.values()),
+            # Written below, since matplotlib leaves out names that begin with an underscore.
+            ["name"] * len(self.handles),
+            loc="outside lower center",
+            ncols=self._columns,
+            fontsize=FONT_SIZE,
+            frameon=False,
+        )
+        for written, text in zip(legend.get_texts(), self._texts, strict=True):
+            written.set_text(text)
 
 
 def _rgb(image: AnyImage) -> Pixels:
