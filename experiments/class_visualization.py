@@ -126,12 +126,14 @@ def main(settings: Settings, run: Run) -> list[Section]:
     run.save_config(settings)
     labels = {maker: class_labels(settings.classes, maker) for maker in makers}
     optimizer = make_optimizer(settings)
-    made = {
-        maker: coarse_to_fine(run, maker, labels[maker], settings)
-        if recipe(settings, maker) == "fourier"
-        else visualize(run, maker, labels[maker], optimizer, settings)
-        for maker in makers
-    }
+    made = {}
+    for maker in makers:
+        if recipe(settings, maker) == "fourier":
+            run.expect(len(labels[maker]), "picture")
+            made[maker] = coarse_to_fine(run, maker, labels[maker], settings)
+        else:
+            run.expect(settings.steps, "step")
+            made[maker] = visualize(run, maker, labels[maker], optimizer, settings)
     judges = [*makers, *loading.load([name for name in JUDGES if name not in settings.model])]
     verdicts = {maker: judge(maker, made[maker], judges) for maker in makers}
     for maker in makers:
@@ -198,7 +200,6 @@ def coarse_to_fine(
     run: Run, maker: Classifier, labels: np.ndarray, settings: Settings
 ) -> Visualization:
     """The Fourier recipe, a few classes at once, kept when the run is interrupted."""
-    run.expect(len(labels), "picture")
     make = functools.partial(
         imagenet.visualize,
         seed=settings.seed,
@@ -223,7 +224,6 @@ def visualize(
     It ends with the segment in which a step is not finite. The optimizer is compiled by its
     identity.
     """
-    run.expect(settings.steps, "step")
     run.advance(0, maker.name)
     mean = loading.mean_image(maker)
 

@@ -138,3 +138,18 @@ def test_a_traced_scale():
 
     with pytest.raises(TypeError, match="scale to be a Python number"):
         jax.jit(picture)(1.5)
+
+
+def test_each_octave_has_its_own_number_of_steps():
+    both = octaves_of(steps=(2, 5), octaves=2, scale=2.0)
+    coarse = octaves_of(image=resized(IMAGE, (3, 4)), steps=2, octaves=1)
+    assert both.values.shape == (7,)
+    assert_allclose(both.values[:2], coarse.values, rtol=1e-5)
+    # Each step of sgd at 0.2 leaves 0.8 of the distance to 1.
+    start = resized(IMAGE, (6, 9)) + resized(coarse.image - resized(IMAGE, (3, 4)), (6, 9))
+    assert_allclose(both.image, 1 - (1 - start) * 0.8**5, rtol=1e-4, atol=1e-5)
+
+
+def test_as_many_numbers_of_steps_as_octaves_are_expected():
+    with pytest.raises(ValueError, match="expected steps for 3 octaves, got 2 numbers"):
+        octaves_of(steps=(2, 5), octaves=3)
