@@ -18,6 +18,8 @@ FORMAT = 2
 NETWORKS = (
     "saliency_jax.models.ResNet",
     "saliency_jax.models.PreActResNet",
+    "saliency_jax.models.VisionTransformer",
+    "saliency_jax.models.ConvNext",
     "saliency_jax.signals.SignalResNet",
     "saliency_jax.signals.SpectrogramResNet",
 )
