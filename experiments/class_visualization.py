@@ -120,7 +120,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
     figure = run.save_figure("class_visualization", draw(made, verdicts))
     carried = photographs.carried_photographs()
     run.expect(len(carried) * len(makers), "photograph")
-    explained = {maker: photographs.explain(run, maker, carried)[0] for maker in makers}
+    explained = [photographs.explain(run, maker, carried) for maker in makers]
     tables = [
         Section(f"Who recognizes the pictures of {maker.name}?", table=tabulate(verdicts[maker]))
         for maker in makers
