@@ -1,7 +1,7 @@
 """Means with their 95 % bootstrap intervals, as tables and curves show them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -42,7 +42,7 @@ def seconds(taken: float) -> str:
     return "" if math.isnan(taken) else f"{taken:.2f}"
 
 
-def paired(names: Sequence[str], values: Sequence[Mapping[str, np.ndarray]]) -> Table:
+def paired(names: Sequence[str], values: Iterable[Mapping[str, np.ndarray]]) -> Table:
     """A row for each measure, with two models' means and their paired difference.
 
     The values of each model are (n,) by the name of the measure; nan where it is undefined.
