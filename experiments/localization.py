@@ -414,7 +414,7 @@ def draw(measured: Measured, count: int) -> Figure:
     caption = (
         "Green: the true box. Red: that of the cut, with its intersection over union. The images "
         "are spread evenly over those that are right and over those that are wrong, in the order "
-        f"of that number. {measured.chosen.text}."
+        f"of that number. The cut: {measured.chosen.text}."
     )
     return grid(measured.classifier, rows, caption)
 
@@ -463,7 +463,7 @@ def cut_out(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Se
         run.save_arrays(name, **explained.arrays, masks=masks, boxes=boxes)
         none = np.zeros((len(shown), 0, 4))
         rows = list(zip(titles, classes, found, images, none, maps, strict=True))
-        figure = grid(classifier, rows, f"Red: the box of the cut. {rule.text}.")
+        figure = grid(classifier, rows, f"Red: the box of the cut: {rule.text}.")
         texts = [", ".join(map(str, box)) for box in boxes]
         lines = list(zip(titles, classes, texts, strict=True))
         sections.append(
