@@ -147,7 +147,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
         figures.append(run.save_figure(name, draw(alike, verdicts)))
     carried = photographs.carried_photographs()
     run.expect(len(carried) * len(makers), "photograph")
-    explained = {maker: photographs.explain(run, maker, carried)[0] for maker in makers}
+    explained = [photographs.explain(run, maker, carried) for maker in makers]
     tables = [
         Section(f"Who recognizes the pictures of {maker.name}?", table=tabulate(verdicts[maker]))
         for maker in makers

@@ -31,7 +31,7 @@ The run's folder then holds `maps-MODEL-1.png` for the first photograph, and so 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ import numpy as np
 from lab import frame, loading, methods, photographs, tables
 from lab.frame import Run
 from lab.methods import METHODS
-from lab.photographs import Explaining, Explanation, Photograph
+from lab.photographs import Explanation, Photograph
 from matplotlib.figure import Figure
 
 from saliency_jax import metrics, scores
@@ -74,31 +74,28 @@ def main(settings: Settings, run: Run) -> list[Section]:
     methods.check(settings.method, classifiers)
     labels = settings.labels(classifiers)
     shown = photographs.from_files(settings.images)
-    how = Explaining(score=settings.score, size=settings.size, batch_size=settings.batch_size)
     function = functools.partial(judge, batch_size=settings.batch_size)
     # Saliency is what the others are compared with.
     names = list(dict.fromkeys([*settings.method, "saliency"]))
     run.expect(len(classifiers) * (2 * len(names) + 1) * len(shown), "map")
     figures, rows = [], []
     for classifier, label in zip(classifiers, labels, strict=True):
-        explanations, seconds = photographs.explain_each(run, classifier, shown, label, names, how)
+        explanations = {
+            name: photographs.explain(run, classifier, shown, name, settings, label)
+            for name in names
+        }
         judged = judge_all(run, classifier, explanations, function)
         for name in settings.method:
-            run.save_arrays(
-                f"{name}-{classifier.file_name}", **explanations[name]._asdict(), **judged[name]
-            )
-        asked = {name: explanations[name] for name in settings.method}
-        figures += [
-            run.save_figure(
-                f"maps-{classifier.file_name}-{index + 1}",
-                draw(classifier, photograph, asked, index),
-            )
-            for index, photograph in enumerate(shown)
-        ]
-        for name in [*settings.method, CONTROL]:
+            arrays = explanations[name].arrays | judged[name]
+            run.save_arrays(f"{name}-{classifier.file_name}", **arrays)
+        asked = [explanations[name] for name in settings.method]
+        for index, photograph in enumerate(shown):
+            figure = draw(asked, photograph, index)
+            figures.append(run.save_figure(f"maps-{classifier.file_name}-{index + 1}", figure))
+        taken = [*(tables.seconds(each.seconds) for each in asked), ""]
+        for name, seconds in zip([*settings.method, CONTROL], taken, strict=True):
             means = [f"{judged[name][measure].mean():.3f}" for measure in MEASURES]
-            taken = tables.seconds(seconds.get(name, np.nan))
-            rows.append([classifier.name, methods.title(name), *means, taken])
+            rows.append([classifier.name, methods.title(name), *means, seconds])
     return [
         Section("Maps", " ".join(METHODS[name].meaning for name in settings.method), figures),
         Section("Judged", HOW_TO_READ, table=Table(HEADER, rows)),
@@ -119,12 +116,7 @@ def judge_all(
         function,
         # Which photograph, beside each of the maps.
         {"example": {"map": np.concatenate(maps), "number": np.tile(range(count), len(maps))}},
-        shared=(
-            classifier.network,
-            reference.images,
-            reference.labels,
-            reference.saliency_maps,
-        ),
+        shared=(classifier.network, reference.images, reference.labels, reference.saliency_maps),
         batch_size=1,
     )
     by_method = {key: values.reshape(len(maps), count) for key, values in judged.items()}
@@ -151,28 +143,17 @@ def judge(shared, *, example, batch_size):
     }
 
 
-def draw(
-    classifier: Classifier,
-    photograph: Photograph,
-    explanations: Mapping[str, Explanation],
-    index: int,
-) -> Figure:
+def draw(explanations: Sequence[Explanation], photograph: Photograph, index: int) -> Figure:
     """The photograph and all maps of it."""
-    explanation = next(iter(explanations.values()))
-    note = photographs.named(classifier, explanation, index)
+    first = explanations[0]
     cells: list[plots.Cell | None] = [
-        plots.image(explanation.images[index], photograph.title, note),
-        *(
-            METHODS[name].draw(explained.saliency_maps[index], METHODS[name].title)
-            for name, explained in explanations.items()
-        ),
+        first.image(index, photograph.title, first.explained(index)),
+        *(each.map(index, METHODS[each.method].title) for each in explanations),
     ]
     return plots.grid(
         [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)],
-        caption=f"{classifier.name}: the class below the photograph is explained. Maps from black "
-        "at 0 to bright are never negative; in those with white at 0 red raises the score and blue "
-        "lowers it. Below: the value of the last colour, which 99 % of a map's pixels do not "
-        "exceed.",
+        caption=f"{first.classifier.name}: the class below the photograph is explained. "
+        f"{methods.COLORS} {methods.LAST_COLOR}",
         cell_width=CELL_WIDTH,
     )
 

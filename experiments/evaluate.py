@@ -25,7 +25,7 @@ from typing import Literal
 
 import numpy as np
 import scipy.stats
-from lab import frame, loading, robustness
+from lab import datasets, frame, loading, robustness
 from lab.frame import Count, Run
 
 from saliency_jax import data, models, runs
@@ -100,9 +100,9 @@ def read(settings: Settings, classifier: Classifier) -> tuple[np.ndarray, np.nda
         data_dir=settings.data_dir,
     )
     images, labels = [], []
-    for batch in batches:
-        images += [classifier.preprocess(image) for image in batch["image"][batch["mask"]]]
-        labels += batch["label"][batch["mask"]].tolist()
+    for example in datasets.examples(batches):
+        images.append(classifier.preprocess(example["image"]))
+        labels.append(example["label"])
     if min(labels) < 0:
         raise ValueError(
             f"expected labelled examples in {settings.dataset}, got unlabelled ones; name another "

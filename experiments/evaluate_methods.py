@@ -88,16 +88,7 @@ HOW_TO_READ = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings(examples.Settings):
-    method: tuple[methods.Name, ...] = (
-        "saliency",
-        "gradient",
-        "input_x_gradient",
-        "smoothgrad",
-        "integrated_gradients",
-        "grad_cam",
-        "layer_cam",
-        "occlusion",
-    )
+    method: tuple[methods.Name, ...] = (*methods.COMMON, "occlusion")
     """Attribution methods."""
     count: examples.AtLeastTwo = 500
     """How many of its images, from the first on."""
@@ -222,11 +213,11 @@ def judge(network, *, example, steps):
     key = example_key(example)
     inside = metrics.box_mask(example["box"], saliency_map.shape)
     probability = scores.probability(network, label)
-    shown = {"steps": steps, "batch_size": 1}
-    drawn = {"key": key, "batch_size": 1}
+    shown: dict[str, Any] = {"steps": steps, "batch_size": 1}
+    drawn: dict[str, Any] = {"key": key, "batch_size": 1}
     accuracy, logit = scores.accuracy(network, label), scores.logit(network, label)
     removed = metrics.road(accuracy, image, saliency_map, fractions=REMOVED, **drawn)
-    sums = {"num_samples": SETS, "baseline": baselines.mean_color}
+    sums: dict[str, Any] = {"num_samples": SETS, "baseline": baselines.mean_color}
     fidelity = metrics.mu_fidelity(logit, image, saliency_map, **sums, **drawn)
     positive = jnp.maximum(saliency_map, 0)
     return {

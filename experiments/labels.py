@@ -77,7 +77,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
             )
     function = functools.partial(measure, num_incorrect=settings.incorrect)
     measured = examples.measure(run, settings, pair, function)
-    table = tables.paired([subject.name for subject in pair], [values(each) for each in measured])
+    table = tables.paired([subject.name for subject in pair], map(values, measured))
     figure = run.save_figure("examples", draw_examples(settings, pair))
     return [
         Section("Measured", HOW_TO_READ, table=table),

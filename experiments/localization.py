@@ -47,11 +47,12 @@ continues.
 
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,23 +122,19 @@ class Rule(NamedTuple):
 
 def cut(sigma: float, foreground: float, background: float, iterations: int = 1) -> Rule:
     """The paper's way."""
+    options: dict[str, Any] = {
+        "foreground": foreground,
+        "background": background,
+        "iterations": iterations,
+    }
     text = f"sigma {sigma:g}, quantiles {foreground:g} and {background:g}, cuts {iterations}"
-    return Rule(
-        text,
-        sigma,
-        lambda saliency_map, image: localize(
-            saliency_map, image, foreground, background, iterations=iterations
-        ),
-    )
+    return Rule(text, sigma, functools.partial(localize, **options))
 
 
 def threshold(sigma: float, fraction: float) -> Rule:
     """The largest component of what is at least a fraction of the smoothed map's maximum."""
-    return Rule(
-        f"sigma {sigma:g}, {fraction:g} of the maximum",
-        sigma,
-        lambda saliency_map, image: localize_by_threshold(saliency_map, fraction),
-    )
+    text = f"sigma {sigma:g}, {fraction:g} of the maximum"
+    return Rule(text, sigma, lambda saliency_map, _: localize_by_threshold(saliency_map, fraction))
 
 
 # What is chosen from. Maps as smooth as suit a threshold leave the cut too few edges to follow.
@@ -207,26 +204,23 @@ def measure(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Se
     splits = ((settings.tuning_split, None), (settings.split, settings.count))
     pairs = [
         [
-            examples.read_objects(
-                settings.dataset, split, classifier, count=count, data_dir=settings.data_dir
-            )
+            examples.read_objects(settings.dataset, split, classifier, count, settings.data_dir)
             for split, count in splits
         ]
         for classifier in both
     ]
-    num_tuning, num_images = (
-        sum(len(objects.labels) for objects in each) for each in zip(*pairs, strict=True)
-    )
+    num_tuning, num_images = np.sum(
+        [[len(objects.labels) for objects in pair] for pair in pairs], axis=0
+    ).tolist()
     num_maps = len(CHEAP) + 1 + len(PRODUCTS) + 1
     num_boxes = (len(CUTS) + len(THRESHOLDS)) * num_tuning + 3 * num_images
     folder = run.expect(num_tuning + num_images + num_maps * num_boxes, "image")
-    measured = [
-        localized(run, settings, classifier, tuning, objects, folder / classifier.file_name)
-        for classifier, (tuning, objects) in zip(both, pairs, strict=True)
-    ]
-    sections = []
-    for each in measured:
-        name = f"localization-{each.classifier.file_name}"
+    measured, sections = [], []
+    for classifier, pair in zip(both, pairs, strict=True):
+        tuning, objects = pair
+        each = localized(run, settings, classifier, tuning, objects, folder / classifier.file_name)
+        measured.append(each)
+        name = f"localization-{classifier.file_name}"
         run.save_arrays(
             name,
             labels=each.objects.labels,
@@ -237,7 +231,7 @@ def measure(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Se
             overlaps=each.overlaps,
         )
         figure = run.save_figure(name, draw(each, settings.shown))
-        title = f"{each.classifier.name}, {len(each.objects.labels)} images"
+        title = f"{classifier.name}, {len(each.objects.labels)} images"
         sections.append(Section(title, figures=[figure], table=tabulate(each)))
     return [*sections, compare(measured), Section("How to read it", f"{HOW_TO_READ} {REFERENCE}")]
 
@@ -253,13 +247,11 @@ def localized(
     """The boxes of one model, by rules that are chosen on the images for tuning."""
     _, tuning_maps = explain(run, settings, classifier, tuning, "maps for tuning")
     logits, maps = explain(run, settings, classifier, objects, "maps")
-    whole = (0, 0, *objects.images.shape[1:3])
+    sides = objects.images.shape[1:3]
+    fixed = {"whole image": (0, 0, *sides), "centred box": centred_box(tuning.boxes, sides)}
     boxes = {
         ("", name, ", ".join(map(str, box))): np.tile(box, (len(objects.labels), 1))
-        for name, box in (
-            ("whole image", whole),
-            ("centred box", centred_box(tuning.boxes, whole[2:])),
-        )
+        for name, box in fixed.items()
     }
     papers = cut(0.0, settings.foreground, settings.background)
     chosen = {}
@@ -299,10 +291,10 @@ def explain_one(network, *, example):
     """The logits of one example, and its maps: of signed attributions the absolute values."""
     image, label = example
     score, case = scores.logit(network, label), methods.Case(image, network, batch_size=1)
-    maps = {
-        name: jnp.abs(METHODS[name].reduce(METHODS[name](score, case, METHODS[name].uses.figure)))
-        for name in CHEAP
-    }
+    maps = {}
+    for name in CHEAP:
+        method = METHODS[name]
+        maps[name] = jnp.abs(method.reduce(method(score, case, method.uses.figure)))
     # At the last stage but one maps are twice as fine as at the last.
     *_, inner, _ = (name for name in network.layers if name.startswith("stage "))
     inner_map = attribution.layer_cam(score, image, layer=network.layer(inner))
@@ -349,14 +341,12 @@ def _smooth(maps, sigma):
     return jax.vmap(lambda one: filters.blur(one[..., None], sigma)[..., 0])(maps)
 
 
-@jax.jit
-def _overlaps(found, true):
-    return jax.vmap(jax.vmap(metrics.best_box_iou), in_axes=(0, None))(found, true)
-
-
 def overlaps(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     """(rules, n), the largest intersection over union of boxes (rules, n, 4) with (n, m, 4)."""
-    return np.asarray(_overlaps(found.astype(np.float32), true.astype(np.float32)))
+    return np.asarray(_overlaps(np.float32(found), np.float32(true)))
+
+
+_overlaps = jax.jit(jax.vmap(jax.vmap(metrics.best_box_iou), in_axes=(0, None)))
 
 
 def fewest_errors(found: np.ndarray, true: np.ndarray) -> int:
@@ -396,11 +386,11 @@ def compare(measured: Sequence[Measured]) -> Section:
         )
         if saliency_map
     ]
-    names = [each.classifier.name for each in measured]
+    header = ("map", "box by", f"{second.classifier.name} minus {first.classifier.name}")
     return Section(
         "One model against the other",
         "The error, paired by image: where the interval is below 0 the second model is better.",
-        table=Table(("map", "box by", f"{names[1]} minus {names[0]}"), lines),
+        table=Table(header, lines),
     )
 
 
@@ -424,7 +414,7 @@ def draw(measured: Measured, count: int) -> Figure:
     caption = (
         "Green: the true box. Red: that of the cut, with its intersection over union. The images "
         "are spread evenly over those that are right and over those that are wrong, in the order "
-        f"of that number. {measured.chosen.text}."
+        f"of that number. The cut: {measured.chosen.text}."
     )
     return grid(measured.classifier, rows, caption)
 
@@ -438,10 +428,12 @@ def grid(classifier: Classifier, rows: Sequence[tuple], caption: str) -> Figure:
     for _, name, found, image, true, saliency_map in rows:
         marked = image
         for box in true[true.any(1)]:
-            marked = examples.outlined(marked, box, TRUE_COLOR)
+            marked = plots.outlined(marked, box, TRUE_COLOR)
+        marked = plots.outlined(marked, np.array(found.box))
         faded = np.where(found.mask[..., None], image, FADED + (1 - FADED) * image)
-        marked = plots.image(examples.outlined(marked, np.array(found.box)), name)
-        cells.append([marked, plots.saliency_map(saliency_map), plots.image(faded)])
+        cells.append(
+            [plots.image(marked, name), plots.saliency_map(saliency_map), plots.image(faded)]
+        )
     return plots.grid(
         cells,
         row_titles=[title for title, *_ in rows],
@@ -453,37 +445,33 @@ def grid(classifier: Classifier, rows: Sequence[tuple], caption: str) -> Figure:
 
 def cut_out(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Section]:
     """The objects in image files by the paper's settings, which no box has changed."""
-    labels = [
-        None if settings.label is None else classifier.label(settings.label) for classifier in both
-    ]
+    wanted = settings.label
+    labels = [None if wanted is None else classifier.label(wanted) for classifier in both]
     shown = photographs.from_files(image_files(settings.images))
     titles = [photograph.title for photograph in shown]
     rule = cut(0.0, settings.foreground, settings.background)
-    how = photographs.Explaining(PAPERS_MAP, batch_size=settings.batch_size)
+    how = photographs.Explaining(batch_size=settings.batch_size)
     sections = []
     run.expect(len(both) * len(shown), "image")
     for classifier, label in zip(both, labels, strict=True):
-        explained, _ = photographs.explain(run, classifier, shown, label, how)
+        explained = photographs.explain(run, classifier, shown, PAPERS_MAP, how, label)
         images, maps = explained.images, explained.saliency_maps
         found = find(rule, maps, images)
-        classes = [photographs.named(classifier, explained, index) for index in range(len(shown))]
-        boxes = np.array([each.box for each in found])
+        classes = [*map(explained.explained, range(len(shown)))]
+        masks, boxes = (np.array(each) for each in zip(*found, strict=True))
         name = f"localization-{classifier.file_name}"
-        masks = np.stack([each.mask for each in found])
-        run.save_arrays(name, **explained._asdict(), masks=masks, boxes=boxes)
+        run.save_arrays(name, **explained.arrays, masks=masks, boxes=boxes)
         none = np.zeros((len(shown), 0, 4))
         rows = list(zip(titles, classes, found, images, none, maps, strict=True))
-        figure = grid(classifier, rows, f"Red: the box of the cut. {rule.text}.")
+        figure = grid(classifier, rows, f"Red: the box of the cut: {rule.text}.")
         texts = [", ".join(map(str, box)) for box in boxes]
+        lines = list(zip(titles, classes, texts, strict=True))
         sections.append(
             Section(
                 classifier.name,
                 "Boxes are (y0, x0, y1, x1) in pixels of the fitted images, half open.",
                 [run.save_figure(name, figure)],
-                Table(
-                    ("photograph", "explained class", "box"),
-                    list(zip(titles, classes, texts, strict=True)),
-                ),
+                Table(("photograph", "explained class", "box"), lines),
             )
         )
     return sections

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from lab import frame, loading, methods, photographs
 from lab.frame import Count, Run
-from lab.photographs import Explaining, Photograph
+from lab.photographs import Photograph
 
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section
@@ -54,13 +54,12 @@ def main(settings: Settings, run: Run) -> list[Section]:
     methods.check([settings.method], classifiers)
     labels = settings.labels(classifiers)
     shown = read_photographs(settings, classifiers)
-    how = Explaining(settings.method, settings.score, settings.size, settings.batch_size)
     run.expect(len(classifiers) * len(shown), "image")
-    explained = {
-        classifier: photographs.explain(run, classifier, shown, label, how)[0]
+    explained = [
+        photographs.explain(run, classifier, shown, settings.method, settings, label)
         for classifier, label in zip(classifiers, labels, strict=True)
-    }
-    return [photographs.save(run, shown, explained, how)]
+    ]
+    return [photographs.save(run, shown, explained, settings.score)]
 
 
 def read_photographs(settings: Settings, classifiers: Sequence[Classifier]) -> list[Photograph]:

@@ -73,15 +73,7 @@ HOW_TO_READ = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings(examples.Settings):
-    method: tuple[methods.Name, ...] = (
-        "saliency",
-        "gradient",
-        "input_x_gradient",
-        "smoothgrad",
-        "integrated_gradients",
-        "grad_cam",
-        "layer_cam",
-    )
+    method: tuple[methods.Name, ...] = methods.COMMON
     """Attribution methods."""
     count: examples.AtLeastTwo = 100
     """How many of its images, from the first on."""

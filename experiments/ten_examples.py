@@ -35,12 +35,12 @@ from pathlib import Path
 import jax
 import numpy as np
 from lab import frame, loading, methods, photographs, tables
-from lab.frame import Count, Output, Run
+from lab.frame import Run
 from lab.methods import METHODS
-from lab.photographs import Explaining, Explanation, Photograph
+from lab.photographs import Explanation, Photograph
 from matplotlib.figure import Figure
 
-from saliency_jax import data, metrics
+from saliency_jax import data, metrics, scores
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section, Table, plots
 
@@ -57,7 +57,7 @@ HEADER = ("method", "model", "agreement of the models", "like saliency", "second
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Output):
+class Settings(photographs.Explaining):
     model: tuple[str, str] = loading.BUNDLED_PAIR
     """Names of two bundled models, or folders of saved ones."""
     images: tuple[Path, ...] = ()
@@ -90,36 +90,29 @@ class Settings(Output):
         "xrai",
     )
     """Attribution methods."""
-    score: photographs.ScoreName = "logit"
-    """What is explained: the logit, or the logarithm of the probability (rise: the probability)."""
-    batch_size: Count = 16
-    """Images explained at once, or copies of one; maps are kept when the run is interrupted."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets; TFDS's default if none."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Explained:
-    """What one model says of the images, by method, and the seconds that an image took."""
-
-    classifier: Classifier
-    explanations: Mapping[str, Explanation]
-    seconds: Mapping[str, float]
 
 
 @frame.experiment("Images explained")
 def main(settings: Settings, run: Run) -> list[Section]:
     classifiers = loading.load(settings.model)
     methods.check(settings.method, classifiers)
-    shown = (
-        photographs.from_files(settings.images)
-        if settings.images
-        else clearest_of_classes(settings, classifiers)
-    )
-    both = explain(run, settings, classifiers, shown, by_title=not settings.images)
-    for explained in both:
-        for name, explanation in explained.explanations.items():
-            run.save_arrays(f"{name}-{explained.classifier.file_name}", **explanation._asdict())
+    if settings.images:
+        shown = photographs.from_files(settings.images)
+    else:
+        shown = clearest_of_classes(settings, classifiers)
+    run.expect(len(classifiers) * len(settings.method) * len(shown), "map")
+    both = []
+    for classifier in classifiers:
+        labels = None if settings.images else [classifier.label(each.title) for each in shown]
+        made = {
+            name: photographs.explain(run, classifier, shown, name, settings, labels)
+            for name in settings.method
+        }
+        for name, explanation in made.items():
+            run.save_arrays(f"{name}-{classifier.file_name}", **explanation.arrays)
+        both.append(made)
     return [
         Section("Maps", figures=[run.save_figure("ten_examples", draw(settings, shown, both))]),
         Section("How they agree", HOW_TO_READ, table=tabulate(settings, both)),
@@ -136,23 +129,21 @@ def clearest_of_classes(settings: Settings, classifiers: Sequence[Classifier]) -
     names = description.class_names
     numbers = [np.array([each.label(name) for name in names]) for each in classifiers]
     clearest: dict[str, tuple[float, np.ndarray]] = {}
+    sides, folder = photographs.read_size(description, classifiers), settings.data_dir
     for batch in data.load(
-        settings.dataset,
-        settings.split,
-        READ,
-        image_size=photographs.read_size(description, classifiers),
-        data_dir=settings.data_dir,
+        settings.dataset, settings.split, READ, image_size=sides, data_dir=folder
     ):
-        labels = batch["label"]
-        surest = np.min(
-            [
-                probabilities(classifier, batch["image"])[np.arange(len(labels)), number[labels]]
-                for classifier, number in zip(classifiers, numbers, strict=True)
-            ],
-            axis=0,
-        )
+        each_ones = [
+            probabilities(
+                classifier.network,
+                np.stack([*map(classifier.preprocess, batch["image"])]),
+                number[batch["label"]],
+            )
+            for classifier, number in zip(classifiers, numbers, strict=True)
+        ]
+        surest = np.min(each_ones, axis=0)
         for index in np.flatnonzero(batch["mask"]):
-            name = names[labels[index]]
+            name = names[batch["label"][index]]
             if name not in clearest or surest[index] > clearest[name][0]:
                 clearest[name] = float(surest[index]), batch["image"][index]
     missing = ", ".join(name for name in wanted if name not in clearest)
@@ -164,35 +155,10 @@ def clearest_of_classes(settings: Settings, classifiers: Sequence[Classifier]) -
     return [Photograph(clearest[name][1], name) for name in wanted]
 
 
-def probabilities(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """(n, k), what a classifier says of images of any size."""
-    return np.asarray(
-        _probabilities(classifier.network, np.stack([*map(classifier.preprocess, images)]))
-    )
-
-
 @jax.jit
-def _probabilities(network, images):
-    return jax.nn.softmax(jax.vmap(network)(images))
-
-
-def explain(
-    run: Run,
-    settings: Settings,
-    classifiers: Sequence[Classifier],
-    shown: Sequence[Photograph],
-    *,
-    by_title: bool,
-) -> list[Explained]:
-    """All methods' maps under each model, of the class of a photograph's title or the likeliest."""
-    how = Explaining(score=settings.score, batch_size=settings.batch_size)
-    run.expect(len(classifiers) * len(settings.method) * len(shown), "map")
-    both = []
-    for classifier in classifiers:
-        labels = [classifier.label(photograph.title) for photograph in shown] if by_title else None
-        made = photographs.explain_each(run, classifier, shown, labels, settings.method, how)
-        both.append(Explained(classifier, *made))
-    return both
+def probabilities(network, images, labels):
+    """(n,), of the images' own classes."""
+    return jax.vmap(lambda image, label: scores.probability(network, label)(image))(images, labels)
 
 
 @jax.jit
@@ -201,46 +167,41 @@ def correlations(first, second):
     return jax.vmap(metrics.spearman_correlation)(first, second)
 
 
-def tabulate(settings: Settings, both: Sequence[Explained]) -> Table:
+def tabulate(settings: Settings, both: Sequence[Mapping[str, Explanation]]) -> Table:
     """A row for each method and model: how its maps agree, and what they cost."""
     rows = []
     for name in settings.method:
-        maps = [explained.explanations[name].saliency_maps for explained in both]
+        maps = [made[name].saliency_maps for made in both]
         one_size = maps[0].shape == maps[1].shape
         agreement = tables.cell(correlations(*maps)) if one_size else ""
-        for explained, saliency_maps in zip(both, maps, strict=True):
-            reference = explained.explanations.get("saliency")
+        for made, saliency_maps in zip(both, maps, strict=True):
             like = ""
-            if reference is not None:
-                like = tables.cell(correlations(np.abs(saliency_maps), reference.saliency_maps))
-            seconds = tables.seconds(explained.seconds[name])
-            rows.append([METHODS[name].title, explained.classifier.name, agreement, like, seconds])
+            if "saliency" in made:
+                reference = made["saliency"].saliency_maps
+                like = tables.cell(correlations(np.abs(saliency_maps), reference))
+            model, seconds = made[name].classifier.name, tables.seconds(made[name].seconds)
+            rows.append([METHODS[name].title, model, agreement, like, seconds])
             agreement = ""
     return Table(HEADER, rows)
 
 
-def draw(settings: Settings, shown: Sequence[Photograph], both: Sequence[Explained]) -> Figure:
+def draw(
+    settings: Settings, shown: Sequence[Photograph], both: Sequence[Mapping[str, Explanation]]
+) -> Figure:
     """For each image a row of maps for each model, all in one figure."""
     rows: list[list[plots.Cell | None]] = []
     for index, photograph in enumerate(shown):
-        for explained in both:
-            explanation = next(iter(explained.explanations.values()))
-            answer = photographs.likeliest(explained.classifier, explanation.probabilities[index])
-            named = photographs.named(explained.classifier, explanation, index)
-            if named != answer:
-                answer += f", {named}"
-            maps = [
-                without_scale(METHODS[name].draw(each.saliency_maps[index]))
-                for name, each in explained.explanations.items()
-            ]
-            rows.append([plots.image(explanation.images[index], photograph.title, answer), *maps])
+        for made in both:
+            first = made[settings.method[0]]
+            classes = dict.fromkeys([first.likeliest(index), first.explained(index)])
+            rows.append([first.image(index, photograph.title, ", ".join(classes))])
+            rows[-1] += [without_scale(each.map(index)) for each in made.values()]
     return plots.grid(
         rows,
-        row_titles=[explained.classifier.name for explained in both] * len(shown),
+        row_titles=[made[settings.method[0]].classifier.name for made in both] * len(shown),
         column_titles=["image", *map(methods.title, settings.method)],
         caption="Below each image: the model's likeliest class, and, if it is another, the class "
-        "that the maps explain. Maps from black at 0 to bright: never negative. Maps with white at "
-        "0: red raises the score, blue lowers it. The last colour is the value that 99 % of a "
+        f"that the maps explain. {methods.COLORS} The last colour is the value that 99 % of a "
         "map's pixels do not exceed, so maps are comparable in shape, not in strength. "
         + " ".join(METHODS[name].meaning for name in settings.method),
         cell_width=CELL_WIDTH,

@@ -224,6 +224,15 @@ def test_a_number_stays_with_its_sign():
     assert (first, second.split()) == ("computer keyboard", ["48", "%"])
 
 
+def test_a_long_name_breaks_behind_its_hyphens():
+    width = _text.text_width("tiny-imagenet-st")
+    assert _text.wrapped("tiny-imagenet-standard", width) == "tiny-imagenet-\nstandard"
+    # Not a number's.
+    assert (
+        "-50" in _text.wrapped("under PGD-50 and -50", _text.text_width("and -50")).split("\n")[-1]
+    )
+
+
 def test_an_empty_place_stays_white():
     picture = saved(plots.grid([[plots.image(np.zeros((4, 4, 3))), None]], cell_width=40))
     _, width, _ = picture.shape

@@ -21,7 +21,6 @@ import orbax.checkpoint as ocp
 import pytest
 import skimage.data
 from flax import nnx
-from jax.tree_util import Partial
 from PIL import Image
 from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
 
@@ -326,8 +325,10 @@ class TestSaliency:
         photographs = [saliency.Photograph(image, "noise")] * 3
         run = saliency.Run(saliency.Settings(output=Path("run")), "saliency")
         with run:
-            how = saliency.Explaining(batch_size=2)
-            explanation, _ = saliency.photographs.explain(run, maker, photographs, 7, how)
+            how = saliency.Settings(batch_size=2)
+            explanation = saliency.photographs.explain(
+                run, maker, photographs, "saliency", how, label=7
+            )
         np.testing.assert_array_equal(explanation.labels, [7, 7, 7])
         np.testing.assert_array_equal(explanation.attributions[0], explanation.attributions[2])
         gradient = explanation.attributions[0]

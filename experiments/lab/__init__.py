@@ -2,7 +2,7 @@
 
 frame: flags, checks, the run's folder, long work that continues, the page, the end.
 loading: the classifiers that a script was asked for.
-datasets: the images of a prepared data set, batch by batch.
+datasets: the images of a prepared data set, batch by batch or one by one.
 methods: the one table of attribution methods, and the controls that methods are judged beside.
 photographs: pictures from files and data sets, and their maps.
 examples: labelled images with boxes, measured under two models, paired by image.

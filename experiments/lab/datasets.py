@@ -1,11 +1,12 @@
-"""The images of a prepared data set, batch by batch, for scripts that measure all of them."""
+"""The images of a prepared data set, batch by batch or one by one."""
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tqdm
 
 from saliency_jax import data
@@ -38,3 +39,10 @@ def batches(settings: Settings, description: str) -> Iterator[dict[str, Any]]:
     )
     for batch in tqdm.tqdm(loaded, description, unit="batch", file=sys.stdout):
         yield {name: values[batch["mask"]] for name, values in batch.items()}
+
+
+def examples(batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The fields of one example after the other."""
+    for batch in batches:
+        for index in np.flatnonzero(batch["mask"]):
+            yield {name: values[index] for name, values in batch.items()}

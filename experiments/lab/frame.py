@@ -33,11 +33,9 @@ Settings = TypeVar("Settings", bound="Output")
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What a setting must be, as metadata of its type; a setting that is None is not checked.
+    """What a setting that is not None must be, as metadata of its type.
 
-    Attributes:
-      holds: of a value, whether it is right.
-      expected: what the error says that it should be, with braces for the flag.
+    `expected` is what the error says, with braces for the flag.
     """
 
     holds: Callable[[Any], bool]
@@ -65,12 +63,7 @@ class Output:
 class Run(runs.RunFolder):
     """A run's folder, with the long work that fills it and continues after an interruption.
 
-    Args:
-      settings: the experiment's.
-      name: what the default folder is called after.
-
-    Attributes:
-      complaint: what of the finished run failed: the error that the experiment ends with, if any.
+    `complaint` is the error that the experiment ends with, if something of the finished run failed.
     """
 
     def __init__(self, settings: Output, name: str):
@@ -83,6 +76,10 @@ class Run(runs.RunFolder):
         """Shows a bar of so much work to come, and tells where to keep what is done of it."""
         self._close_bar()
         self._bar = tqdm.tqdm(total=points, unit=unit, file=sys.stdout)
+        return self._kept_in
+
+    @property
+    def _kept_in(self) -> Path:
         return self.unfinished(dataclasses.replace(self._settings, output=None))
 
     def advance(self, points: int, description: str = "") -> None:
@@ -104,33 +101,14 @@ class Run(runs.RunFolder):
     ) -> tuple[Any, float]:
         """`runs.sweep`, kept where the run continues, and the seconds that a point took.
 
-        Args:
-          classifier: whose work it is.
-          name: what it is called, unlike the classifier's other sweeps.
-          function: from `shared` and a value of each axis to a PyTree of arrays.
-          axes: as `runs.sweep` takes them.
-          shared: likewise.
-          batch_size: points at once.
-
-        Returns:
-          What the sweep returns, and the seconds a point, compilation excepted; nan if an
-          interruption lost them.
+        Each of a classifier's sweeps has a name of its own. The seconds are without compilation,
+        and nan if an interruption lost them.
         """
         self.advance(0, f"{classifier.name}, {name}")
-        folder = (
-            self.unfinished(dataclasses.replace(self._settings, output=None))
-            / classifier.file_name
-            / name.replace(" ", "-")
-        )
+        folder = self._kept_in / classifier.file_name / name.replace(" ", "-")
         stopwatch = Stopwatch(self.advance)
-        values = runs.sweep(
-            function,
-            axes,
-            shared=shared,
-            batch_size=batch_size,
-            folder=folder,
-            progress=stopwatch,
-        )
+        options = {"shared": shared, "batch_size": batch_size}
+        values = runs.sweep(function, axes, **options, folder=folder, progress=stopwatch)
         path = folder / "seconds"
         if stopwatch.points:
             path.write_text(repr(stopwatch.seconds / stopwatch.points))
@@ -143,10 +121,7 @@ class Run(runs.RunFolder):
     def kept(self, path: Path, points: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """An array that is computed once: where the run continues it is read, and the bar told.
 
-        Args:
-          path: the array's file, in the folder that `expect` told.
-          points: of work, that `compute` tells the bar of.
-          compute: the array.
+        The file is in the folder that `expect` told. Else `compute` tells the bar of the points.
         """
         if path.exists():
             self.advance(points)
@@ -166,11 +141,7 @@ class Run(runs.RunFolder):
 
 
 class Stopwatch:
-    """Measures computed points, not those found, which come before the program is compiled.
-
-    Args:
-      tell: called with the number of points, computed or found.
-    """
+    """Measures computed points, and tells of these and of those found, before compilation."""
 
     def __init__(self, tell: Callable[[int], object]):
         self.points = 0
@@ -220,11 +191,7 @@ class Experiment(Generic[Settings]):
 def experiment(
     title: str,
 ) -> Callable[[Callable[[Settings, Run], Sequence[Section]]], Experiment[Settings]]:
-    """Makes an experiment of a function of its settings and its run; see the module.
-
-    Args:
-      title: the page's.
-    """
+    """Makes an experiment of a function of its settings and its run; see the module."""
     return lambda function: Experiment(function, title)
 
 

@@ -15,14 +15,7 @@ BUNDLED_PAIR = ("tiny-imagenet-standard", "tiny-imagenet-robust")
 
 
 def load(names: Sequence[str], kind: str = "image") -> list[Classifier]:
-    """The models of these names or folders, each with a short name of its own.
-
-    Args:
-      names: bundled names, or folders of saved models.
-      kind: what they take: "image", "sound" or "iq".
-
-    Returns:
-      The classifiers, in the same order.
+    """The models of these bundled names, or folders, each with a short name of its own.
 
     Raises:
       ValueError: a name is unknown or given twice, a folder is not a whole model, or a model takes

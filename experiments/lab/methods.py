@@ -258,6 +258,16 @@ METHODS: Mapping[str, Method] = {
     "hsic": Method(attribution.hsic, "HSIC", _MASKED, _COPIES),
 }
 Name = tyro.extras.literal_type_from_choices(METHODS)
+# What is judged where nothing else is asked for.
+COMMON = (
+    "saliency",
+    "gradient",
+    "input_x_gradient",
+    "smoothgrad",
+    "integrated_gradients",
+    "grad_cam",
+    "layer_cam",
+)
 
 
 def random_map(score: Any, image: jax.Array, *, key: jax.Array) -> jax.Array:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ from saliency_jax.images import read_image
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section, Table, plots
 
-from . import loading
+from . import datasets, loading
 from .frame import Count, Output, Run
 from .methods import METHODS, Case, regions
 
@@ -41,10 +42,14 @@ class Photograph(NamedTuple):
     note: str = ""
 
 
-class Explanation(NamedTuple):
-    """What one classifier says about n photographs, and why.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explanation:
+    """What one classifier says about n photographs, and why, by one method.
 
     Attributes:
+      classifier: who says it.
+      method: a key of `METHODS`.
+      seconds: what a photograph took; nan if an interruption lost it.
       images: (n, h, w, c) in [0, 1], as the model saw them.
       labels: (n,), the explained classes.
       probabilities: (n, k).
@@ -53,21 +58,55 @@ class Explanation(NamedTuple):
       saliency_maps: (n, h, w).
     """
 
+    classifier: Classifier
+    method: str
+    seconds: float
     images: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
     attributions: np.ndarray
     saliency_maps: np.ndarray
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is written of it."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
+    def image(self, index: int, title: str, note: str = "") -> plots.Picture:
+        """A cell with the photograph as the model saw it."""
+        return plots.image(self.images[index], title, note)
+
+    def map(self, index: int, title: str = "") -> plots.Picture:
+        """A cell with its map."""
+        return METHODS[self.method].draw(self.saliency_maps[index], title)
+
+    def likeliest(self, index: int) -> str:
+        """The likeliest class, with its probability."""
+        return likeliest(self.classifier, self.probabilities[index])
+
+    def explained(self, index: int) -> str:
+        """The explained class, with its probability."""
+        label = self.labels[index]
+        probability = plots.percent(self.probabilities[index][label])
+        return f"{self.classifier.class_names[label]} {probability}"
+
+    def top(self, index: int) -> tuple[list[str], list[float]]:
+        """The likeliest classes' names and probabilities, from the top down."""
+        labels = np.argsort(-self.probabilities[index])[:TOP]
+        names = [self.classifier.class_names[label] for label in labels]
+        return names, self.probabilities[index][labels].tolist()
+
+
+def likeliest(classifier: Classifier, probabilities: np.ndarray) -> str:
+    """The likeliest class, with its probability."""
+    label = probabilities.argmax()
+    return f"{classifier.class_names[label]} {plots.percent(probabilities[label])}"
+
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Output):
-    images: tuple[Path, ...] = ()
-    """Image files of any format and size; scikit-image's cat and coffee if none."""
-    model: tuple[str, ...] = loading.BUNDLED_PAIR
-    """Names of bundled models, or folders of saved ones."""
-    label: str | None = None
-    """Name or number of the class to explain; each image's likeliest one if none."""
+class Explaining(Output):
+    """How photographs are explained, and how many at once."""
+
     score: ScoreName = "logit"
     """What is explained: the logit, or the logarithm of the probability (rise: the probability)."""
     size: int | None = None
@@ -76,33 +115,20 @@ class Settings(Output):
     """Images explained at once, or copies of one where the method looks at many; maps are kept when
     the run is interrupted."""
 
-    def labels(self, classifiers: Sequence[Classifier]) -> list[int | None]:
-        """The class to explain as each classifier numbers it, or none.
-
-        Raises:
-          ValueError: a classifier does not know it.
-        """
-        return [
-            None if self.label is None else classifier.label(self.label)
-            for classifier in classifiers
-        ]
-
 
 @dataclasses.dataclass(frozen=True)
-class Explaining:
-    """How photographs are explained.
+class Settings(Explaining):
+    images: tuple[Path, ...] = ()
+    """Image files of any format and size; scikit-image's cat and coffee if none."""
+    model: tuple[str, ...] = loading.BUNDLED_PAIR
+    """Names of bundled models, or folders of saved ones."""
+    label: str | None = None
+    """Name or number of the class to explain; each image's likeliest one if none."""
 
-    Attributes:
-      method: a key of `METHODS`.
-      score: what is explained, a key of `SCORES`.
-      size: the height and width that photographs are fitted to; the model's own if None.
-      batch_size: how many are explained at once, or copies of one looked at; at least 1.
-    """
-
-    method: str = "saliency"
-    score: ScoreName = "logit"
-    size: int | None = None
-    batch_size: int = 8
+    def labels(self, classifiers: Sequence[Classifier]) -> list[int | None]:
+        """The class to explain as each classifier numbers it, or none."""
+        wanted = self.label
+        return [None if wanted is None else classifier.label(wanted) for classifier in classifiers]
 
 
 def carried_photographs() -> list[Photograph]:
@@ -130,22 +156,13 @@ def from_dataset(
     """The first images of a split of a prepared TFDS set; of validation or test if None."""
     description = data.describe(dataset, data_dir=data_dir)
     split = description.test_split if split is None else split
-    photographs: list[Photograph] = []
-    for batch in data.load(
-        dataset,
-        split,
-        min(count, _READ),
-        image_size=read_size(description, classifiers, size),
-        data_dir=data_dir,
-    ):
-        for image, label in zip(
-            batch["image"][batch["mask"]], batch["label"][batch["mask"]], strict=True
-        ):
-            title = f"{split} {len(photographs)}"
-            known = f"labelled {description.class_names[label]}" if label >= 0 else ""
-            photographs.append(Photograph(image, title, known))
-            if len(photographs) == count:
-                return photographs
+    sides = read_size(description, classifiers, size)
+    loaded = data.load(dataset, split, min(count, _READ), image_size=sides, data_dir=data_dir)
+    photographs = []
+    for number, example in enumerate(itertools.islice(datasets.examples(loaded), count)):
+        label = example["label"]
+        known = f"labelled {description.class_names[label]}" if label >= 0 else ""
+        photographs.append(Photograph(example["image"], f"{split} {number}", known))
     return photographs
 
 
@@ -154,10 +171,7 @@ def read_size(
 ) -> int | tuple[int, int] | None:
     """What images are read at ahead of `classifier.preprocess`: as they are if they have one size.
 
-    Args:
-      description: of the data set.
-      classifiers: for which images of many sizes are read as the largest that they are fitted to.
-      size: the height and width that the classifiers are given, if not their own.
+    Those of many sizes are read at the size, or as the largest that a classifier fits them to.
     """
     if None not in description.image_shape[:2]:
         return None
@@ -169,59 +183,31 @@ def explain(
     run: Run,
     classifier: Classifier,
     photographs: Sequence[Photograph],
-    label: int | Sequence[int] | np.ndarray | None = None,
+    method: str = "saliency",
     how: Explaining = Explaining(),
-    *,
-    name: str | None = None,
-) -> tuple[Explanation, float]:
-    """Maps of photographs, kept when the run is interrupted.
+    label: int | Sequence[int] | None = None,
+) -> Explanation:
+    """Maps of photographs, kept where the run continues.
 
-    Args:
-      run: the experiment's.
-      classifier: the model.
-      photographs: n of any sizes.
-      label: the class to explain, or one for each photograph; each one's likeliest if None.
-      how: they are explained.
-      name: what the work is called, unlike the classifier's other work; the method's if None.
-
-    Returns:
-      The explanation, and the seconds a photograph.
+    They are of a class, or of one for each photograph; of each one's likeliest if that is None.
     """
-    method = METHODS[how.method]
-    images = np.stack(
-        [classifier.preprocess(photograph.image, size=how.size) for photograph in photographs]
-    )
+    needs = METHODS[method].needs
+    images = np.stack([classifier.preprocess(each.image, size=how.size) for each in photographs])
     example = {"image": images}
     if label is not None:
         example["label"] = np.broadcast_to(np.asarray(label, np.int32), len(images))
-    if "regions" in method.needs:
+    if "regions" in needs:
         example["regions"] = regions(images)
     columns, seconds = run.sweep(
         classifier,
-        how.method if name is None else name,
-        _explainer(how.method, how.score, how.batch_size),
+        method,
+        _explainer(method, how.score, how.batch_size),
         {"example": example},
         shared=classifier.network,
         # A method that looks at many copies of an image bounds its memory itself.
-        batch_size=1 if "batch_size" in method.needs else how.batch_size,
+        batch_size=1 if "batch_size" in needs else how.batch_size,
     )
-    return Explanation(images, *columns), seconds
-
-
-def explain_each(
-    run: Run,
-    classifier: Classifier,
-    photographs: Sequence[Photograph],
-    label: int | Sequence[int] | np.ndarray | None,
-    methods: Sequence[str],
-    how: Explaining,
-) -> tuple[dict[str, Explanation], dict[str, float]]:
-    """Explanations, and the seconds a photograph, by method; see `explain`."""
-    explanations, seconds = {}, {}
-    for name in methods:
-        chosen = dataclasses.replace(how, method=name)
-        explanations[name], seconds[name] = explain(run, classifier, photographs, label, chosen)
-    return explanations, seconds
+    return Explanation(classifier, method, seconds, images, *columns)
 
 
 @functools.cache
@@ -242,38 +228,34 @@ def _explain_one(network: Any, *, example, method, score, batch_size):
 def save(
     run: Run,
     photographs: Sequence[Photograph],
-    explained: Mapping[Classifier, Explanation],
-    how: Explaining = Explaining(),
+    explained: Sequence[Explanation],
+    score: ScoreName = "logit",
 ) -> Section:
-    """Writes arrays and figures of the explanations, and returns the section that shows them."""
-    for classifier, explanation in explained.items():
-        run.save_arrays(f"saliency-{classifier.file_name}", **explanation._asdict())
-    starts = range(0, len(photographs), ROWS_PER_FIGURE)
-    figures = [
-        run.save_figure(
-            "saliency" if start == 0 else f"saliency-{1 + start // ROWS_PER_FIGURE}",
-            _draw(
-                photographs, explained, list(range(len(photographs)))[start:][:ROWS_PER_FIGURE], how
-            ),
-        )
-        for start in starts
-    ]
+    """Writes arrays and figures of each model's explanations, and returns the section of both."""
+    for each in explained:
+        run.save_arrays(f"saliency-{each.classifier.file_name}", **each.arrays)
+    numbers = range(len(photographs))
+    figures = []
+    for number, start in enumerate(numbers[::ROWS_PER_FIGURE], 1):
+        shown = numbers[start : start + ROWS_PER_FIGURE]
+        name = "saliency" if number == 1 else f"saliency-{number}"
+        figures.append(run.save_figure(name, _draw(photographs, explained, shown, score)))
     rows = [
         (
             ", ".join(filter(None, (photograph.title, photograph.note))),
-            classifier.name,
-            classifier.class_names[explanation.labels[index]],
+            each.classifier.name,
+            each.classifier.class_names[each.labels[index]],
             ", ".join(
                 f"{name} {plots.percent(fraction)}"
-                for name, fraction in zip(*top(classifier, explanation, index), strict=True)
+                for name, fraction in zip(*each.top(index), strict=True)
             ),
         )
         for index, photograph in enumerate(photographs)
-        for classifier, explanation in explained.items()
+        for each in explained
     ]
     return Section(
         "Saliency maps",
-        f"Which pixels each model's answer depends on, by {METHODS[how.method].title}.",
+        f"Which pixels each model's answer depends on, by {METHODS[explained[0].method].title}.",
         figures,
         Table(("photograph", "model", "explained class", f"{TOP} likeliest classes"), rows),
     )
@@ -281,58 +263,32 @@ def save(
 
 def _draw(
     photographs: Sequence[Photograph],
-    explained: Mapping[Classifier, Explanation],
+    explained: Sequence[Explanation],
     indices: Sequence[int],
-    how: Explaining,
+    score: ScoreName,
 ) -> Figure:
-    method = METHODS[how.method]
-    first, *_ = explained.values()
+    method = METHODS[explained[0].method]
     rows: list[list[plots.Cell | None]] = []
     for index in indices:
-        photograph = photographs[index]
-        row: list[plots.Cell | None] = [
-            plots.image(first.images[index], photograph.title, photograph.note)
-        ]
-        for classifier, explanation in explained.items():
-            title = named(classifier, explanation, index)
-            saliency_map = explanation.saliency_maps[index]
-            overlay = plots.overlay(explanation.images[index], np.abs(saliency_map), title)
-            row += [
-                plots.Ranking(*top(classifier, explanation, index)),
-                method.draw(saliency_map, title),
+        title, note = photographs[index].title, photographs[index].note
+        rows.append([explained[0].image(index, title, note)])
+        for each in explained:
+            explained_class = each.explained(index)
+            strength = np.abs(each.saliency_maps[index])
+            overlay = plots.overlay(each.images[index], strength, explained_class)
+            rows[-1] += [
+                plots.Ranking(*each.top(index)),
+                each.map(index, explained_class),
                 dataclasses.replace(overlay, note=""),
             ]
-        rows.append(row)
     over = "its absolute value over the photograph" if method.signed else "over the photograph"
     column_titles = ["photograph"]
-    for classifier in explained:
-        column_titles += [classifier.name, method.title, over]
+    for each in explained:
+        column_titles += [each.classifier.name, method.title, over]
     score_names = {"logit": "logit", "log_prob": "log-probability"}
     caption = CAPTION.format(
-        score="probability" if method.make_score else score_names[how.score],
+        score="probability" if method.make_score else score_names[score],
         meaning=method.meaning,
         colors=method.colors,
     )
     return plots.grid(rows, column_titles=column_titles, caption=caption)
-
-
-def named(classifier: Classifier, explanation: Explanation, index: int) -> str:
-    """The explained class of a photograph, with its probability."""
-    label = explanation.labels[index]
-    probability = explanation.probabilities[index][label]
-    return f"{classifier.class_names[label]} {plots.percent(probability)}"
-
-
-def likeliest(classifier: Classifier, probabilities: np.ndarray) -> str:
-    """The likeliest class, with its probability."""
-    label = probabilities.argmax()
-    return f"{classifier.class_names[label]} {plots.percent(probabilities[label])}"
-
-
-def top(
-    classifier: Classifier, explanation: Explanation, index: int
-) -> tuple[list[str], list[float]]:
-    """A photograph's likeliest classes' names and probabilities, from the top down."""
-    probabilities = explanation.probabilities[index]
-    labels = np.argsort(-probabilities)[:TOP]
-    return [classifier.class_names[label] for label in labels], probabilities[labels].tolist()

@@ -1,7 +1,7 @@
 """Means with their 95 % bootstrap intervals, as tables and curves show them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -42,15 +42,10 @@ def seconds(taken: float) -> str:
     return "" if math.isnan(taken) else f"{taken:.2f}"
 
 
-def paired(names: Sequence[str], values: Sequence[Mapping[str, np.ndarray]]) -> Table:
-    """A row for each measure, with both models' means and their paired difference.
+def paired(names: Sequence[str], values: Iterable[Mapping[str, np.ndarray]]) -> Table:
+    """A row for each measure, with two models' means and their paired difference.
 
-    Args:
-      names: the two models'.
-      values: of each, (n,) by the name of the measure; nan where it is undefined.
-
-    Returns:
-      The table.
+    The values of each model are (n,) by the name of the measure; nan where it is undefined.
     """
     first, second = values
     rows = []
@@ -63,15 +58,9 @@ def paired(names: Sequence[str], values: Sequence[Mapping[str, np.ndarray]]) -> 
 
 
 def curve(name: str, x: np.ndarray, columns: Sequence[np.ndarray]) -> plots.Curve:
-    """A curve of means over images, with their intervals.
+    """A curve of means, with their intervals, of values (n, ...) at each x.
 
-    Args:
-      name: in the legend.
-      x: (m,).
-      columns: for each of the m, values (n, ...); nan where they are undefined.
-
-    Returns:
-      The curve, with a gap where nothing is defined.
+    Values that are undefined are nan; where none is defined the curve has a gap.
     """
     kept = map(defined, columns)
     ends = [interval(values) if len(values) else (np.nan,) * 3 for values in kept]

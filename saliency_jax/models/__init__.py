@@ -32,7 +32,7 @@ defined once, so that it compiles once, and takes the weights as an argument:
               [v.value for v in keras_model.non_trainable_variables]]
     model = jax.tree_util.Partial(single, arrays)
 
-PyTorch's weights of a ResNet are read by `load(name, path=...)`, or by `read_state_dict` and
+PyTorch's weights of these networks are read by `load(name, path=...)`, or by `read_state_dict` and
 `from_state_dict` into an architecture of your choice.
 
 What means the same everywhere here:
@@ -51,6 +51,7 @@ from ._checkpoints import save as save
 from ._classifier import Classifier as Classifier
 from ._classifier import Input as Input
 from ._config import card as card
+from ._convnext import ConvNext as ConvNext
 from ._convolution import convolution as convolution
 from ._convolution import depthwise_convolution as depthwise_convolution
 from ._convolution import same_padding as same_padding
@@ -68,3 +69,4 @@ from ._resnet import Stem as Stem
 from ._torch_files import read_state_dict as read_state_dict
 from ._torch_names import from_state_dict as from_state_dict
 from ._torch_names import to_state_dict as to_state_dict
+from ._vision_transformer import VisionTransformer as VisionTransformer

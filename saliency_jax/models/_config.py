@@ -19,6 +19,8 @@ NETWORKS = (
     "saliency_jax.models.ResNet",
     "saliency_jax.models.PreActResNet",
     "saliency_jax.models.EfficientNetLite",
+    "saliency_jax.models.VisionTransformer",
+    "saliency_jax.models.ConvNext",
     "saliency_jax.signals.SignalResNet",
     "saliency_jax.signals.SpectrogramResNet",
 )

@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 
 from .._types import Image, Logits
 from .._validation import check_floats, nearest, to_jax
-from ..layers import Layer
+from ..layers import Layer, identity
 
-Part = tuple[Callable[[Array], Array], ...]
+Part = tuple[Callable[[Any], Any], ...]
 
 
 @jax.tree_util.register_dataclass
@@ -22,7 +22,8 @@ Part = tuple[Callable[[Array], Array], ...]
 class Sequence:
     """Functions of batches, one after the other, as a function of one example.
 
-    The weights are taken in the example's dtype, so that its precision is that of the answer.
+    An example is an array or, behind a cut that carries several, a PyTree of them. The weights are
+    taken in the example's dtype, so that its precision is that of the answer.
 
     Attributes:
       functions: each from a batch (n, ...) to the next; their weights are the leaves.
@@ -30,12 +31,20 @@ class Sequence:
 
     functions: Part
 
-    def __call__(self, example: Any) -> Array:
-        check_floats("what a network takes", example)
-        batch = to_jax(example)[None]
-        for function in with_dtype(self.functions, batch.dtype):
+    def __call__(self, example: Any) -> Any:
+        batch, functions = batched(example, self.functions)
+        for function in functions:
             batch = function(batch)
-        return batch[0]
+        return jax.tree.map(lambda leaf: leaf[0], batch)
+
+
+def batched(example: Any, functions: Part) -> tuple[Any, Part]:
+    """An example, an array or a tree of them, as a batch of one; the functions in its dtype."""
+    leaves = jax.tree.leaves(example) or [example]
+    for leaf in leaves:
+        check_floats("what a network takes", leaf)
+    batch = jax.tree.map(lambda leaf: to_jax(leaf)[None], example)
+    return batch, with_dtype(functions, jax.tree.leaves(batch)[0].dtype)
 
 
 def with_dtype(tree: Any, dtype: Any) -> Any:
@@ -102,10 +111,12 @@ class Network(nnx.Module):
 
     normalization: Normalization
     num_classes: int
+    # From what a cut carries to its map (i, j, d), for cuts that carry more than a map.
+    to_map = staticmethod(identity)
 
     @abc.abstractmethod
     def parts(self) -> Mapping[str, Part]:
-        """The parts by name, in their order: each of functions of batches (n, h, w, c)."""
+        """The parts by name, in their order: each of functions of batches (n, ...)."""
 
     @property
     @abc.abstractmethod
@@ -142,7 +153,7 @@ class Network(nnx.Module):
             )
         end = list(parts).index(name) + 1
         before, after = list(parts.values())[:end], list(parts.values())[end:]
-        return Layer(Sequence(sum(before, ())), Sequence(sum(after, ())))
+        return Layer(Sequence(sum(before, ())), Sequence(sum(after, ())), self.to_map)
 
     def on_batch(self, images: Float[Array, "n h w c"]) -> Float[Array, "n k"]:
         """The logits of a batch, whose statistics batch normalization takes while it trains.

@@ -21,12 +21,14 @@ from flax import nnx
 from .. import _constants as constants
 from .._validation import nearest
 from ._classifier import Classifier, Input
+from ._convnext import ConvNext
 from ._efficientnet_lite import EfficientNetLite
 from ._parts import Network
 from ._preact import PreActResNet
 from ._resnet import SMALL_IMAGE_STEM, ResNet
 from ._torch_files import read_state_dict
 from ._torch_names import from_state_dict, num_classes
+from ._vision_transformer import VisionTransformer
 
 _IMAGENET, _CIFAR = constants.STATISTICS["imagenet2012"], constants.STATISTICS["cifar10"]
 CIFAR10_CLASSES = (
@@ -54,6 +56,7 @@ class Weights:
       package: the Python package that carries the file, empty if none does.
       input: what it was trained on, and the size that its accuracy was measured at.
       accuracies: percent by the name of the measure, as published; empty if nothing is stated.
+      settings: of the network, where these weights need others than the architecture's.
     """
 
     source: str
@@ -62,6 +65,7 @@ class Weights:
     package: str = ""
     input: Input = dataclasses.field(default_factory=_imagenet_input)
     accuracies: dict[str, float] = dataclasses.field(default_factory=dict)
+    settings: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +119,7 @@ def load_published(name: str, weights: str | None, path: str | os.PathLike | Non
 
     def network_of(classes: int) -> Network:
         keys, normal = nnx.Rngs(0), chosen.input
-        return build(classes, mean=normal.mean, std=normal.std, rngs=keys)
+        return build(classes, mean=normal.mean, std=normal.std, **chosen.settings, rngs=keys)
 
     usual = len(description.class_names)
     try:
@@ -442,4 +446,133 @@ def _efficientnet_lite() -> dict[str, _Published]:
     return models
 
 
-PUBLISHED = _imagenet() | _efficientnet_lite() | _cifar10()
+# Of Hugging Face's vision transformers.
+_SMALL_EPSILON = {"epsilon": 1e-12}
+_TRANSFORMERS = {
+    "tiny": functools.partial(VisionTransformer, 12, width=192, heads=3),
+    "small": functools.partial(VisionTransformer, 12, width=384, heads=6),
+    "base": functools.partial(VisionTransformer, 12, width=768, heads=12),
+}
+
+
+def _vision_transformers() -> dict[str, _Published]:
+    """Vision transformers of ImageNet-21k, fine-tuned on ImageNet (Steiner et al. 2021)."""
+    models = {}
+    # results/results-imagenet.csv of timm.
+    for size, side, parameters, top_1 in (
+        ("tiny", 224, 5_717_416, 75.454),
+        ("tiny", 384, 5_790_376, 78.424),
+        ("small", 224, 22_050_664, 81.384),
+        ("small", 384, 22_196_584, 83.802),
+        ("base", 224, 86_567_656, 84.532),
+        ("base", 384, 86_859_496, 85.996),
+    ):
+
+        def taken(resize: int, side: int = side) -> Input:
+            half = (0.5, 0.5, 0.5)
+            return Input(
+                *("image", (side, side), (resize, resize)),
+                mean=half,
+                std=half,
+                mean_color=_IMAGENET.mean,
+            )
+
+        sets = {
+            "timm-augreg": Weights(
+                f"timm/vit_{size}_patch16_{side}.augreg_in21k_ft_in1k",
+                "model.safetensors",
+                input=taken(248 if side == 224 else side),
+                accuracies={"top-1": top_1},
+            )
+        }
+        if size == "base":
+            sets["hugging-face"] = Weights(
+                f"google/vit-base-patch16-{side}",
+                "model.safetensors",
+                input=taken(side),
+                settings=_SMALL_EPSILON,
+            )
+        models[f"vit-{size}-patch16-{side}"] = _Published(
+            functools.partial(_TRANSFORMERS[size], size=(side, side)),
+            Description(parameters, imagenet_classes(), sets),
+        )
+    return models
+
+
+def _data_efficient_transformers() -> dict[str, _Published]:
+    """DeiTs, of ImageNet alone, by themselves and distilled (Touvron et al. 2020)."""
+    models = {}
+    # https://github.com/facebookresearch/deit, whose files timm and Hugging Face keep.
+    for size, side, distilled, parameters, top_1 in (
+        ("tiny", 224, False, 5_717_416, 72.202),
+        ("small", 224, False, 22_050_664, 79.854),
+        ("base", 224, False, 86_567_656, 81.846),
+        ("base", 384, False, 86_859_496, 82.890),
+        ("tiny", 224, True, 5_910_800, 74.476),
+        ("small", 224, True, 22_436_432, 81.164),
+        ("base", 224, True, 87_338_192, 83.372),
+        ("base", 384, True, 87_630_032, 85.224),
+    ):
+        name = f"deit-{size}{'-distilled' if distilled else ''}-patch16-{side}"
+        taken = _imagenet_input((side, side), (256, 256) if side == 224 else (side, side))
+        accuracy = {"top-1": top_1}
+        sets = {
+            "timm": Weights(
+                f"timm/{name.replace('-', '_')}.fb_in1k",
+                "model.safetensors",
+                input=taken,
+                accuracies=accuracy,
+            ),
+            "hugging-face": Weights(
+                f"facebook/{name}",
+                "pytorch_model.bin",
+                input=taken,
+                accuracies=accuracy,
+                settings=_SMALL_EPSILON,
+            ),
+        }
+        models[name] = _Published(
+            functools.partial(_TRANSFORMERS[size], size=(side, side), distilled=distilled),
+            Description(parameters, imagenet_classes(), sets),
+        )
+    return models
+
+
+def _convnexts() -> dict[str, _Published]:
+    """ConvNeXts of ImageNet; those at 384x384 began on ImageNet-22k (Liu et al. 2022)."""
+    models = {}
+    # https://github.com/facebookresearch/ConvNeXt, whose files timm and Hugging Face keep.
+    for size, blocks, width, parameters, top_1, larger in (
+        ("tiny", (3, 3, 9, 3), 96, 28_589_128, 82.1, 84.1),
+        ("small", (3, 3, 27, 3), 96, 50_223_688, 83.1, 85.8),
+        ("base", (3, 3, 27, 3), 128, 88_591_464, 83.8, 86.8),
+    ):
+        sets = {
+            "timm": Weights(
+                f"timm/convnext_{size}.fb_in1k", "model.safetensors", accuracies={"top-1": top_1}
+            ),
+            "timm-384": Weights(
+                f"timm/convnext_{size}.fb_in22k_ft_in1k_384",
+                "model.safetensors",
+                input=_imagenet_input((384, 384), (384, 384)),
+                accuracies={"top-1": larger},
+            ),
+            "hugging-face": Weights(
+                f"facebook/convnext-{size}-224", "pytorch_model.bin", accuracies={"top-1": top_1}
+            ),
+        }
+        models[f"convnext-{size}"] = _Published(
+            functools.partial(ConvNext, blocks, width=width),
+            Description(parameters, imagenet_classes(), sets),
+        )
+    return models
+
+
+PUBLISHED = (
+    _imagenet()
+    | _efficientnet_lite()
+    | _vision_transformers()
+    | _data_efficient_transformers()
+    | _convnexts()
+    | _cifar10()
+)

@@ -1,8 +1,8 @@
 """A network's weights under the names that PyTorch's networks give them.
 
-Networks are written out in torchvision's names, and read in those, Hugging Face's, those of the
-usual networks for CIFAR-10 and of EfficientNet-Lite, in or out of the wrappers that training leaves
-around them.
+Networks are written out in the names of their publishers, torchvision's of ResNets and timm's of
+vision transformers and ConvNeXts, and read in those, Hugging Face's, those of the usual networks
+for CIFAR-10 and of EfficientNet-Lite, in or out of the wrappers that training leaves around them.
 """
 
 import re
@@ -33,6 +33,11 @@ _STDS = ("new_std", "sigma", "std")
 # The attacker of the robustness library repeats the network; the first stage of Wide ResNets from
 # the TRADES code has a twin that is never called; and a count of batches is no weight.
 _IGNORED = re.compile(r"(^|\.)(attacker|sub_block1)\.|(^|\.)num_batches_tracked$")
+# The last layer, whose rows are the classes.
+_LAST = ("fc.weight", "head.weight", "head.fc.weight")
+# Hugging Face's attention keeps apart what timm's has in one product, in this order.
+_QUERY = re.compile(r"\.(query|q_proj)\.(?=(weight|bias)$)")
+_KEYS_AND_VALUES = {"query": ("key", "value"), "q_proj": ("k_proj", "v_proj")}
 
 _Rules = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
 _HUGGING_FACE: _Rules = (
@@ -45,6 +50,38 @@ _HUGGING_FACE: _Rules = (
     (r"\.shortcut\.normalization\.", ".downsample.1."),
     (r"^classifier\.1\.", "fc."),
 )
+# The names of its files, and those of its newest version.
+_HUGGING_FACE_VIT: _Rules = (
+    (r"^(vit|deit)\.", ""),
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.distillation_token$", "dist_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^(encoder\.layer|layers)\.", "blocks."),
+    (r"\.attention\.(attention\.)?qkv\.", ".attn.qkv."),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+    (r"^layernorm\.", "norm."),
+    (r"^(cls_)?classifier\.", "head."),
+    (r"^distillation_classifier\.", "head_dist."),
+)
+_HUGGING_FACE_CONVNEXT: _Rules = (
+    (r"^convnext\.", ""),
+    (r"^embeddings\.patch_embeddings\.", "stem.0."),
+    (r"^embeddings\.layernorm\.", "stem.1."),
+    (r"^encoder\.", ""),
+    (r"\.downsampling_layer\.", ".downsample."),
+    (r"\.layers\.", ".blocks."),
+    (r"\.dwconv\.", ".conv_dw."),
+    (r"\.layernorm\.", ".norm."),
+    (r"\.pwconv(\d)\.", r".mlp.fc\1."),
+    (r"\.layer_scale_parameter$", ".gamma"),
+    (r"^layernorm\.", "head.norm."),
+    (r"^classifier\.", "head.fc."),
+)
 _WIDE: _Rules = (
     (r"^block(\d+)\.layer\.", r"layer\1."),
     (r"\.convShortcut\.", ".downsample.0."),
@@ -52,8 +89,11 @@ _WIDE: _Rules = (
 )
 _EFFICIENTNET: _Rules = ((r"(^|\.)_", r"\1"),)
 _CIFAR: _Rules = ((r"\.shortcut\.", ".downsample."), (r"^linear\.", "fc."))
-# What only this layout's names start with, and how they become torchvision's.
+# What only this layout's names have, the first that is found, and how they become their
+# publishers'.
 _LAYOUTS = (
+    (r"^((vit|deit)\.)?embeddings\.cls_token$", _HUGGING_FACE_VIT),
+    (r"^(convnext\.)?encoder\.stages\.\d+\.layers\.\d+\.dwconv\.", _HUGGING_FACE_CONVNEXT),
     (r"^(resnet\.)?(embedder\.embedder|encoder\.stages)\.", _HUGGING_FACE),
     (r"^block\d+\.layer\.", _WIDE),
     (r"^_conv_stem\.", _EFFICIENTNET),
@@ -62,13 +102,14 @@ _LAYOUTS = (
 
 
 def to_state_dict(model: Network) -> dict[str, np.ndarray]:
-    """A network's weights by the names, and in the axes, of torchvision's ResNet.
+    """A network's weights by the names, and in the axes, that PyTorch's networks have.
 
-    `conv1.weight` is (o, i, k, k), `fc.weight` (k, d), and batch statistics are `running_mean` and
-    `running_var`; `safetensors.numpy.save_file` writes the result for PyTorch to read.
+    The names are torchvision's of ResNets and timm's of the others: `conv1.weight` is (o, i, k, k),
+    `fc.weight` (k, d), and batch statistics are `running_mean` and `running_var`;
+    `safetensors.numpy.save_file` writes the result for PyTorch to read.
 
     Args:
-      model: a `ResNet` or `PreActResNet`.
+      model: a `ResNet`, `PreActResNet`, `VisionTransformer` or `ConvNext`.
 
     Returns:
       name -> array; bit for bit the model's own weights.
@@ -92,8 +133,8 @@ def from_state_dict(
 ) -> Network:
     """A network with weights that PyTorch named.
 
-    The names may be those of torchvision and timm, of Hugging Face's ResNet, or of the usual
-    networks for CIFAR-10 (`shortcut`, `linear`; `block1.layer`, `convShortcut`), of EfficientNet
+    The names may be those of torchvision's ResNets, of timm, of Hugging Face, of the usual networks
+    for CIFAR-10 (`shortcut`, `linear`; `block1.layer`, `convShortcut`) or of EfficientNet-Lite
     (`_conv_stem`, `_blocks.0._depthwise_conv`), behind any prefix
     that all of the network's names share, such as `module.` or `1.`; what has another prefix, such
     as a metric's counts or the number of averaged models, is left out. If the network was kept with
@@ -122,13 +163,13 @@ def from_state_dict(
     """
     graphdef, variables = nnx.split(model)
     template = nnx.to_pure_dict(variables)
-    shapes = _expected(template)
-    weights, normalization = _without_normalization(state, model.channels)
+    shapes, arrays = _expected(template), _with_joint_attention(state)
+    weights, normalization = _without_normalization(arrays, model.channels)
     prefix, names = _located(weights, shapes)
-    _check_match(prefix, shapes, {name: (file, state[file].shape) for name, file in names.items()})
+    _check_match(prefix, shapes, {name: (file, arrays[file].shape) for name, file in names.items()})
 
     def weight(path, leaf):
-        array = np.asarray(state[names[_torch_name(path)]], np.float32)
+        array = np.asarray(arrays[names[_torch_name(path)]], np.float32)
         return jnp.asarray(array.transpose(np.argsort(_axes(array.ndim))), leaf.dtype)
 
     loaded = nnx.merge(graphdef, jax.tree_util.tree_map_with_path(weight, template))
@@ -139,14 +180,16 @@ def from_state_dict(
 
 def num_classes(model: Network, state: Mapping[str, np.ndarray]) -> int | None:
     """The number of logits that weights of this network give, if its last layer is among them."""
-    weights, _ = _without_normalization(state, model.channels)
-    _, names = _located(weights, _expected(nnx.to_pure_dict(nnx.split(model)[1])))
-    last = names.get("fc.weight")
-    return state[last].shape[0] if last and state[last].ndim == 2 else None
+    arrays = _with_joint_attention(state)
+    weights, _ = _without_normalization(arrays, model.channels)
+    expected = _expected(nnx.to_pure_dict(nnx.split(model)[1]))
+    _, names = _located(weights, expected)
+    last = next((names[name] for name in _LAST if name in expected and name in names), None)
+    return arrays[last].shape[0] if last and arrays[last].ndim == 2 else None
 
 
 def _expected(template: Any) -> dict[str, tuple[int, ...]]:
-    """Torchvision's name -> shape, of all weights."""
+    """The publishers' name -> shape, of all weights."""
     return {
         _torch_name(path): tuple(leaf.shape[axis] for axis in _axes(leaf.ndim))
         for path, leaf in jax.tree_util.tree_leaves_with_path(template)
@@ -155,17 +198,34 @@ def _expected(template: Any) -> dict[str, tuple[int, ...]]:
 
 def _torch_name(path) -> str:
     *modules, leaf = (entry.key for entry in path)
-    if modules[0] == "stages":
+    if modules[:1] == ["stages"] and isinstance(modules[2], int):
         _, stage, block, *inside = modules
         if inside[0] == "shortcut":
             inside = ["downsample", {"conv": 0, "bn": 1}[inside[1]] if len(inside) > 1 else 0]
         modules = [f"layer{stage + 1}", block, *inside]
-    return ".".join(map(str, [*modules, _LEAVES[leaf]]))
+    return ".".join(map(str, [*modules, _LEAVES.get(leaf, leaf)]))
 
 
 def _axes(rank: int) -> tuple[int, ...]:
     """The order of axes that makes (k, k, i, o) into (o, i, k, k) and (d, k) into (k, d)."""
-    return (3, 2, 0, 1) if rank == 4 else tuple(reversed(range(rank)))
+    return {4: (3, 2, 0, 1), 2: (1, 0)}.get(rank, tuple(range(rank)))
+
+
+def _with_joint_attention(
+    state: Mapping[str, np.ndarray | Float[Array, "..."]],
+) -> dict[str, np.ndarray | Float[Array, "..."]]:
+    """The state with queries, keys and values that are apart joined as `qkv`."""
+    joined = dict(state)
+    for name in state:
+        found = _QUERY.search(name)
+        if not found:
+            continue
+        names = [name]
+        names += [_QUERY.sub(f".{other}.", name) for other in _KEYS_AND_VALUES[found[1]]]
+        if all(other in state for other in names):
+            parts = [np.asarray(joined.pop(other)) for other in names]
+            joined[_QUERY.sub(".qkv.", name)] = np.concatenate(parts)
+    return joined
 
 
 def _without_normalization(
@@ -189,7 +249,7 @@ def _last(name: str) -> str:
 
 
 def _located(names: list[str], expected: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """The prefix behind which most of the expected names are, and torchvision's name -> the
+    """The prefix behind which most of the expected names are, and the publishers' name -> the
     file's of all names behind it.
     """
     expected = frozenset(expected)
@@ -199,7 +259,7 @@ def _located(names: list[str], expected: Iterable[str]) -> tuple[str, dict[str, 
         for count in range(min(len(modules), _MAX_WRAPPERS) + 1):
             prefix = "".join(f"{module}." for module in modules[:count])
             behind.setdefault(prefix, {})[name.removeprefix(prefix)] = name
-    located = {prefix: _torchvision_names(inner) for prefix, inner in behind.items()}
+    located = {prefix: _published_names(inner) for prefix, inner in behind.items()}
     matches = {prefix: len(expected & inner.keys()) for prefix, inner in located.items()}
     most = max(matches.values())
     if not most:
@@ -217,18 +277,18 @@ def _located(names: list[str], expected: Iterable[str]) -> tuple[str, dict[str, 
     return best[0], located[best[0]]
 
 
-def _torchvision_names(names: dict[str, str]) -> dict[str, str]:
-    """Torchvision's name -> the file's, for the layout that the names are in."""
+def _published_names(names: dict[str, str]) -> dict[str, str]:
+    """The publishers' name -> the file's, for the layout that the names are in."""
     rules = next(
         rules for marker, rules in _LAYOUTS if any(re.search(marker, name) for name in names)
     )
     renamed = {}
     for name, file in names.items():
-        torchvision = name
+        published = name
         for pattern, replacement in rules:
-            torchvision = re.sub(pattern, replacement, torchvision)
+            published = re.sub(pattern, replacement, published)
         # Of two names for one weight the second is one that nothing expects.
-        renamed[f"another {torchvision}" if torchvision in renamed else torchvision] = file
+        renamed[f"another {published}" if published in renamed else published] = file
     return renamed
 
 

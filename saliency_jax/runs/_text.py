@@ -131,7 +131,8 @@ def text_width(text: str, face: Face = NORMAL) -> float:
 def wrapped(text: str, available: int | float, face: Face = NORMAL) -> str:
     """The text in lines that are no wider than that many pixels.
 
-    Lines break at spaces and between wide characters, and within a word that is too long.
+    Lines break at spaces, behind hyphens and between wide characters, and within a word that is too
+    long.
     """
     lines = [""]
     for part in _parts(printable(text)):
@@ -164,7 +165,8 @@ def _parts(text: str) -> Iterator[str]:
     """The parts of a text that stay on one line, each with the space after it."""
     # A number stays with its sign.
     joined = re.sub(r" %", "\N{NO-BREAK SPACE}%", " ".join(re.split(r"[ \t\n\r]+", text.strip())))
-    for word in re.findall(r"[^ ]+ ?", joined):
+    words = re.findall(r"[^ ]+ ?", joined)
+    for word in itertools.chain(*(re.split(r"(?<=\w-)(?=[^\W\d])", word) for word in words)):
         for wide, characters in itertools.groupby(word, _is_wide):
             group = "".join(characters)
             yield from group if wide else (group,)
