@@ -140,7 +140,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
         run.save_arrays(f"class_visualization-{maker.file_name}", **made[maker]._asdict())
     run.complaint = what_failed(made, settings)
     sizes = dict.fromkeys(maker.input.size for maker in makers)
-    figures = []
+    figures: list[str] = []
     for size in sizes:
         alike = {maker: made[maker] for maker in makers if maker.input.size == size}
         name = f"class_visualization{f'-{size[0]}' if figures else ''}"

@@ -72,14 +72,14 @@ def test_a_network_of_one_image_judges_several(imagenet):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_picture_raises_its_class(imagenet, monkeypatch, channels):
-    monkeypatch.setattr(imagenet, "STEPS", (4, 3))
+    monkeypatch.setattr(imagenet, "STEPS", (24, 16))
     network = models.ResNet(
         18, 5, width=4, stem=models.HALVING_STEM, channels=channels, rngs=nnx.Rngs(0)
     )
     make = jax.jit(imagenet.visualize, static_argnames=("seed", "shape", "score"))
     picture = make(network, label=2, seed=0, shape=(32, 32, channels), score="logit")
     assert picture.image.shape == (32, 32, channels)
-    assert picture.values.shape == (7,)
+    assert picture.values.shape == (40,)
     assert picture.failed_at == 0
     assert 0 <= picture.image.min() < picture.image.max() <= 1
-    assert network(picture.image)[2] > network(jnp.full((32, 32, channels), 0.5))[2]
+    assert picture.values[-8:].mean() > picture.values[:8].mean()

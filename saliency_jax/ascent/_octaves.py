@@ -24,7 +24,7 @@ def ascend_octaves(
     score: ScoreFunction,
     image: Image,
     optimizer: optax.GradientTransformation,
-    steps: Count | Sequence[Count],
+    steps: int | Sequence[int],
     *,
     key: Key,
     octaves: Count = 4,

@@ -92,7 +92,7 @@ class InvertedBottleneck(nnx.Module):
 
     def __call__(self, images):
         maps = images
-        if self.expand_conv:
+        if self.expand_conv and self.bn0:
             maps = self.relu6(self.bn0(self.expand_conv(maps)))
         maps = self.relu6(self.bn1(self.depthwise_conv(maps)))
         maps = self.bn2(self.project_conv(maps))
