@@ -32,7 +32,6 @@ The run's folder then holds `maps-MODEL-1.png` for the first photograph, and so 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -64,19 +63,20 @@ MEASURES = ("insertion", "deletion", "like_saliency", "gini")
 
 @dataclasses.dataclass(frozen=True)
 class Settings(photographs.Settings):
-    method: tuple[methods.Name, ...] = get_args(methods.Name)
-    """Attribution methods; all if left out."""
+    method: tuple[methods.Name, ...] | None = None
+    """Attribution methods; all that can explain the models if left out."""
 
 
 @frame.experiment("Attribution methods compared")
 def main(settings: Settings, run: Run) -> list[Section]:
     classifiers = loading.load(settings.model)
-    methods.check(settings.method, classifiers)
+    chosen = methods.suiting(classifiers) if settings.method is None else settings.method
+    methods.check(chosen, classifiers)
     labels = settings.labels(classifiers)
     shown = photographs.from_files(settings.images)
     function = functools.partial(judge, batch_size=settings.batch_size)
     # Saliency is what the others are compared with.
-    names = list(dict.fromkeys([*settings.method, "saliency"]))
+    names = list(dict.fromkeys([*chosen, "saliency"]))
     run.expect(len(classifiers) * (2 * len(names) + 1) * len(shown), "map")
     figures, rows = [], []
     for classifier, label in zip(classifiers, labels, strict=True):
@@ -85,19 +85,19 @@ def main(settings: Settings, run: Run) -> list[Section]:
             for name in names
         }
         judged = judge_all(run, classifier, explanations, function)
-        for name in settings.method:
+        for name in chosen:
             arrays = explanations[name].arrays | judged[name]
             run.save_arrays(f"{name}-{classifier.file_name}", **arrays)
-        asked = [explanations[name] for name in settings.method]
+        asked = [explanations[name] for name in chosen]
         for index, photograph in enumerate(shown):
             figure = draw(asked, photograph, index)
             figures.append(run.save_figure(f"maps-{classifier.file_name}-{index + 1}", figure))
         taken = [*(tables.seconds(each.seconds) for each in asked), ""]
-        for name, seconds in zip([*settings.method, CONTROL], taken, strict=True):
+        for name, seconds in zip([*chosen, CONTROL], taken, strict=True):
             means = [f"{judged[name][measure].mean():.3f}" for measure in MEASURES]
             rows.append([classifier.name, methods.title(name), *means, seconds])
     return [
-        Section("Maps", " ".join(METHODS[name].meaning for name in settings.method), figures),
+        Section("Maps", " ".join(METHODS[name].meaning for name in chosen), figures),
         Section("Judged", HOW_TO_READ, table=Table(HEADER, rows)),
     ]
 

@@ -16,7 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from saliency_jax import attribution, scores
-from saliency_jax.layers import Layer, identity
+from saliency_jax.layers import Attention, Layer, identity
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 from lab.methods import METHODS as TABLE
@@ -36,6 +36,26 @@ def decentred(model, feature_map):
 def centred_layer(score):
     """The image less 1/2 is the feature map and the model the head: any model will do."""
     return Layer(centred, Partial(decentred, score.model))
+
+
+def attend_to_pixels(model, image, offsets):
+    """Two blocks of two heads mix the pixels before the model sees them: any model will do."""
+    tokens, maps = image.reshape(-1, image.shape[-1]), []
+    for block in range(2):
+        similarity = tokens @ tokens.T
+        heads = jnp.stack([jax.nn.softmax(sharpness * similarity) for sharpness in (1, 4)])
+        heads = heads if offsets is None else heads + offsets[block]
+        tokens = (tokens + heads.mean(0) @ tokens) / 2
+        maps.append(heads)
+    return model(tokens.reshape(image.shape)), jnp.stack(maps)
+
+
+def mean_row(relevance, image):
+    return relevance.mean(0).reshape(image.shape[:2])
+
+
+def attention_to_pixels(score):
+    return Attention(Partial(attend_to_pixels, score.model), mean_row)
 
 
 def checkerboard(score, image):
@@ -64,6 +84,7 @@ SMALL: dict[str, Callable] = {
     "segments": checkerboard,
     "regions": overlapping_regions,
     "layer": lambda score, image: centred_layer(score),
+    "attention": lambda score, image: attention_to_pixels(score),
     "size": lambda score, image: (max(1, image.shape[0] - 1), image.shape[1] - 2),
     "window": lambda score, image: (min(3, image.shape[0]), 2),
     "stride": lambda score, image: (min(2, image.shape[0]), 2),
@@ -75,7 +96,7 @@ def small(method: Method) -> Row:
     """A method of the table with small arguments; others may be given in their place."""
 
     def with_arguments(score, image, **others):
-        if "layer" in method.needs:
+        if {"layer", "attention"} & set(method.needs):
             score = scores.as_score(score)
         arguments = {name: SMALL[name](score, image) for name in method.needs if name not in others}
         if "segments" in method.needs:
@@ -114,6 +135,8 @@ METHODS: dict[str, Row] = {method.function.__name__: small(method) for method in
     "saliency": attribution.saliency,
     "fuse_layers": fused_layer_cam,
 }
+# Of the methods those that look at the model and not at what is read of its answer.
+OF_ANY_SCORE = ("attention_rollout",)
 bind = functools.partial
 # Exported beside the methods: they take a map, an attribution or a number of steps.
 FUNCTIONS: dict[str, Row] = {

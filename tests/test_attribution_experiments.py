@@ -435,12 +435,17 @@ class TestMethods:
     )
     def test_every_method_suits_images_of_any_shape(self, scripts, shape, kind):
         methods = scripts["lab.methods"]
-        model = jax.eval_shape(
-            lambda: models.PreActResNet((1,), 4, width=2, channels=shape[-1], rngs=nnx.Rngs(0))
+        convolutional, transformer = (
+            jax.eval_shape(lambda build=build: build(channels=shape[-1], rngs=nnx.Rngs(0)))
+            for build in (
+                functools.partial(models.PreActResNet, (1,), 4, width=2),
+                functools.partial(models.VisionTransformer, 2, 4, width=2, heads=1, patch=2),
+            )
         )
         regions = np.ones((2, *shape[:2]), bool)
         image = jax.ShapeDtypeStruct(shape, jnp.float32)
         for name, method in methods.METHODS.items():
+            model = transformer if method.lacks(convolutional) else convolutional
 
             def mapped(model, image, method=method):
                 case = methods.Case(image, model, 4, regions)
@@ -614,8 +619,29 @@ class TestCompareMethods:
         assert set(judged) == {"Grad-CAM", "gradient", "random"}
         assert judged["gradient"][2] == f"{stored['insertion'].mean():.3f}"
 
-    def test_all_methods_by_default(self, scripts):
-        assert scripts["compare_methods"].Settings().method == tuple(scripts["lab.methods"].METHODS)
+    def test_all_methods_that_suit_the_models_by_default(self, scripts):
+        assert scripts["compare_methods"].Settings().method is None
+        methods = scripts["lab.methods"]
+        transformer = jax.eval_shape(
+            lambda: models.VisionTransformer(2, 2, width=2, heads=1, rngs=nnx.Rngs(0))
+        )
+        robust = models.load("tiny-imagenet-robust")
+        attentive = models.Classifier("attentive", transformer, models.Input("image", (224, 224)))
+        assert methods.suiting([attentive]) == tuple(methods.METHODS)
+        of_both = {*methods.METHODS} - {"attention_rollout", "attention_relevance"}
+        assert set(methods.suiting([attentive, robust])) == of_both
+        with pytest.raises(ValueError, match="a model that lays its attention open for attention_"):
+            methods.check(["attention_rollout"], [attentive, robust])
+
+    def test_the_deepest_map_is_one_that_the_answer_depends_on(self, scripts):
+        transformer = models.VisionTransformer(
+            3, 2, width=4, heads=2, size=(8, 8), patch=4, rngs=nnx.Rngs(0)
+        )
+        image = jax.random.uniform(jax.random.key(0), (8, 12, 3))
+        layer = scripts["lab.methods"].deepest_map(transformer, image)
+        assert_array_equal(layer.map(image), transformer.layer("block 2").map(image))
+        gradient = jax.grad(lambda tokens: layer.head(tokens)[0])(layer.features(image))
+        assert np.abs(layer.as_map(gradient)).max() > 0
 
 
 BAD = {

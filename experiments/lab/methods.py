@@ -108,10 +108,18 @@ ARGUMENTS: Mapping[str, Callable[[Case], Any]] = {
     "segments": lambda case: grid_segments(case.image, case.cells),
     "regions": lambda case: case.regions,
     "layer": lambda case: deepest_map(case.model, case.image),
+    "attention": lambda case: case.model.attention,
     "size": _crop,
     "window": _window,
     "stride": _stride,
     "max_sigma": lambda case: MAX_SIGMA * max(case.image.shape[:2]) / PAPER_SIDE,
+}
+
+
+# Of these, what a network makes itself under the same name, and what one is that does.
+OF_THE_NETWORK = {
+    "layer": "can be cut at a layer",
+    "attention": "lays its attention open",
 }
 
 
@@ -152,6 +160,12 @@ class Method:
     reduce: Callable[[jax.Array], jax.Array] = identity
     signed: bool = False
     make_score: Callable | None = None
+
+    def lacks(self, network: Any) -> tuple[str, ...]:
+        """What the method needs of a network and this one does not have."""
+        return tuple(
+            name for name in OF_THE_NETWORK if name in self.needs and not hasattr(network, name)
+        )
 
     @property
     def colors(self) -> str:
@@ -236,6 +250,10 @@ METHODS: Mapping[str, Method] = {
     "grad_cam_plus_plus": Method(attribution.grad_cam_plus_plus, "Grad-CAM++", ("layer",)),
     "layer_cam": Method(attribution.layer_cam, "LayerCAM", ("layer",)),
     "score_cam": Method(attribution.score_cam, "Score-CAM", ("layer", *_PATH)),
+    "attention_rollout": Method(attribution.attention_rollout, "attention rollout", ("attention",)),
+    "attention_relevance": Method(
+        attribution.attention_relevance, "gradient-weighted attention", ("attention",)
+    ),
     "occlusion": _signed(attribution.occlusion, "occlusion", ("window", "stride", *_PATH)),
     "feature_ablation": _signed(attribution.feature_ablation, "feature ablation", _HIDDEN),
     # Its map has a meaning for a score that is not negative.
@@ -307,6 +325,12 @@ def explain(name: str, score: Score, image: jax.Array) -> jax.Array:
     return method.reduce(method(score, case, method.uses.long))
 
 
+def suiting(classifiers: Iterable[Classifier]) -> tuple[str, ...]:
+    """The names of all methods that can explain each of the classifiers."""
+    networks = [classifier.network for classifier in classifiers]
+    return tuple(name for name, row in METHODS.items() if not any(map(row.lacks, networks)))
+
+
 def check(names: Iterable[str], classifiers: Iterable[Classifier], *, many: bool = False) -> None:
     """Says which method cannot explain a classifier, or not over many images.
 
@@ -324,9 +348,10 @@ def check(names: Iterable[str], classifiers: Iterable[Classifier], *, many: bool
                 f"expected methods that need no regions, which take long to find, got {name}"
             )
         for classifier in classifiers:
-            if "layer" in METHODS[name].needs and not hasattr(classifier.network, "layer"):
+            for lacking in METHODS[name].lacks(classifier.network):
                 raise ValueError(
-                    f"expected a model that can be cut at a layer for {name}, got {classifier.name}"
+                    f"expected a model that {OF_THE_NETWORK[lacking]} for {name}, got "
+                    f"{classifier.name}"
                 )
 
 

@@ -22,6 +22,7 @@ What means the same everywhere here:
     together; each pixel has its whole segment's value. Beside the images of a batch, a few numbers
     are held for each sample and segment.
   layer: where the score's model is cut, a `layers.Layer`, such as `model.layer("stage 4")`.
+  attention: the attention maps of the score's model, a `layers.Attention`: `model.attention`.
   upsample: (map (i, j), (h, w)) -> map (h, w): `bilinear` or `nearest`.
   steps, rule: a path's number of gradients n, at least 1, and its quadrature, n -> nodes (n,) in
     [0, 1] and weights (n,): `gauss_legendre`, `midpoint` or `trapezoid`.
@@ -60,6 +61,8 @@ from ._score_cam import score_cam as score_cam
 from ._grad_cam import fuse_layers as fuse_layers
 from ._grad_cam import bilinear as bilinear
 from ._grad_cam import nearest as nearest
+from ._attention import attention_rollout as attention_rollout
+from ._attention import attention_relevance as attention_relevance
 from ._occlusion import occlusion as occlusion
 from ._occlusion import feature_ablation as feature_ablation
 from ._rise import rise as rise

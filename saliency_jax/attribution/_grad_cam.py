@@ -296,16 +296,21 @@ def check_layer(layer: Layer) -> None:
         raise TypeError(f"expected layer to be a Layer(features, head), got {type(layer).__name__}")
 
 
-def _map_and_gradient(score: Score, image: Image, layer: Layer) -> tuple[FeatureMap, FeatureMap]:
-    """The layer's map of the image and the score's gradient in it, at least in single precision."""
-    image = as_image(image)
-    check_layer(layer)
+def check_reads_a_model(score: Score) -> None:
+    """Raises unless `score` tells its model from what is read of the answer."""
     if not isinstance(score, Score):
         raise TypeError(
             "expected score to be a Score, such as scores.logit(model, label) or "
             f"Score(readout, model), got {type(score).__name__}: a function of the image does not "
             "tell its model from what is read of the answer"
         )
+
+
+def _map_and_gradient(score: Score, image: Image, layer: Layer) -> tuple[FeatureMap, FeatureMap]:
+    """The layer's map of the image and the score's gradient in it, at least in single precision."""
+    image = as_image(image)
+    check_layer(layer)
+    check_reads_a_model(score)
     carried = layer.features(image)
     gradient = jax.grad(score.on(layer.head))(carried)
     return at_least_single(layer.as_map(carried)), at_least_single(layer.as_map(gradient))

@@ -38,8 +38,8 @@ class Sequence:
         return jax.tree.map(lambda leaf: leaf[0], batch)
 
 
-def batched(example: Any, functions: Part) -> tuple[Any, Part]:
-    """An example, an array or a tree of them, as a batch of one; the functions in its dtype."""
+def batched(example: Any, functions: Any) -> tuple[Any, Any]:
+    """An example, an array or a tree of them, as a batch of one; functions in its dtype."""
     leaves = jax.tree.leaves(example) or [example]
     for leaf in leaves:
         check_floats("what a network takes", leaf)

@@ -11,7 +11,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .._numerics import at_least_single
-from ._parts import Network, Part, normalization
+from ..layers import Attention
+from ._parts import Network, Part, batched, normalization
 
 MLP_RATIO = 4
 # Of PyTorch's bicubic interpolation; the usual -1/2 is that of Keys 1981 and of JAX.
@@ -218,14 +219,59 @@ class Heads:
         return sum(logits[1:], logits[0]) / len(logits)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Attend:
+    """A transformer's logits and attention maps, which offsets are added to.
+
+    Attributes:
+      before, blocks, after: its parts, of which the blocks attend.
+    """
+
+    before: Part
+    blocks: tuple[TransformerBlock, ...]
+    after: Part
+
+    def __call__(self, image, offsets):
+        batch, (before, blocks, after) = batched(image, (self.before, self.blocks, self.after))
+        for function in before:
+            batch = function(batch)
+        maps = []
+        for index, block in enumerate(blocks):
+            offset = None if offsets is None else offsets[index][None]
+            batch, attention = block.attended(batch, offset)
+            maps.append(attention[0])
+        for function in after:
+            batch = function(batch)
+        return batch[0], jnp.stack(maps)
+
+
+@dataclasses.dataclass(frozen=True)
+class PrefixRows:
+    """The mean relevance of the patches for the tokens that the answer is read from.
+
+    Attributes:
+      count: of those tokens.
+      patch: the side of a patch.
+    """
+
+    count: int
+    patch: int
+
+    def __call__(self, relevance, image):
+        height, width, _ = image.shape
+        grid = (height // self.patch, width // self.patch)
+        return relevance[: self.count, self.count :].mean(0).reshape(grid)
+
+
 class VisionTransformer(Network):
     """A vision transformer from an image in [0, 1] to logits.
 
     Its parts are `normalization`, `patches`, `block 1` to `block n`, `norm` and `logits`. From
     `patches` to the last block but one a cut carries `Tokens`, and its map (i, j, d) is that of
     the patches. Behind the last block nothing but the class token is read, so that its part hands
-    on no patches: the deepest layer with a map is `block n-1`. `gelu` is an attribute of each
-    block's `mlp`.
+    on no patches: the deepest layer with a map is `block n-1`. `attention` lays the maps of all
+    blocks open. `gelu` is an attribute of each block's `mlp`.
 
     An image of another size has another grid of patches, for which the positions are interpolated;
     what does not fill a patch at its right and lower edges is not seen.
@@ -322,6 +368,15 @@ class VisionTransformer(Network):
             "mean": self.normalization.mean,
             "std": self.normalization.std,
         }
+
+    @property
+    def attention(self) -> Attention:
+        """The attention of all blocks laid open."""
+        parts = self.parts()
+        before = (*parts["normalization"], *parts["patches"])
+        after = (read_prefix, *parts["norm"], *parts["logits"])
+        attend = Attend(before, tuple(self.blocks), after)
+        return Attention(attend, PrefixRows(1 + self.distilled, self.patch))
 
     def parts(self) -> dict[str, Part]:
         prefix = tuple(token for token in (self.cls_token, self.dist_token) if token is not None)
