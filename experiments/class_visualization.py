@@ -41,7 +41,6 @@ MAX_SEGMENT = 10
 OF_PIXELS = ("optimizer", "learning_rate", "steps", "jitter", "l2", "initial")
 # Pictures of ImageNet's size made at once.
 AT_ONCE = 2
-JUDGES = (*loading.BUNDLED_PAIR, imagenet.JUDGE)
 COLUMNS = 5
 
 
@@ -134,7 +133,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
         else:
             run.expect(settings.steps, "step")
             made[maker] = visualize(run, maker, labels[maker], optimizer, settings)
-    judges = [*makers, *loading.load([name for name in JUDGES if name not in settings.model])]
+    judges = judges_beside(makers)
     verdicts = {maker: judge(maker, made[maker], judges) for maker in makers}
     for maker in makers:
         run.save_arrays(f"class_visualization-{maker.file_name}", **made[maker]._asdict())
@@ -144,7 +143,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
     for size in sizes:
         alike = {maker: made[maker] for maker in makers if maker.input.size == size}
         name = f"class_visualization{f'-{size[0]}' if figures else ''}"
-        figures.append(run.save_figure(name, draw(alike, verdicts)))
+        figures.append(run.save_figure(name, draw(alike, {key: verdicts[key] for key in alike})))
     carried = photographs.carried_photographs()
     run.expect(len(carried) * len(makers), "photograph")
     explained = [photographs.explain(run, maker, carried) for maker in makers]
@@ -191,8 +190,10 @@ def make_optimizer(settings: Settings) -> optax.GradientTransformation:
 def class_labels(names: Sequence[str] | None, classifier: Classifier) -> np.ndarray:
     """The labels of the named classes; if none are named, of ten that the classifier knows."""
     if names is None:
-        known = [name for name in FAMILIAR_CLASSES if name in classifier.class_names]
-        names = known or classifier.class_names[: len(FAMILIAR_CLASSES)]
+        known = set(classifier.class_names)
+        familiar = imagenet.CLASSES if known.issuperset(imagenet.CLASSES) else FAMILIAR_CLASSES
+        some = [name for name in familiar if name in known]
+        names = some or classifier.class_names[: len(FAMILIAR_CLASSES)]
     return np.array([classifier.label(name) for name in names], np.int32)
 
 
@@ -286,13 +287,28 @@ def what_failed(made: Visualizations, settings: Settings) -> str:
     return " ".join(complaints)
 
 
+def judges_beside(makers: Sequence[Classifier]) -> list[Classifier]:
+    """The makers of small pictures, the bundled pair, and a network of all of ImageNet's classes
+    that had no part in any picture.
+    """
+    names = [maker.name for maker in makers]
+    apart = imagenet.MAKER if imagenet.JUDGE in names else imagenet.JUDGE
+    others = [name for name in (*loading.BUNDLED_PAIR, apart) if name not in names]
+    small = [maker for maker in makers if maker.name not in (imagenet.MAKER, imagenet.JUDGE)]
+    return [*small, *loading.load(others)]
+
+
 def judge(
     maker: Classifier, visualization: Visualization, judges: Sequence[Classifier]
 ) -> list[Verdict]:
-    """What a classifier, then each other one that knows its classes, takes its pictures for."""
+    """What a classifier, then each other one that knows its classes, takes its pictures for.
+
+    Those whose images are of a like size come first.
+    """
     names = [maker.class_names[label] for label in visualization.labels]
     verdicts = [Verdict(maker, visualization.labels, imagenet.answers(maker, visualization.images))]
-    for other in judges:
+    height, _ = maker.input.size
+    for other in sorted(judges, key=lambda other: abs(other.input.size[0] - height)):
         found = imagenet.labels(names, other)
         knows = None not in found and other.input.channels == maker.input.channels
         if other is not maker and knows:
