@@ -295,9 +295,8 @@ def explain_one(network, *, example):
     for name in CHEAP:
         method = METHODS[name]
         maps[name] = jnp.abs(method.reduce(method(score, case, method.uses.figure)))
-    # At the last stage but one maps are twice as fine as at the last.
-    *_, inner, _ = (name for name in network.layers if name.startswith("stage "))
-    inner_map = attribution.layer_cam(score, image, layer=network.layer(inner))
+    layer = methods.finer_map(network, image)
+    inner_map = attribution.layer_cam(score, image, layer=layer)
     return network(image), maps | {INNER: inner_map}
 
 

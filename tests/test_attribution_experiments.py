@@ -643,6 +643,18 @@ class TestCompareMethods:
         gradient = jax.grad(lambda tokens: layer.head(tokens)[0])(layer.features(image))
         assert np.abs(layer.as_map(gradient)).max() > 0
 
+    def test_the_finer_map_is_of_the_stage_before(self, scripts):
+        finer = scripts["lab.methods"].finer_map
+        robust = models.load("tiny-imagenet-robust").network
+        image = jnp.zeros((32, 32, 3))
+        assert_array_equal(finer(robust, image).map(image), robust.layer("stage 3").map(image))
+        transformer = models.VisionTransformer(
+            3, 2, width=4, heads=2, size=(8, 8), patch=4, rngs=nnx.Rngs(0)
+        )
+        # Of patches no map is finer than another.
+        deepest = transformer.layer("block 2").map(image)
+        assert_array_equal(finer(transformer, image).map(image), deepest)
+
 
 BAD = {
     "dataset not prepared": ("--dataset mnist --data-dir .", "prepare it by"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from saliency_jax import models
+from saliency_jax import attribution, models, scores
 
 torch = pytest.importorskip("torch")
 from torch_models import logits_and_gradient  # noqa: E402
@@ -161,3 +161,43 @@ def test_files_are_read_as_hugging_face_saves_them(name, tmp_path):
     from_memory = models.from_state_dict(ours, arrays(theirs))
     for one, other in zip(jax.tree.leaves(from_file), jax.tree.leaves(from_memory), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def relevance_by_hand(network, image, label, prefixes):
+    """Chefer et al.'s rule on PyTorch's own gradients, and rollout, both as (h, w) of one pixel a
+    patch.
+    """
+    network = network.double()
+    network.set_attn_implementation("eager")
+    pixels = torch.tensor(image, dtype=torch.float64).permute(2, 0, 1)[None]
+    answer = network(pixels, output_attentions=True)
+    maps = answer.attentions
+    gradients = torch.autograd.grad(answer.logits[0, label], maps)
+    count = maps[0].shape[-1]
+    relevance, rollout = np.eye(count), np.eye(count)
+    for attention, gradient in zip(maps, gradients, strict=True):
+        attention, gradient = attention[0].detach().numpy(), gradient[0].numpy()
+        relevance = relevance + np.maximum(attention * gradient, 0).mean(0) @ relevance
+        rollout = (attention.mean(0) + np.eye(count)) / 2 @ rollout
+    network.float()
+    side = round((count - prefixes) ** 0.5)
+    return [
+        found[:prefixes, prefixes:].mean(0).reshape(side, side) for found in (relevance, rollout)
+    ]
+
+
+@pytest.mark.parametrize(("name", "prefixes"), [("vit", 1), ("deit-distilled", 2)])
+def test_attention_and_its_gradients_are_those_of_hugging_face(name, prefixes):
+    make, arguments, _ = PAIRS[name]
+    ours, theirs = make(*arguments)
+    theirs = randomized(theirs)
+    model = models.from_state_dict(ours, arrays(theirs))
+    image = np.random.default_rng(0).random((16, 16, 3), np.float32)
+    expected = relevance_by_hand(theirs, image, 3, prefixes)
+    for method, patches in zip(
+        (attribution.attention_relevance, attribution.attention_rollout), expected, strict=True
+    ):
+        found = method(
+            scores.logit(model, 3), image, attention=model.attention, upsample=attribution.nearest
+        )
+        assert difference(found, np.kron(patches, np.ones((4, 4)))) < 1e-4

@@ -9,7 +9,7 @@ image filter or a die could do.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -88,14 +88,32 @@ def _noise_images(case: Case) -> jax.Array:
 
 def deepest_map(network: Any, image: jax.Array) -> Layer:
     """The deepest of a network's layers that makes a map (i, j, d) of the image."""
+    return next(_maps(network, image))[0]
+
+
+def finer_map(network: Any, image: jax.Array) -> Layer:
+    """The deepest layer whose map is finer than the deepest's and coarser than the image.
+
+    Where all maps have the same sides, as those of patches do, it is the deepest one.
+    """
+    (deepest, coarse), *others = _maps(network, image)
+    between = (layer for layer, sides in others if coarse < sides < image.shape[:2])
+    return next(between, deepest)
+
+
+def _maps(network: Any, image: jax.Array) -> Iterator[tuple[Layer, tuple[int, ...]]]:
+    """The layers that make a map of the image, from the logits to the image, with its sides."""
+    found = False
     for name in reversed(network.layers):
         layer = network.layer(name)
         try:
-            jax.eval_shape(layer.map, image)
+            sides = jax.eval_shape(layer.map, image).shape[:2]
         except ValueError:
             continue
-        return layer
-    raise ValueError(f"expected a network with a layer that is a map, got {network.layers}")
+        found = True
+        yield layer, sides
+    if not found:
+        raise ValueError(f"expected a network with a layer that is a map, got {network.layers}")
 
 
 # By name, how an argument is made that a method may need.
