@@ -1,20 +1,26 @@
 """What does a classifier think that a class looks like?
 
   python experiments/class_visualization.py
+  python experiments/class_visualization.py --model efficientnet-lite0 --classes flamingo "red wine"
   python experiments/class_visualization.py --classes lemon goose --model tiny-imagenet-robust \
     --optimizer adam --steps 256
 
 Class model visualization (Simonyan et al. 2013, arXiv:1312.6034): gradient ascent on the image for
-the class score. Without arguments: ten classes under the bundled standard and robust ResNet, then
-the saliency maps of two photographs; 29 s and 0.8 GB measured on two processor cores.
+the class score. Without arguments: ten classes of ImageNet at 224 pixels under EfficientNet-Lite0,
+then ten under the bundled standard and robust ResNet, then the saliency maps of two photographs;
+SECONDS measured on two processor cores.
 
-Anyone can name most of the robust model's pictures. Measured: the standard model, which they were
-not made for, recognizes 10 of the 10, with 94 % or more each; the standard model's pictures are
-grey ripples in which the robust one recognizes 4 of the 10, with 33 to 61 %. A picture that only
-its own network recognizes is noise.
+Of the first ten pictures most can be named. Measured: EfficientNet-Lite2, a network that had no
+part in them, ranks the right one of its thousand classes first for 8 and among its first five for
+10 (another seed: 10 and 10; lucid's zooms of 0.9 to 1.1 and amplitudes falling as 1 / f: 5 and 7).
+Of the robust ResNet's pictures, 64 pixels enlarged, it ranks 2 first, and none of the standard
+one's; of Tiny-ImageNet's photographs, enlarged likewise, 42 %. The standard ResNet, which they were
+not made for, recognizes 10 of the robust one's 10, with 94 % or more each; the standard model's
+pictures are grey ripples in which the robust one recognizes 4 of the 10, with 33 to 61 %. A picture
+that only its own network recognizes is noise.
 
-The run's folder then holds `class_visualization.png`, `saliency.png`, arrays (`.npz`),
-`config.json` and `index.html`, which shows it all.
+The run's folder then holds `class_visualization.png`, the same with the side of smaller images in
+its name, `saliency.png`, arrays (`.npz`), `config.json` and `index.html`, which shows it all.
 """
 
 import dataclasses

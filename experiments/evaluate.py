@@ -4,13 +4,19 @@
   python experiments/evaluate.py --epsilons 1 --attack-steps 10 --restarts 1
   python experiments/evaluate.py --model runs/mine/model --dataset mnist --norm linf --epsilons 0.1
   python experiments/evaluate.py --model runs/mine/model --write
+  python experiments/evaluate.py --model efficientnet-lite0 --dataset ./photographs --epsilons
 
 Each image is attacked by projected gradient descent from random starts, once on its label's
 log-probability and once on the margin between its label and the runner-up, since the gradient of
 the former vanishes where a softmax is sure of itself. The accuracy under either counts the images
 that no attack of both changed. All are upper bounds of the accuracy under the best attack, looser
 ones than AutoAttack's. The second command measures under the ten steps that others often report.
-`--write` puts the accuracies into the folders of the models, and their cards.
+The last command is of no attack, on folders of photographs `validation/CLASS`; classes are found
+by their names, or by WordNet ids, and may be a part of the model's. `--write` puts the accuracies
+into the folders of the models, and their cards.
+
+Measured on 203 photographs of ImageNet, each of another class: EfficientNet-Lite0 names 84.2 %
+[78.6, 88.6] rightly and Lite2 86.7 % [81.3, 90.7].
 
 The run's folder then holds `accuracy-MODEL.npz` (the radii, 0 for none, and the accuracy under
 each loss at each), `config.json` and `index.html`.
@@ -85,12 +91,12 @@ def main(settings: Settings, run: Run) -> list[Section]:
 def read(settings: Settings, classifier: Classifier) -> tuple[np.ndarray, np.ndarray]:
     """All examples of the split as the classifier takes them, and their labels."""
     info = data.describe(settings.dataset, data_dir=settings.data_dir)
-    if (info.kind, info.num_classes) != (classifier.input.kind, classifier.num_classes):
+    if info.kind != classifier.input.kind:
         raise ValueError(
-            f"expected a dataset of kind {classifier.input.kind} with the {classifier.num_classes} "
-            f"classes of {classifier.name}, got {settings.dataset}, of kind {info.kind} with "
-            f"{info.num_classes}"
+            f"expected a dataset of kind {classifier.input.kind}, got {settings.dataset}, of kind "
+            f"{info.kind}"
         )
+    numbers = np.array([classifier.label(name) for name in info.class_names])
     height, width = classifier.input.resize
     batches = data.load(
         settings.dataset,
@@ -108,7 +114,7 @@ def read(settings: Settings, classifier: Classifier) -> tuple[np.ndarray, np.nda
             f"expected labelled examples in {settings.dataset}, got unlabelled ones; name another "
             "--split"
         )
-    return np.stack(images), np.array(labels)
+    return np.stack(images), numbers[labels]
 
 
 def tabulate(measured: Measured, count: int, asked: robustness.Attacks) -> Table:
