@@ -2,16 +2,17 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ._convolution import depthwise_convolution
 from ._parts import Network, Part, normalization, spatial_mean
 from ._vision_transformer import LayerNorm, Patches, Perceptron
 
 # Hugging Face's has 1e-12 in the last norm; its variances are far above both.
 _EPSILON = 1e-6
 _KERNEL = 7
+_PADDING = ((3, 3), (3, 3))
 _SCALE = 1e-6
 
 
@@ -24,14 +25,7 @@ class DepthwiseConvolution(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(width))
 
     def __call__(self, images):
-        convolved = jax.lax.conv_general_dilated(
-            images,
-            self.kernel[...],
-            (1, 1),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=images.shape[-1],
-        )
+        convolved = depthwise_convolution(images, self.kernel[...], padding=_PADDING)
         return convolved + self.bias[...].reshape(1, 1, 1, -1)
 
 
