@@ -88,8 +88,16 @@ def test_the_interval_is_wilsons(evaluate):
 
 def test_another_datas_classes_are_refused(evaluate, settings):
     stranger = small_classifiers.classifier(class_names=("a", "b"))
-    with pytest.raises(ValueError, match="with the 2 classes of small, got tiny_imagenet/paper20"):
+    with pytest.raises(ValueError, match="expected a class of small, got 'dining table'"):
         evaluate.read(settings, stranger)
+
+
+def test_a_model_of_more_classes_finds_the_datas_by_name(evaluate, settings):
+    names = small_classifiers.CLASS_NAMES
+    _, labels = evaluate.read(settings, small_classifiers.classifier())
+    larger = small_classifiers.classifier(class_names=("acorn", *reversed(names)))
+    _, found = evaluate.read(settings, larger)
+    assert [larger.class_names[label] for label in found] == [names[label] for label in labels]
 
 
 def test_radii_are_positive(evaluate, settings):
