@@ -26,6 +26,7 @@ from small_data import (
     write_zip,
 )
 
+from saliency_jax import _constants as constants
 from saliency_jax import data
 from saliency_jax.data import _loading as loading
 from saliency_jax.data import _tiny_imagenet as tiny_imagenet
