@@ -103,6 +103,17 @@ def main(settings: Settings, run: Run) -> list[Section]:
     else:
         shown = clearest_of_classes(settings, classifiers)
     run.expect(len(classifiers) * len(settings.method) * len(shown), "map")
+    both = explain(run, settings, classifiers, shown)
+    return [
+        Section("Maps", figures=[run.save_figure("ten_examples", draw(settings, shown, both))]),
+        Section("How they agree", HOW_TO_READ, table=tabulate(settings, both)),
+    ]
+
+
+def explain(
+    run: Run, settings: Settings, classifiers: Sequence[Classifier], shown: Sequence[Photograph]
+) -> list[dict[str, Explanation]]:
+    """Of each model the explanations by method; of the class in the title, but for files."""
     both = []
     for classifier in classifiers:
         labels = None if settings.images else [classifier.label(each.title) for each in shown]
@@ -113,10 +124,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
         for name, explanation in made.items():
             run.save_arrays(f"{name}-{classifier.file_name}", **explanation.arrays)
         both.append(made)
-    return [
-        Section("Maps", figures=[run.save_figure("ten_examples", draw(settings, shown, both))]),
-        Section("How they agree", HOW_TO_READ, table=tabulate(settings, both)),
-    ]
+    return both
 
 
 def clearest_of_classes(settings: Settings, classifiers: Sequence[Classifier]) -> list[Photograph]:
