@@ -78,8 +78,8 @@ def load(
 
     Raises:
       ValueError: the name is unknown, a package of weights is not installed or of another version,
-        the folder is not a whole checkpoint of finite weights, or
-        the file does not fit the network; whatever does not fit is named.
+        the folder is not a whole checkpoint of finite weights, or the file does not fit the
+        network; whatever does not fit is named.
       ConnectionError: the Hub cannot be reached and its cache has no copy.
       FileNotFoundError: there is no file at `path`.
 
