@@ -139,6 +139,7 @@ ROWS = {
 OTHERS = {
     *("Ascent", "AscentState", "Ball", "Canvas", "ColorStatistics", "StepCount"),
     *("TINY_IMAGENET_COLORS", "tiny_imagenet_magnitude", "check_finite_steps"),
+    *("IMAGENET_COLORS", "imagenet_magnitude"),
     *("color_statistics", "mean_magnitude"),
 }
 MAGNITUDE = ascent.mean_magnitude(IMAGE[None])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from saliency_jax import data
+from saliency_jax import ascent, data
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -56,3 +56,27 @@ def test_it_measures_all_images_of_the_split(
     printed = capsys.readouterr().out
     for channel in range(3):
         assert f"{channel}  {colors.mean(0)[channel]:.4f}" in printed
+
+
+@pytest.mark.parametrize("shape", [(9, 14), (12, 7)])
+def test_the_power_law_of_a_power_law_is_itself(color_statistics, shape):
+    """The magnitude of cycles k over the shorter side is h w a k^-b, and that of 0 its own."""
+    (height, width), shorter = shape, min(shape)
+    magnitude = np.empty((height, width // 2 + 1, 2))
+    for row in range(height):
+        for column in range(width // 2 + 1):
+            down = min(row, height - row) / height
+            k = shorter * (down**2 + (column / width) ** 2) ** 0.5
+            law = [2 * k**-1.5, 3 * k**-1.0] if k else [5, 7]
+            magnitude[row, column] = np.multiply(height * width, law)
+    found = color_statistics.power_law(magnitude, width)
+    assert_allclose(found, [[5, 7], [2, 3], [1.5, 1.0]], rtol=1e-6)
+
+
+def test_magnitudes_of_imagenet_are_its_power_law(color_statistics):
+    # As the script printed them of the photographs.
+    law = [[2.849, 2.723, 3.897], [1.182, 1.038, 1.151], [1.285, 1.219, 1.256]]
+    for height, width in ((20, 31), (16, 8)):
+        magnitude = ascent.imagenet_magnitude(height, width)
+        assert magnitude.shape == (height, width // 2 + 1, 3)
+        assert_allclose(color_statistics.power_law(magnitude, width), law, rtol=1e-5)

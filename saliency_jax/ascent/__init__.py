@@ -86,4 +86,6 @@ from ._canvases import color_statistics as color_statistics
 from ._canvases import mean_magnitude as mean_magnitude
 from ._canvases import TINY_IMAGENET_COLORS as TINY_IMAGENET_COLORS
 from ._canvases import tiny_imagenet_magnitude as tiny_imagenet_magnitude
+from ._canvases import IMAGENET_COLORS as IMAGENET_COLORS
+from ._canvases import imagenet_magnitude as imagenet_magnitude
 from ._octaves import ascend_octaves as ascend_octaves

@@ -86,6 +86,24 @@ TINY_IMAGENET_COLORS = ColorStatistics(
         np.float32,
     ),
 )
+# Of 203 photographs of ImageNet, each of another class, their largest centred squares at 224
+# pixels, as printed by `experiments/color_statistics.py --dataset FOLDER --image-size 224`.
+IMAGENET_COLORS = ColorStatistics(
+    mean=np.array([0.4925, 0.4604, 0.4067], np.float32),
+    covariance=np.array(
+        [
+            [0.07584, 0.06649, 0.05886],
+            [0.06649, 0.07350, 0.06744],
+            [0.05886, 0.06744, 0.07626],
+        ],
+        np.float32,
+    ),
+)
+# Of the same, encoded by `color_canvas` and `sigmoid_canvas`, for each channel: the magnitudes of
+# frequency 0 and of one cycle a picture, over the number of pixels, and the power of their fall.
+_IMAGENET_MEAN = np.array([2.849, 2.723, 3.897])
+_IMAGENET_AMPLITUDE = np.array([1.182, 1.038, 1.151])
+_IMAGENET_DECAY = np.array([1.285, 1.219, 1.256])
 
 
 def pixels(params: Image) -> Image:
@@ -446,6 +464,51 @@ def tiny_imagenet_magnitude() -> Float[np.ndarray, "64 33 3"]:
       Optimization, 2023, arXiv:2306.06805.
     """
     return np.load(Path(__file__).with_name("tiny_imagenet_magnitude.npy")).astype(np.float32)
+
+
+def imagenet_magnitude(height: int, width: int) -> Float[np.ndarray, "h w2 3"]:
+    """The mean magnitude of ImageNet's photographs at any size, for a `phase_canvas` (MACO).
+
+    m = h w a k^-b, k being the frequency in cycles over the shorter side
+
+    The power law that is nearest, for each channel, to the magnitudes of 203 photographs that are
+    encoded by the two canvases in the example, each octave counting alike. Photographs show things
+    at all distances, so it is the law of pictures of other sizes too. It is alike in all
+    directions; photographs have a little more upright and level ones. The mean, of frequency 0, is
+    theirs.
+
+    Args:
+      height, width: of the images.
+
+    Returns:
+      The magnitude (h, w // 2 + 1, 3), of a and b as `experiments/color_statistics.py` prints them.
+
+    Example:
+      >>> import jax
+      >>> from saliency_jax import ascent
+      >>> canvas = ascent.chain_canvases(
+      ...     ascent.phase_canvas(ascent.imagenet_magnitude(30, 40), width=40),
+      ...     ascent.color_canvas(ascent.IMAGENET_COLORS.covariance),
+      ...     ascent.sigmoid_canvas(),
+      ... )
+      >>> noise = ascent.uniform_noise(jax.random.key(0), (30, 21, 3), -3.14, 3.14)
+      >>> print(canvas.decode(noise).shape)
+      (30, 40, 3)
+
+    Reference:
+      Fel et al., Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained
+      Optimization, 2023, arXiv:2306.06805. On the power law: Field, Relations between the
+      statistics of natural images and the response properties of cortical cells, Journal of the
+      Optical Society of America A, 1987.
+    """
+    check_count("height", height, 1)
+    check_count("width", width, 1)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    # The mean's place has no power of its own.
+    cycles = np.where(frequency == 0, 1.0, frequency * min(height, width))[:, :, None]
+    magnitude = _IMAGENET_AMPLITUDE * cycles**-_IMAGENET_DECAY
+    magnitude[0, 0] = _IMAGENET_MEAN
+    return (height * width * magnitude).astype(np.float32)
 
 
 def _batches(images: Images | Iterable[Images]) -> Iterator[Images]:
