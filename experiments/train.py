@@ -1,14 +1,18 @@
-"""Train a ResNet, by standard or adversarial training, on any TFDS image-classification set.
+"""Train a ResNet, or fine-tune a trained network, standardly or adversarially, on any TFDS set.
 
   python experiments/train.py --output runs/standard --label-smoothing 0.1 --epochs 24
   python experiments/train.py --output runs/robust --label-smoothing 0.1 --epochs 24 --norm l2
   python experiments/train.py --output runs/digits --dataset mnist
   python experiments/train.py --output runs/mine --dataset ./pictures --image-size 64
+  python experiments/train.py --output runs/tuned --start-from efficientnet-lite0 \
+    --frozen-statistics --image-size 96 --batch-size 64 --epochs 3 --learning-rate 0.03
 
 The first two trained the bundled pair; their cards, `card.md` in `saliency_jax/models/bundled/*/`,
 say how long that took and how good they are, and `evaluate.py` measures it again.
 Splits, image size, channels, normalization, stem and mirroring follow the data where no flag says
-otherwise; epsilon does not, and 0.5 is usual at 32x32. The same command again continues an
+otherwise; epsilon does not, and 0.5 is usual at 32x32. A network that training starts from keeps
+its own normalization, and of its last layer the rows of the classes that it knows by name or by
+WordNet id. The same command again continues an
 interrupted run, and ends with the same weights as one that was never interrupted. The folder then
 holds `model/` (for `models.load`), `card.md`, `evaluation.json`, `log.csv` and `curves.png`. The
 weights kept are those with the best accuracy on the held-out split:
@@ -30,10 +34,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 from flax import nnx
-from lab import robustness
+from lab import imagenet, robustness
 from matplotlib.figure import Figure
 
 from saliency_jax import data, models, runs, signals, training
@@ -75,6 +80,10 @@ class Settings:
     """If none validation, else test, else the last 10 % of train."""
     image_size: int | None = None
     """Height and width that images are fitted to; if none theirs, 224 where they differ in size."""
+    start_from: str | None = None
+    """Name or folder of a trained network, fine-tuned in place of a new one."""
+    frozen_statistics: bool = False
+    """Batch normalization keeps the statistics that the network has, for fine-tuning."""
     depth: int = 18
     width: int = 32
     stem: Stem | None = None
@@ -144,6 +153,8 @@ def main(asked: Settings) -> None:
             mean, std = data.channel_statistics(load(split=settings.train_split))
             info = dataclasses.replace(info, mean=mean, std=std)
         learner = LEARNERS[info.kind](settings, info)
+        if settings.start_from is not None:
+            learner = fine_tuned(settings, info, learner)
         best, log = trained(settings, learner, load)
         with runs.whole(output / "curves.png") as partial:
             draw(log).savefig(partial)
@@ -173,8 +184,9 @@ def main(asked: Settings) -> None:
                 (height, width),
                 channels=network.channels,
                 sample_rate=info.sample_rate,
-                mean=info.mean or (),
-                std=info.std or (),
+                mean=network.settings["mean"],
+                std=network.settings["std"],
+                mean_color=info.mean or (),
             )
             classifier = models.Classifier(
                 "model",
@@ -210,6 +222,7 @@ def trained(
         attack(settings, settings.attack_steps, settings.attack_step_size),
         settings.label_smoothing,
         settings.average_decay,
+        training.frozen_statistics if settings.frozen_statistics else training.batch_statistics,
     )
     holdout_attack = attack(settings, HOLDOUT_STEPS, None)
     correct = jax.jit(functools.partial(training.correct, attack=holdout_attack))
@@ -342,6 +355,35 @@ def learner_of_radio(settings: Settings, info: data.Description) -> Learner:
     widths = tuple(round(settings.width * factor) for factor in SIGNAL_WIDTHS)
     network = signals.SignalResNet(info.num_classes, widths=widths, **common(settings, info))
     return Learner(network, f"Residual network over time, widths {widths}", radio.rotate_phase)
+
+
+def fine_tuned(settings: Settings, info: data.Description, learner: Learner) -> Learner:
+    """The trained network that is asked for, with a last layer of the data's classes."""
+    start = models.load(str(settings.start_from))
+    if start.input.kind != info.kind or start.input.channels != info.image_shape[-1]:
+        raise ValueError(
+            f"expected a network of {info.image_shape[-1]}-channel {info.kind}s to start from, got "
+            f"{start.name} of {start.input.channels}-channel {start.input.kind}s"
+        )
+
+    def network_of(num_classes: int) -> models.Network:
+        changed = start.network.settings | {"num_classes": num_classes}
+        return type(start.network)(**changed, rngs=nnx.Rngs(settings.seed))
+
+    graphdef, *new = training.split(network_of(info.num_classes))
+    wider = training.split(nnx.eval_shape(lambda: network_of(info.num_classes + 1)))[1:]
+    found = imagenet.labels(info.class_names, start)
+    known = np.array([label is not None for label in found])
+    places = np.array([label or 0 for label in found])
+
+    def taken_over(old, new, wider):
+        # What the number of classes changes is the last layer, whose last axis they are.
+        return old if new.shape == wider.shape else jnp.where(known, old[..., places], new)
+
+    old = training.split(start.network)[1:]
+    weights = jax.tree.map(taken_over, old, tuple(new), wider)
+    words = f"{type(start.network).__name__} from {start.name}, {known.sum()} of its classes kept"
+    return learner._replace(network=nnx.merge(graphdef, *weights), architecture=words)
 
 
 def common(settings: Settings, info: data.Description) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from numpy.testing import assert_array_equal
 
 from saliency_jax import data, models, training
@@ -168,3 +169,65 @@ def test_unprepared_data_is_named_before_anything_is_made(train, settings, tmp_p
     with pytest.raises(FileNotFoundError, match=r"python -m saliency_jax\.data"):
         train.main(missing)
     assert not missing.output.exists()
+
+
+@pytest.fixture
+def trained_folder(tmp_path):
+    """A saved network of four classes, of which two are the miniature set's."""
+    network = models.ResNet(18, 4, width=2, stem=models.SMALL_IMAGE_STEM, rngs=nnx.Rngs(3))
+    taken = models.Input("image", (32, 32))
+    names = ("lemon", "unheard of", "goose", "another")
+    models.save(models.Classifier("four", network, taken, names), tmp_path / "four")
+    return tmp_path / "four"
+
+
+def described(names):
+    return data.Description("image", len(names), names, (64, 64, 3), {"train": 9})
+
+
+class TestFineTuning:
+    def test_the_last_layer_keeps_the_classes_that_it_knows(self, train, settings, trained_folder):
+        asked = dataclasses.replace(settings, start_from=str(trained_folder))
+        old = models.load(trained_folder).network
+        learner = train.fine_tuned(
+            asked, described(("goose", "new", "lemon")), train.Learner(old, "", training.unchanged)
+        )
+        kernel, bias = (np.asarray(leaf[...]) for leaf in (old.fc.kernel, old.fc.bias))
+        tuned = learner.network.fc
+        assert tuned.kernel.shape == (kernel.shape[0], 3)
+        assert_array_equal(tuned.kernel[...][:, [0, 2]], kernel[:, [2, 0]])
+        assert_array_equal(tuned.bias[...][np.array([0, 2])], bias[[2, 0]])
+        assert_array_equal(learner.network.conv1.kernel[...], old.conv1.kernel[...])
+        assert learner.architecture == "ResNet from four, 2 of its classes kept"
+
+    def test_as_many_classes_in_another_order(self, train, settings, trained_folder):
+        asked = dataclasses.replace(settings, start_from=str(trained_folder))
+        old = models.load(trained_folder).network
+        names = ("another", "goose", "unheard of", "lemon")
+        learner = train.fine_tuned(
+            asked, described(names), train.Learner(old, "", training.unchanged)
+        )
+        image = np.full((32, 32, 3), 0.3, np.float32)
+        np.testing.assert_allclose(learner.network(image), old(image)[np.array([3, 2, 1, 0])])
+
+    def test_frozen_statistics_stay_to_the_bit(self, train, settings, trained_folder):
+        asked = dataclasses.replace(
+            settings,
+            start_from=str(trained_folder),
+            frozen_statistics=True,
+            norm="none",
+            epochs=1,
+            image_size=32,
+            test_epsilons=(),
+        )
+        train.main(asked)
+        old, new = models.load(trained_folder), models.load(asked.output / "model")
+        assert_array_equal(new.network.bn1.var[...], old.network.bn1.var[...])
+        assert (new.network.conv1.kernel[...] != old.network.conv1.kernel[...]).any()
+        assert new.input.mean == old.input.mean
+        assert "--start-from" in new.training["command"]
+
+    def test_another_kind_of_input_is_refused(self, train, settings):
+        asked = dataclasses.replace(settings, start_from="spoken-digits")
+        with pytest.raises(ValueError, match="expected a network of 3-channel images to start"):
+            train.fine_tuned(asked, described(("a", "b")), None)
