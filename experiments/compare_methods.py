@@ -1,11 +1,12 @@
 """What does every attribution method show of a photograph of yours, and which says most?
 
   python experiments/compare_methods.py
+  python experiments/compare_methods.py --model tiny-imagenet-standard tiny-imagenet-robust
   python experiments/compare_methods.py --images cat.jpg --label tabby --method saliency rise xrai
 
-Every attribution method of the library, under the bundled standard and robust ResNet, of the class
-that each finds likeliest, or of one that you name. Without arguments: the two photographs that
-scikit-image carries, a cat and a cup of coffee.
+Every attribution method of the library, under EfficientNet-Lite0 or models that you name, of the
+class that each finds likeliest, or of one that you name. Without arguments: the two photographs
+that scikit-image carries, a cat and a cup of coffee.
 
 Each map is judged by what happens to the probability of the class: when pixels are shown one after
 the other on a blurred image, the most salient first, it should rise soon (insertion: the mean over
@@ -15,14 +16,14 @@ the way, higher is better), and when they are replaced by the mean colour it sho
 The 24 methods on two photographs under the bundled standard and robust ResNet: 3.5 minutes on two
 processor cores, while other work ran beside. Interrupted, the same command continues.
 
-Measured on the cat and the coffee, two photographs alone: integrated gradients, their guided kind
-and expected gradients find the pixels that matter, with insertions of 0.85 to 0.91 and deletions of
-0.07 to 0.08 under the standard model (random 0.60 and 0.43), and 0.69 to 0.75 and 0.05 to 0.06
-under the robust one (random 0.40 and 0.33). Saliency, whose sign is lost, is worse than random in
-insertion under the standard model (0.51). The perturbation methods come next in deletion (0.10 to
-0.20 and 0.08 to 0.18), those that draw masks at five to twelve times the time. VarGrad does not
-tell an image's evidence from its lack: its deletion is no better than random under either model
-(0.46 and 0.41).
+Measured on the cat and the coffee under that pair, two photographs alone: integrated gradients,
+their guided kind and expected gradients find the pixels that matter, with insertions of 0.85 to
+0.91 and deletions of 0.07 to 0.08 under the standard model (random 0.60 and 0.43), and 0.69 to 0.75
+and 0.05 to 0.06 under the robust one (random 0.40 and 0.33). Saliency, whose sign is lost, is worse
+than random in insertion under the standard model (0.51). The perturbation methods come next in
+deletion (0.10 to 0.20 and 0.08 to 0.18), those that draw masks at five to twelve times the time.
+VarGrad does not tell an image's evidence from its lack: its deletion is no better than random under
+either model (0.46 and 0.41).
 
 The run's folder then holds `maps-MODEL-1.png` for the first photograph, and so on,
 `METHOD-MODEL.npz` (images, labels, probabilities, signed attributions, maps and judgements),

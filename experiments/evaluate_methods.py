@@ -51,6 +51,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 from lab import examples, frame, methods, tables
 from lab.examples import Measurements, Subject
 from lab.frame import Count, Run
@@ -58,7 +59,7 @@ from lab.methods import CONTROLS
 from matplotlib.figure import Figure
 
 from saliency_jax import baselines, filters, metrics, scores
-from saliency_jax.runs import Section, plots
+from saliency_jax.runs import Section, Table, plots
 
 # Each measure with what is good of it.
 BETTER = {
@@ -73,6 +74,8 @@ BETTER = {
     "like edges": "",
     "sensitivity": "lower",
 }
+Measure = tyro.extras.literal_type_from_choices(BETTER)
+OF_BOXES = ("share in the box", "rank accuracy", "pointing game")
 REMOVED = (0.1, 0.3, 0.5)
 SETS = 32
 NOISY_COPIES = 2
@@ -90,6 +93,8 @@ HOW_TO_READ = (
 class Settings(examples.Settings):
     method: tuple[methods.Name, ...] = (*methods.COMMON, "occlusion")
     """Attribution methods."""
+    measure: tuple[Measure, ...] = tuple(BETTER)
+    """What is measured; without boxes nothing of the object."""
     count: examples.AtLeastTwo = 500
     """How many of its images, from the first on."""
     few: Count = 100
@@ -103,14 +108,14 @@ class Settings(examples.Settings):
 class Evaluated(NamedTuple):
     """By method and control under one model: maps, measurements, and how long they took.
 
-    The maps (s, h, w) are of the first images. The values (n,) are by measure; the sensitivity is
-    nan but for the first. The seconds are of a map, of judging it and of its sensitivity; nan if an
-    interruption lost them.
+    The maps (s, h, w) are of the first images. The values (n,) are by measure; the sensitivity, if
+    it is asked for, is nan but for the first. The seconds are of a map, of judging it and of its
+    sensitivity; nan if an interruption lost them.
     """
 
     maps: dict[str, np.ndarray]
     values: dict[str, Measurements]
-    seconds: dict[str, tuple[float, float, float]]
+    seconds: dict[str, tuple[float, ...]]
 
 
 @frame.experiment("Attribution methods evaluated")
@@ -119,20 +124,27 @@ def main(settings: Settings, run: Run) -> list[Section]:
     names = [*settings.method, *CONTROLS]
     pair = examples.subjects(settings)
     methods.check(settings.method, [subject.classifier for subject in pair])
-    points = 2 * pair[0].count + min(settings.few, pair[0].count)
-    run.expect(len(pair) * len(names) * points, "map")
-    judging = functools.partial(judge, steps=settings.steps)
+    measures: list[str] = [
+        measure
+        for measure in dict.fromkeys(settings.measure)
+        if measure not in OF_BOXES or "boxes" in pair[0].examples
+    ]
+    if not measures:
+        raise ValueError("expected at least one --measure that needs no boxes, got none")
+    noisy = min(settings.few, pair[0].count) if "sensitivity" in measures else 0
+    run.expect(len(pair) * len(names) * (2 * pair[0].count + noisy), "map")
+    judging = functools.partial(judge, steps=settings.steps, measures=tuple(measures))
     functions = {
         name: (functools.partial(explain, name=name), functools.partial(sensitivity, name=name))
         for name in names
     }
-    evaluated = [evaluate(settings, run, subject, functions, judging) for subject in pair]
+    evaluated = [evaluate(settings, run, subject, functions, judging, noisy) for subject in pair]
     for subject, each in zip(pair, evaluated, strict=True):
         run.save_arrays(
             f"measurements-{subject.classifier.file_name}",
             **{
                 measure.replace(" ", "_"): np.stack([each.values[name][measure] for name in names])
-                for measure in BETTER
+                for measure in measures
             },
             methods=np.array(names),
             seconds=np.array([seconds for seconds, *_ in each.seconds.values()]),
@@ -141,13 +153,13 @@ def main(settings: Settings, run: Run) -> list[Section]:
     values = [
         {
             f"{measure}, {methods.title(name)}": each.values[name][measure]
-            for measure in BETTER
+            for measure in measures
             for name in names
         }
         for each in evaluated
     ]
-    durations = [took(settings, *each) for each in zip(pair, evaluated, strict=True)]
-    glance = run.save_figure("scores", draw_scores(model_names, names, evaluated))
+    durations = [took(*each, noisy) for each in zip(pair, evaluated, strict=True)]
+    glance = run.save_figure("scores", draw_scores(model_names, names, measures, evaluated))
     pictures = run.save_figure("examples", draw_examples(pair, evaluated))
     return [
         Section(
@@ -160,6 +172,11 @@ def main(settings: Settings, run: Run) -> list[Section]:
             " ".join([HOW_TO_READ, *filter(None, durations)]),
             table=tables.paired(model_names, values),
         ),
+        Section(
+            "Above the controls",
+            "Differences paired by image: the method's less the control's.",
+            table=above_controls(settings.method, measures, model_names, evaluated),
+        ),
         Section("The first images", figures=[pictures]),
     ]
 
@@ -170,9 +187,13 @@ def evaluate(
     subject: Subject,
     functions: Mapping[str, tuple[Callable, Callable]],
     judging: Callable,
+    num_noisy: int,
 ) -> Evaluated:
-    """All methods' maps of all images under one model, and what is measured of them."""
-    points, few = subject.alone(), subject.first(settings.few)
+    """All methods' maps of all images under one model, and what is measured of them.
+
+    Of the first images the sensitivity too.
+    """
+    points, few = subject.alone(), subject.first(num_noisy).alone()
     network, batch_size = subject.classifier.network, settings.batch_size
     sweep = functools.partial(run.sweep, subject.classifier, shared=network, batch_size=batch_size)
     evaluated = Evaluated({}, {}, {})
@@ -180,12 +201,13 @@ def evaluate(
         maps, explaining_took = sweep(f"{name} maps", explaining, {"example": points})
         mapped = {"example": {**points, "map": maps}}
         measured, judging_took = sweep(f"{name} judged", judging, mapped)
-        changes, noisy_took = sweep(f"{name} sensitivity", noisy, {"example": few.alone()})
-        missing = (0, subject.count - few.count)
-        changes = np.pad(changes, missing, constant_values=np.nan)
-        evaluated.values[name] = measured | {"sensitivity": changes}
-        evaluated.maps[name] = maps[: settings.shown]
-        evaluated.seconds[name] = explaining_took, judging_took, noisy_took
+        evaluated.values[name], evaluated.maps[name] = measured, maps[: settings.shown]
+        evaluated.seconds[name] = explaining_took, judging_took
+        if num_noisy:
+            changes, noisy_took = sweep(f"{name} sensitivity", noisy, {"example": few})
+            missing = (0, subject.count - num_noisy)
+            measured["sensitivity"] = np.pad(changes, missing, constant_values=np.nan)
+            evaluated.seconds[name] += (noisy_took,)
     return evaluated
 
 
@@ -207,30 +229,36 @@ def sensitivity(network, *, example, name):
     )
 
 
-def judge(network, *, example, steps):
+def judge(network, *, example, steps, measures=tuple(BETTER)):
     """What is measured of an example's map, but for its sensitivity."""
     image, label, saliency_map = (example[name] for name in ("image", "label", "map"))
-    key = example_key(example)
-    inside = metrics.box_mask(example["box"], saliency_map.shape)
     probability = scores.probability(network, label)
     shown: dict[str, Any] = {"steps": steps, "batch_size": 1}
-    drawn: dict[str, Any] = {"key": key, "batch_size": 1}
+    drawn: dict[str, Any] = {"key": example_key(example), "batch_size": 1}
     accuracy, logit = scores.accuracy(network, label), scores.logit(network, label)
-    removed = metrics.road(accuracy, image, saliency_map, fractions=REMOVED, **drawn)
     sums: dict[str, Any] = {"num_samples": SETS, "baseline": baselines.mean_color}
-    fidelity = metrics.mu_fidelity(logit, image, saliency_map, **sums, **drawn)
-    positive = jnp.maximum(saliency_map, 0)
-    return {
-        "insertion": metrics.insertion(probability, image, saliency_map, **shown).area,
-        "deletion": metrics.deletion(probability, image, saliency_map, **shown).area,
-        "ROAD": removed.scores.mean(),
-        "mu-fidelity": fidelity,
-        "share in the box": metrics.relevance_mass_accuracy(positive, inside),
-        "rank accuracy": metrics.relevance_rank_accuracy(saliency_map, inside),
-        "pointing game": metrics.pointing_game(saliency_map, inside),
-        "Gini": metrics.gini_sparsity(saliency_map),
-        "like edges": metrics.spearman_correlation(jnp.abs(saliency_map), filters.sobel(image)),
+
+    def inside():
+        return metrics.box_mask(example["box"], saliency_map.shape)
+
+    measuring: dict[str, Callable] = {
+        "insertion": lambda: metrics.insertion(probability, image, saliency_map, **shown).area,
+        "deletion": lambda: metrics.deletion(probability, image, saliency_map, **shown).area,
+        "ROAD": lambda: metrics.road(
+            accuracy, image, saliency_map, fractions=REMOVED, **drawn
+        ).scores.mean(),
+        "mu-fidelity": lambda: metrics.mu_fidelity(logit, image, saliency_map, **sums, **drawn),
+        "share in the box": lambda: metrics.relevance_mass_accuracy(
+            jnp.maximum(saliency_map, 0), inside()
+        ),
+        "rank accuracy": lambda: metrics.relevance_rank_accuracy(saliency_map, inside()),
+        "pointing game": lambda: metrics.pointing_game(saliency_map, inside()),
+        "Gini": lambda: metrics.gini_sparsity(saliency_map),
+        "like edges": lambda: metrics.spearman_correlation(
+            jnp.abs(saliency_map), filters.sobel(image)
+        ),
     }
+    return {name: measure() for name, measure in measuring.items() if name in measures}
 
 
 def example_key(example: Mapping[str, Any]) -> jax.Array:
@@ -238,10 +266,28 @@ def example_key(example: Mapping[str, Any]) -> jax.Array:
     return jax.random.fold_in(jax.random.key(0), example["number"])
 
 
-def took(settings: Settings, subject: Subject, evaluated: Evaluated) -> str:
+def above_controls(
+    chosen: Sequence[str],
+    measures: Sequence[str],
+    model_names: Sequence[str],
+    evaluated: Sequence[Evaluated],
+) -> Table:
+    """How far each method is above each control, by what tells good maps from bad ones."""
+    rows = []
+    for measure in filter(BETTER.get, measures):
+        for model_name, each in zip(model_names, evaluated, strict=True):
+            for name in chosen:
+                row = [f"{measure} ({BETTER[measure]})", model_name, methods.title(name)]
+                ones = each.values[name][measure]
+                others = (each.values[control][measure] for control in CONTROLS)
+                rows.append([*row, *(tables.cell(ones - other) for other in others)])
+    return Table(["", "model", "method", *(f"less {name}" for name in CONTROLS)], rows)
+
+
+def took(subject: Subject, evaluated: Evaluated, num_noisy: int) -> str:
     """How long it took, unless an interruption lost it."""
-    counts = (subject.count, subject.count, subject.first(settings.few).count)
     seconds = np.array(list(evaluated.seconds.values()))
+    counts = (subject.count, subject.count, num_noisy)[: seconds.shape[1]]
     if np.isnan(seconds).any():
         return ""
     by_method = (
@@ -255,11 +301,15 @@ def took(settings: Settings, subject: Subject, evaluated: Evaluated) -> str:
 
 
 def draw_scores(
-    model_names: Sequence[str], names: Sequence[str], evaluated: Sequence[Evaluated]
+    model_names: Sequence[str],
+    names: Sequence[str],
+    measures: Sequence[str],
+    evaluated: Sequence[Evaluated],
 ) -> Figure:
     """A panel for each measure, with a line for each method and a point for each model."""
     panels = {}
-    for measure, better in BETTER.items():
+    for measure in measures:
+        better = BETTER[measure]
         title = f"{measure} ({better})" if better else measure
         panels[title] = [
             tables.curve(

@@ -97,7 +97,7 @@ REFERENCE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(examples.Settings):
+class Settings(examples.PairSettings):
     dataset: str = "tiny_imagenet/paper20"
     """A prepared TFDS set with classes and boxes, of images or of the objects in them."""
     tuning_split: str = "train[:400]"
@@ -446,7 +446,7 @@ def cut_out(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Se
     """The objects in image files by the paper's settings, which no box has changed."""
     wanted = settings.label
     labels = [None if wanted is None else classifier.label(wanted) for classifier in both]
-    shown = photographs.from_files(image_files(settings.images))
+    shown = photographs.from_files(settings.images)
     titles = [photograph.title for photograph in shown]
     rule = cut(0.0, settings.foreground, settings.background)
     how = photographs.Explaining(batch_size=settings.batch_size)
@@ -474,21 +474,6 @@ def cut_out(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Se
             )
         )
     return sections
-
-
-def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The files, each folder replaced by the files in it that are not hidden, sorted.
-
-    Raises:
-      ValueError: a folder holds none.
-    """
-    files: list[Path] = []
-    for path in paths:
-        inside = [one for one in path.glob("[!.]*") if one.is_file()] if path.is_dir() else [path]
-        if not inside:
-            raise ValueError(f"expected image files in {path}, got none")
-        files += sorted(inside)
-    return files
 
 
 if __name__ == "__main__":

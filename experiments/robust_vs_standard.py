@@ -56,7 +56,7 @@ DISTRIBUTED = ("share in the box", "|cosine|", "alpha", "Gini", "roughness")
 
 
 @frame.experiment("Robust and standard saliency")
-def main(settings: examples.Settings, run: Run) -> list[Section]:
+def main(settings: examples.PairSettings, run: Run) -> list[Section]:
     pair = examples.subjects(settings)
     measured = examples.measure(run, settings, pair, measure)
     names, named = [subject.name for subject in pair], [values(each) for each in measured]
@@ -148,7 +148,7 @@ def look(network, *, example):
     return jax.nn.softmax(network(image)), gradient
 
 
-def draw_examples(settings: examples.Settings, pair: Sequence[Subject]) -> Figure:
+def draw_examples(settings: examples.PairSettings, pair: Sequence[Subject]) -> Figure:
     """A row for each of the first images, with the box and both models' maps and gradients."""
     looks = examples.look(settings, pair, look)
     rows: list[list[plots.Cell | None]] = []

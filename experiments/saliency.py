@@ -2,18 +2,22 @@
 
   python experiments/saliency.py
   python experiments/saliency.py --images cat.jpg coffee.png --label tabby --method grad_cam
-  python experiments/saliency.py --dataset tiny_imagenet/paper20 --split validation --count 16
+  python experiments/saliency.py --images ./photographs --model efficientnet-lite0
+  python experiments/saliency.py --model tiny-imagenet-standard tiny-imagenet-robust
+  pair="--dataset tiny_imagenet/paper20 --model tiny-imagenet-standard tiny-imagenet-robust"
+  python experiments/saliency.py $pair --split validation --count 16
 
-The saliency map of Simonyan et al. 2013 (arXiv:1312.6034): at each pixel the largest
-absolute value, over the channels, of the gradient of the class score. Without arguments: the two
-photographs that scikit-image carries, a cat and a cup of coffee, under the bundled standard and
-robust ResNet, which takes 15 seconds on two processor cores. The standard model's maps look like
-noise; the robust one's follow the object. `--method` takes any other attribution method of the
-library. With `--size` images are explained at another size than the model was trained for. Memory
-is set by `--batch-size` alone: a photograph at 512x512 takes, as the peak of the whole process at
-the default 8, 0.7 GiB for a single gradient and the Grad-CAM family, 1.3 for all that evaluates
-the score alone, from Score-CAM and occlusion to RISE with its 4,000 masks, 1.8 for the averages of
-gradients (integrated gradients, SmoothGrad, 64 pairs of expected gradients), and 2.5 for XRAI.
+The saliency map of Simonyan et al. 2013 (arXiv:1312.6034): at each pixel the largest absolute
+value, over the channels, of the gradient of the class score. Without arguments: the two photographs
+that scikit-image carries, a cat and a cup of coffee, under EfficientNet-Lite0, which knows
+ImageNet's thousand classes. Of the bundled standard and robust ResNet, asked for by `--model`, the
+standard one's maps look like noise; the robust one's follow the object. `--method` takes any other
+attribution method of the library. With `--size` images are explained at another size than the model
+was trained for. Memory is set by `--batch-size` alone: a photograph at 512x512 takes, as the peak
+of the whole process at the default 8, 0.7 GiB for a single gradient and the Grad-CAM family, 1.3
+for all that evaluates the score alone, from Score-CAM and occlusion to RISE with its 4,000 masks,
+1.8 for the averages of gradients (integrated gradients, SmoothGrad, 64 pairs of expected
+gradients), and 2.5 for XRAI.
 
 The run's folder then holds `saliency.png` (the photograph, each model's five likeliest classes, its
 map, and the map over the photograph), `saliency-MODEL.npz` (images, labels, probabilities, signed

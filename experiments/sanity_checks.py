@@ -72,7 +72,7 @@ HOW_TO_READ = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(examples.Settings):
+class Settings(examples.PairSettings):
     method: tuple[methods.Name, ...] = methods.COMMON
     """Attribution methods."""
     count: examples.AtLeastTwo = 100

@@ -1,18 +1,23 @@
-"""What do the main attribution methods show of ten images, under a standard and a robust model?
+"""What do the main attribution methods show of ten images?
 
   python experiments/ten_examples.py
-  python experiments/ten_examples.py --method saliency grad_cam --classes lemon goose
-  python experiments/ten_examples.py --images a.jpg b.png
+  python experiments/ten_examples.py --images ./photographs
+  python experiments/ten_examples.py --method saliency grad_cam --images a.jpg b.png
+  pair="--dataset tiny_imagenet/paper20 --model tiny-imagenet-standard tiny-imagenet-robust"
+  python experiments/ten_examples.py $pair
 
-A validation image of each of ten classes, among them the magnetic compass and the stopwatch: the
-one of which the less sure of the two models is surest, so that both see the object. The methods are
-saliency, input x gradient, SmoothGrad, integrated gradients, Grad-CAM, occlusion, RISE and XRAI, of
-the logit of the image's class (RISE: of its probability), under the bundled standard and robust
-ResNet. With `--images`, photographs of yours take their place, each explained for the class that
-the model finds likeliest.
+Photographs, files or folders, under EfficientNet-Lite0, ten of them: first those of a compass, an
+analog and a digital clock, as the WordNet ids that the names of files or folders begin with tell,
+each explained for its class, or for the likeliest if its class is not told. Without any: five that
+scikit-image carries.
 
-Ten images by eight methods and two models: under 2 minutes on two processor cores, while other work
-ran beside. Interrupted, the same command continues.
+Of a data set, a validation image of each of ten classes: the one of which the least sure of the
+models is surest, so that all see the object. The methods are saliency, input x gradient,
+SmoothGrad, integrated gradients, Grad-CAM, occlusion, RISE and XRAI, of the logit of the image's
+class (RISE: of its probability).
+
+Ten images of Tiny-ImageNet by eight methods and two models: under 2 minutes on two processor cores,
+while other work ran beside. Interrupted, the same command continues.
 
 Measured on them: what a map shows is the method's doing as much as the model's. By Spearman's
 correlation of their absolute values, integrated gradients resemble the same model's saliency by
@@ -35,7 +40,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from lab import frame, loading, methods, photographs, tables
-from lab.frame import Run
+from lab.frame import Count, Run
 from lab.methods import METHODS
 from lab.photographs import Explanation, Photograph
 from matplotlib.figure import Figure
@@ -45,40 +50,48 @@ from saliency_jax.models import Classifier
 from saliency_jax.runs import Section, Table, plots
 
 CELL_WIDTH = 128
-# Images looked at at once, to choose the clearest.
-READ = 250
-HOW_TO_READ = (
-    "Agreement of the models: Spearman's correlation of a method's maps under one model and the "
-    "other; like saliency: that of the absolute values with the same model's saliency map. Means "
-    "over the images with their 95 % bootstrap intervals, the images being resampled. A map that "
-    "is the same everywhere has no correlation, and is left out."
+# Images read and looked at at once, to choose the clearest.
+READ, LOOKED_AT = 250, 8
+# Of a data set or of folders those of which it has an image, in this order.
+CLASSES = (
+    *photographs.FIRST_CLASSES,
+    "stopwatch",
+    "bell pepper",
+    "lemon",
+    "goose",
+    "school bus",
+    "tabby",
+    "king penguin",
+    "monarch",
+    "goldfish",
+    "toucan",
+    "African elephant",
+    "electric guitar",
 )
-HEADER = ("method", "model", "agreement of the models", "like saliency", "seconds an image")
+HOW_TO_READ = (
+    "Like saliency: Spearman's correlation of a map's absolute values with the same model's "
+    "saliency map; agreement of the models, if there are two: of a method's maps under one and the "
+    "other. Means over the images with their 95 % bootstrap intervals, the images being resampled. "
+    "A map that is the same everywhere has no correlation, and is left out."
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(photographs.Explaining):
-    model: tuple[str, str] = loading.BUNDLED_PAIR
-    """Names of two bundled models, or folders of saved ones."""
+    model: tuple[str, ...] = loading.FOR_PHOTOGRAPHS
+    """Names of bundled models, or folders of saved ones."""
     images: tuple[Path, ...] = ()
-    """Image files of any format and size; images of the dataset if none."""
-    dataset: str = "tiny_imagenet/paper20"
-    """A prepared TFDS set."""
+    """Image files of any format and size, or folders of them. Their class is that whose WordNet id
+    their name, or their folder's, begins with; the likeliest one if there is none."""
+    dataset: str | None = None
+    """A prepared TFDS set. Without it and --images: scikit-image's sample photographs."""
     split: str = "validation"
     """Split of the dataset, sliced at will: "validation[50%:]"."""
-    classes: tuple[str, ...] = (
-        "magnetic compass",
-        "stopwatch",
-        "bell pepper",
-        "lemon",
-        "goose",
-        "school bus",
-        "tabby",
-        "king penguin",
-        "monarch",
-        "goldfish",
-    )
-    """Names or numbers of classes, of each of which one image is taken."""
+    classes: tuple[str, ...] | None = None
+    """Names or numbers of classes, of each of which one image of the dataset is taken; ten that it
+    has if left out, such as compass and clocks."""
+    count: Count = 10
+    """How many of the image files, those of such classes first."""
     method: tuple[methods.Name, ...] = (
         "saliency",
         "input_x_gradient",
@@ -98,10 +111,7 @@ class Settings(photographs.Explaining):
 def main(settings: Settings, run: Run) -> list[Section]:
     classifiers = loading.load(settings.model)
     methods.check(settings.method, classifiers)
-    if settings.images:
-        shown = photographs.from_files(settings.images)
-    else:
-        shown = clearest_of_classes(settings, classifiers)
+    shown = read(settings, classifiers)
     run.expect(len(classifiers) * len(settings.method) * len(shown), "map")
     both = explain(run, settings, classifiers, shown)
     return [
@@ -110,13 +120,26 @@ def main(settings: Settings, run: Run) -> list[Section]:
     ]
 
 
+def read(settings: Settings, classifiers: Sequence[Classifier]) -> list[Photograph]:
+    """The photographs that the settings name, or scikit-image's."""
+    if settings.images and settings.dataset is not None:
+        raise ValueError("expected --images or --dataset, got both")
+    if settings.dataset is not None:
+        return clearest_of_classes(settings, classifiers)
+    if settings.images:
+        return photographs.from_files(settings.images, settings.count, CLASSES)
+    return photographs.sample_photographs()
+
+
 def explain(
     run: Run, settings: Settings, classifiers: Sequence[Classifier], shown: Sequence[Photograph]
 ) -> list[dict[str, Explanation]]:
-    """Of each model the explanations by method; of the class in the title, but for files."""
+    """Of each model the explanations by method; of each photograph's class, or the likeliest."""
     both = []
     for classifier in classifiers:
-        labels = None if settings.images else [classifier.label(each.title) for each in shown]
+        labels = [
+            None if each.class_name is None else classifier.label(each.class_name) for each in shown
+        ]
         made = {
             name: photographs.explain(run, classifier, shown, name, settings, labels)
             for name in settings.method
@@ -128,19 +151,21 @@ def explain(
 
 
 def clearest_of_classes(settings: Settings, classifiers: Sequence[Classifier]) -> list[Photograph]:
-    """Of each class the image that the less sure model is surest of, called by its class."""
-    first, _ = classifiers
-    wanted = [first.class_names[first.label(name)] for name in settings.classes]
+    """Of each class the image that the least sure model is surest of, called by its class."""
+    first, dataset = classifiers[0], settings.dataset or ""
+    description = data.describe(dataset, data_dir=settings.data_dir)
+    names = description.class_names
+    if settings.classes is None:
+        wanted = [name for name in (*CLASSES, *names) if name in names]
+        wanted = list(dict.fromkeys(wanted))[: settings.count]
+    else:
+        wanted = [first.class_names[first.label(name)] for name in settings.classes]
     if not wanted:
         raise ValueError("expected at least one of --classes, got none")
-    description = data.describe(settings.dataset, data_dir=settings.data_dir)
-    names = description.class_names
     numbers = [np.array([each.label(name) for name in names]) for each in classifiers]
     clearest: dict[str, tuple[float, np.ndarray]] = {}
     sides, folder = photographs.read_size(description, classifiers), settings.data_dir
-    for batch in data.load(
-        settings.dataset, settings.split, READ, image_size=sides, data_dir=folder
-    ):
+    for batch in data.load(dataset, settings.split, READ, image_size=sides, data_dir=folder):
         each_ones = [
             probabilities(
                 classifier.network,
@@ -157,16 +182,21 @@ def clearest_of_classes(settings: Settings, classifiers: Sequence[Classifier]) -
     missing = ", ".join(name for name in wanted if name not in clearest)
     if missing:
         raise ValueError(
-            f"expected an image of every class in {settings.split} of {settings.dataset}, got "
-            f"none of {missing}"
+            f"expected an image of every class in {settings.split} of {dataset}, got none of "
+            f"{missing}"
         )
-    return [Photograph(clearest[name][1], name) for name in wanted]
+    return [Photograph(clearest[name][1], name, class_name=name) for name in wanted]
 
 
 @jax.jit
 def probabilities(network, images, labels):
     """(n,), of the images' own classes."""
-    return jax.vmap(lambda image, label: scores.probability(network, label)(image))(images, labels)
+
+    def of_one(example):
+        image, label = example
+        return scores.probability(network, label)(image)
+
+    return jax.lax.map(of_one, (images, labels), batch_size=LOOKED_AT)
 
 
 @jax.jit
@@ -177,10 +207,10 @@ def correlations(first, second):
 
 def tabulate(settings: Settings, both: Sequence[Mapping[str, Explanation]]) -> Table:
     """A row for each method and model: how its maps agree, and what they cost."""
-    rows = []
+    rows, two = [], len(both) == 2
     for name in settings.method:
         maps = [made[name].saliency_maps for made in both]
-        one_size = maps[0].shape == maps[1].shape
+        one_size = two and maps[0].shape == maps[1].shape
         agreement = tables.cell(correlations(*maps)) if one_size else ""
         for made, saliency_maps in zip(both, maps, strict=True):
             like = ""
@@ -188,9 +218,10 @@ def tabulate(settings: Settings, both: Sequence[Mapping[str, Explanation]]) -> T
                 reference = made["saliency"].saliency_maps
                 like = tables.cell(correlations(np.abs(saliency_maps), reference))
             model, seconds = made[name].classifier.name, tables.seconds(made[name].seconds)
-            rows.append([METHODS[name].title, model, agreement, like, seconds])
+            rows.append([METHODS[name].title, model, *[agreement] * two, like, seconds])
             agreement = ""
-    return Table(HEADER, rows)
+    compared = ["agreement of the models"] * two
+    return Table(["method", "model", *compared, "like saliency", "seconds an image"], rows)
 
 
 def draw(

@@ -11,6 +11,7 @@ import pytest
 import small_classifiers
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
 from saliency_jax import attribution, filters, metrics, models, scores, training
 from saliency_jax.models import Classifier, Input
@@ -99,7 +100,7 @@ def example():
 
 
 @jax.jit
-def gradient(model, label, image):
+def gradient_of(model, label, image):
     return attribution.input_gradient(scores.logit(model, label), image)
 
 
@@ -115,6 +116,7 @@ def arrays(path: str) -> dict[str, np.ndarray]:
 
 def run(script, data_dir, **changes):
     options = {"count": COUNT, "shown": 1, "batch_size": 4, "method": ("gradient",)}
+    options |= {"model": NAMES, "dataset": "tiny_imagenet/paper20"}
     settings = script.main.Settings(data_dir=data_dir, output=Path("out"), **options | changes)
     script.main(settings)
     return {path.name for path in Path("out").iterdir()}
@@ -175,6 +177,34 @@ class TestEvaluateMethods:
         assert f"  {stored['insertion'][0].mean():.3f} [" in line
         assert "All maps under second took " in printed
 
+    def test_photographs_have_no_boxes_and_differences_from_the_controls(
+        self, scripts, both, in_a_folder, capsys
+    ):
+        script, draws = scripts["evaluate_methods"], np.random.default_rng(0)
+        for wnid in ("n07749582", "n02123045", "n07749582"):
+            Path(wnid).mkdir(exist_ok=True)
+            picture = draws.integers(0, 256, (20, 30, 3), np.uint8)
+            Image.fromarray(picture).save(Path(wnid, f"{draws.integers(10**6)}.png"))
+        changes = {"model": NAMES[:1], "images": (Path(),), "dataset": None}
+        run(script, None, **changes, steps=4, measure=("insertion", "pointing game"))
+        stored = arrays("out/measurements-first.npz")
+        # Of the object nothing is measured, as there is no box.
+        assert set(stored) == {"insertion", "methods", "seconds"}
+        gradient, *controls = stored["insertion"]
+        (row,) = (
+            line
+            for line in capsys.readouterr().out.splitlines()
+            if line.startswith("insertion (higher)  first  gradient ")
+        )
+        for control in controls:
+            assert f"  {(gradient - control).mean():.3f} [" in row
+        model = both[0].network
+        image = both[0].preprocess(sorted(Path("n02123045").iterdir())[0])
+        tabby = small_classifiers.CLASS_NAMES.index("tabby")
+        signed_map = gradient_of(model, tabby, image).sum(-1)
+        curve = metrics.insertion(scores.probability(model, tabby), image, signed_map, steps=4)
+        assert_allclose(gradient[0], curve.area, rtol=1e-3)
+
     def test_an_interrupt_costs_nothing(self, scripts, tiny_imagenet_folder, monkeypatch):
         script, runs = scripts["evaluate_methods"], scripts["lab.frame"].runs
         whole, made = runs.sweep, []
@@ -220,7 +250,7 @@ class TestSanityChecks:
         assert_allclose(measured["cascading"][0], 1, rtol=1e-5)
         # The first layer of the cascade is redrawn alone, by the same key.
         assert_allclose(measured["cascading"][1], measured["independent"][0], atol=1e-5)
-        original = gradient(model, 3, example["image"]).sum(-1)
+        original = gradient_of(model, 3, example["image"]).sum(-1)
         edges = like_edges(original, example["image"])
         assert_allclose(measured["controls"][1, script.ABSOLUTE], edges, atol=1e-5)
         maps = jax.jit(functools.partial(script.look, method="gradient"))(shared, example=points)
@@ -299,7 +329,7 @@ class TestRoar:
         pixels = np.rint(np.asarray(example["image"]) * 255).astype(np.uint8)
         points = {"images": pixels, "labels": example["label"]}
         places = np.asarray(jax.jit(script.place("saliency"))(model, example=points))
-        saliency_map = np.abs(gradient(model, 3, pixels / np.float32(255))).max(-1)
+        saliency_map = np.abs(gradient_of(model, 3, pixels / np.float32(255))).max(-1)
         in_order = saliency_map.ravel()[np.argsort(places.ravel())]
         assert_allclose(in_order, np.sort(in_order)[::-1], rtol=1e-4, atol=1e-7)
 

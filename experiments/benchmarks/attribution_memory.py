@@ -1,6 +1,7 @@
-"""Do 50 and 5,000 steps need the same memory?
+"""Do 50 and 5,000 steps need the same memory, and what does a map of each method take?
 
   python experiments/benchmarks/attribution_memory.py
+  python experiments/benchmarks/attribution_memory.py --model efficientnet-lite0 --figures
 
 For every method that takes many scores, this prints what XLA plans for the compiled program beside
 weights, image and result: for 50 steps, samples or hidden parts, for 5,000 in the same batches of
@@ -42,13 +43,15 @@ import multiprocessing
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import tyro
-from _measure import peak, planned
+from _measure import MEBIBYTE, peak, planned, seconds
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # What the experiments share.
+from lab import methods, photographs
 from lab.methods import METHODS, Case
 
 from saliency_jax import models, scores
@@ -70,6 +73,8 @@ class Settings:
     """Those of the others; parts are at most the image's pixels."""
     batch_size: int = 16
     """Images at once, but for the last column."""
+    figures: bool = False
+    """Instead: what one map of a photograph takes by each method's settings for figures."""
 
 
 def bound(name: str, image: jax.Array, count: int, batch_size: int) -> Callable:
@@ -99,6 +104,43 @@ def taken(name: str, model: str, count: int, batch_size: int) -> float:
     return peak()
 
 
+class Taken(NamedTuple):
+    """Of one map: seconds, and MiB of the compiled program and at most of its process (Linux)."""
+
+    seconds: float
+    program: float
+    process: float
+
+
+def one_map(name: str, model: str, batch_size: int) -> Taken:
+    """What a map of a photograph takes by a method's settings for figures."""
+    classifier, method = models.load(model), METHODS[name]
+    image = classifier.preprocess(photographs.carried_photographs()[0].image)
+    found = methods.regions(image[None])[0] if "regions" in method.needs else None
+
+    def explain(network, image, found):
+        case = Case(image, network, batch_size, found)
+        return method.reduce(method(method.score(network, 0), case, method.uses.figure))
+
+    arguments = classifier.network, jnp.asarray(image), found
+    program: Any = jax.jit(explain).lower(*arguments).compile()
+    taken = seconds(program, *arguments, repeats=1)
+    return Taken(taken, program.memory_analysis().temp_size_in_bytes / MEBIBYTE, peak())
+
+
+def of_figures(settings: Settings) -> None:
+    """A row for each method, beside saliency as it is just before, as other work comes and goes."""
+    print(f"{'one map':28s}{'time':>8s}{'program':>12s}{'process':>12s}")
+    for name in methods.suiting([models.load(settings.model)]):
+        saliency, taken = (
+            in_a_process(one_map, each, settings.model, settings.batch_size)
+            for each in ("saliency", name)
+        )
+        ratio = taken.seconds / saliency.seconds
+        sizes = f"{taken.program:8,.0f} MiB{taken.process:8,.0f} MiB"
+        print(f"{name:28s}{ratio:8,.1f}{sizes}", flush=True)
+
+
 def in_a_process(function: Callable, *arguments):
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
@@ -106,6 +148,9 @@ def in_a_process(function: Callable, *arguments):
 
 
 def main(settings: Settings) -> None:
+    if settings.figures:
+        of_figures(settings)
+        return
     few, many = settings.few, settings.many
     print(f"compiled program{f'{few:,}':>24s}{f'{many:,}':>12s}{f'{many:,} at once':>18s}")
     score, image = score_and_image(settings.model)

@@ -1,7 +1,7 @@
-"""Labelled images with boxes, measured under two models.
+"""Labelled images, with boxes or without, measured under one model or several.
 
-Every image is seen by both models, so that every difference is paired by image, and beside another
-one, the next of the split, as a control: TFDS stores examples in a random order.
+Every image is seen by all models, so that every difference is paired by image, and beside another
+one, the next, as a control: TFDS stores examples in a random order.
 """
 
 import dataclasses
@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from saliency_jax import data
 from saliency_jax.models import Classifier
 from saliency_jax.runs import plots, sweep
 
-from . import loading
+from . import loading, photographs
 from .frame import Check, Count, Output, Run
-from .photographs import carried_photographs
 
 # Of the photographs in scikit-image's wheel the class, and the object's box (y0, x0, y1, x1).
 _CARRIED = {"cat": ("tabby", (0, 20, 300, 400)), "coffee": ("espresso", (15, 170, 310, 415))}
@@ -25,8 +26,8 @@ _CARRIED = {"cat": ("tabby", (0, 20, 300, 400)), "coffee": ("espresso", (15, 170
 _WINDOWS = 5
 HOW_TO_READ = (
     "Means over the images with their 95 % bootstrap intervals, the images being resampled. The "
-    "difference is paired by image: its interval says whether the models differ. Images for which "
-    "a quantity is undefined, such as a share of a map that is 0, are left out of it."
+    "difference of two models is paired by image: its interval says whether they differ. Images "
+    "for which a quantity is undefined, such as a share of a map that is 0, are left out of it."
 )
 AtLeastTwo = Annotated[int, Check(lambda count: count >= 2, "{} to be at least 2")]
 Measurements = Mapping[str, np.ndarray]
@@ -34,20 +35,36 @@ Measurements = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Output):
-    model: tuple[str, str] = loading.BUNDLED_PAIR
-    """Names of two bundled models, or folders of saved ones, which know the dataset's classes."""
-    dataset: str = "tiny_imagenet/paper20"
-    """A prepared TFDS set whose images have one size, labels and boxes."""
+    model: tuple[str, ...] = loading.FOR_PHOTOGRAPHS
+    """Names of bundled models, or folders of saved ones, which know the images' classes."""
+    images: tuple[Path, ...] = ()
+    """Image files, or folders of them. Their class is that whose WordNet id their name, or their
+    folder's, begins with; the likeliest one if there is none."""
+    dataset: str | None = None
+    """A prepared TFDS set whose images have labels and boxes. Without it and --images: windows of
+    the two photographs that scikit-image carries, a cat and a cup of coffee."""
     split: str = "validation"
     """Split of the dataset, sliced at will: "validation[:500]"."""
     count: AtLeastTwo = 1000
     """How many of its images, from the first on."""
     shown: Count = 6
     """How many of them are shown."""
-    batch_size: Count = 20
+    batch_size: Count = 4
     """Images measured at once; those finished are kept when the run is interrupted."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets; TFDS's default if none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PairSettings(Settings):
+    """Of the two models that differ by their training alone."""
+
+    model: tuple[str, str] = loading.BUNDLED_PAIR
+    """Names of two bundled models, or folders of saved ones, which know the dataset's classes."""
+    dataset: str = "tiny_imagenet/paper20"
+    """A prepared TFDS set whose images have one size, labels and boxes."""
+    batch_size: Count = 20
+    """Images measured at once; those finished are kept when the run is interrupted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +72,7 @@ class Subject:
     """A classifier and n examples, each with another image's beside its own.
 
     They are `images` (n, 2, h, w, c) in [0, 1], `labels` (n, 2), as the model numbers the classes,
-    `boxes` (n, 2, 4) as (y0, x0, y1, x1) in pixels, and `number` (n,).
+    `boxes` (n, 2, 4) as (y0, x0, y1, x1) in pixels, if known, and `number` (n,).
     """
 
     classifier: Classifier
@@ -76,21 +93,20 @@ class Subject:
 
     def alone(self) -> dict[str, np.ndarray]:
         """The examples without the other ones beside them."""
-        return {
-            "image": self.examples["images"][:, 0],
-            "label": self.examples["labels"][:, 0],
-            "box": self.examples["boxes"][:, 0],
-            "number": self.examples["number"],
-        }
+        names = {"images": "image", "labels": "label", "boxes": "box"}
+        first = {names[name]: self.examples[name][:, 0] for name in names if name in self.examples}
+        return {**first, "number": self.examples["number"]}
 
     def class_name(self, index: int) -> str:
         """The name of an example's class."""
         return self.classifier.class_names[self.examples["labels"][index, 0]]
 
     def boxed(self, index: int) -> plots.Picture:
-        """A cell of an example's image with its box, and its class above."""
-        image, box = (self.examples[name][index, 0] for name in ("images", "boxes"))
-        return plots.image(plots.outlined(image, box), self.class_name(index))
+        """A cell of an example's image with its box, if known, and its class above."""
+        image = self.examples["images"][index, 0]
+        if "boxes" in self.examples:
+            image = plots.outlined(image, self.examples["boxes"][index, 0])
+        return plots.image(image, self.class_name(index))
 
 
 class Objects(NamedTuple):
@@ -101,25 +117,49 @@ class Objects(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
-    boxes: np.ndarray
+    boxes: Any
 
 
 def subjects(settings: Settings) -> list[Subject]:
-    """Both classifiers, each with the examples as it sees them; see `read_objects`."""
+    """The classifiers, each with the examples as it sees them; see `read`."""
     return [read(settings, classifier) for classifier in loading.load(settings.model)]
 
 
 def read(settings: Settings, classifier: Classifier) -> Subject:
-    """The examples as one classifier sees them.
+    """The examples as one classifier sees them: of files, of a dataset, or the carried ones.
 
     Raises:
-      ValueError: an image has several boxes.
+      ValueError: an image has several boxes, or there are fewer than 2.
     """
     dataset = settings.dataset
+    if settings.images and dataset is not None:
+        raise ValueError("expected --images or --dataset, got both")
+    if settings.images:
+        return photographed(classifier, photographs.files(settings.images)[: settings.count])
+    if dataset is None:
+        return carried(classifier)
     objects = read_objects(dataset, settings.split, classifier, settings.count, settings.data_dir)
     if objects.boxes.shape[1] > 1:
         raise ValueError(f"expected a dataset with one box an image, got {dataset}")
     return subject(classifier, objects)
+
+
+def photographed(classifier: Classifier, paths: Sequence[Path]) -> Subject:
+    """Image files with the classes that their names tell, or else the likeliest ones; no boxes."""
+    if len(paths) < 2:
+        raise ValueError(f"expected at least 2 --images, got {len(paths)}")
+    images = np.stack([classifier.preprocess(path) for path in paths])
+    names = map(photographs.class_of, paths)
+    labels = [
+        int(_likeliest(classifier.network, image)) if name is None else classifier.label(name)
+        for image, name in zip(images, names, strict=True)
+    ]
+    return subject(classifier, Objects(images, np.array(labels, np.int32), None))
+
+
+@jax.jit
+def _likeliest(network, image):
+    return jnp.argmax(network(image))
 
 
 def carried(classifier: Classifier) -> Subject:
@@ -131,7 +171,7 @@ def carried(classifier: Classifier) -> Subject:
     height, width = classifier.input.size
     windows = []
     for place in np.linspace(0, 1, _WINDOWS):
-        for photograph in carried_photographs():
+        for photograph in photographs.carried_photographs():
             name, (top, left, bottom, right) = _CARRIED[photograph.title]
             whole_height, whole_width, _ = photograph.image.shape
             window = min(round(whole_height * width / height), whole_width)
@@ -208,13 +248,14 @@ def whole_boxes(boxes: np.ndarray, sides: tuple[int, int], classifier: Classifie
 
 
 def subject(classifier: Classifier, objects: Objects) -> Subject:
-    """A subject of images with one box each, beside each the next one's."""
+    """A subject of images with one box each, or none, beside each the next one's."""
     examples = {
         "images": with_another(objects.images),
         "labels": with_another(objects.labels),
-        "boxes": with_another(objects.boxes[:, 0].astype(np.float32)),
         "number": np.arange(len(objects.images)),
     }
+    if objects.boxes is not None:
+        examples["boxes"] = with_another(objects.boxes[:, 0].astype(np.float32))
     return Subject(classifier, examples)
 
 

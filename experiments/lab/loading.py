@@ -11,6 +11,8 @@ import numpy as np
 from saliency_jax import models
 from saliency_jax.models import Classifier
 
+# Of ImageNet's classes, at 224 pixels.
+FOR_PHOTOGRAPHS = ("efficientnet-lite0",)
 BUNDLED_PAIR = ("tiny-imagenet-standard", "tiny-imagenet-robust")
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 import skimage.data
 from matplotlib.figure import Figure
 
+from saliency_jax import _constants as constants
 from saliency_jax import data, scores
 from saliency_jax.images import read_image
 from saliency_jax.models import Classifier
@@ -25,6 +27,9 @@ from .methods import METHODS, Case, regions
 SCORES = {"logit": scores.logit, "log_prob": scores.log_prob}
 ScoreName = Literal["logit", "log_prob"]
 TOP = 5
+# Of photographs in folders those of a course's examples come first.
+FIRST_CLASSES = ("magnetic compass", "analog clock", "digital clock")
+_WORDNET_ID = re.compile(r"n\d{8}")
 # Images of a data set that are read at once.
 _READ = 250
 ROWS_PER_FIGURE = 16
@@ -35,11 +40,12 @@ CAPTION = (
 
 
 class Photograph(NamedTuple):
-    """An image (h, w, c) in [0, 1] of any size, and what it is called."""
+    """An image (h, w, c) in [0, 1] of any size, what it is called, and its class, if known."""
 
     image: np.ndarray
     title: str
     note: str = ""
+    class_name: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,8 +125,9 @@ class Explaining(Output):
 @dataclasses.dataclass(frozen=True)
 class Settings(Explaining):
     images: tuple[Path, ...] = ()
-    """Image files of any format and size; scikit-image's cat and coffee if none."""
-    model: tuple[str, ...] = loading.BUNDLED_PAIR
+    """Image files of any format and size, or folders of them; scikit-image's cat and coffee if
+    none."""
+    model: tuple[str, ...] = loading.FOR_PHOTOGRAPHS
     """Names of bundled models, or folders of saved ones."""
     label: str | None = None
     """Name or number of the class to explain; each image's likeliest one if none."""
@@ -139,9 +146,56 @@ def carried_photographs() -> list[Photograph]:
     ]
 
 
-def from_files(paths: Sequence[Path]) -> list[Photograph]:
-    """The photographs in image files of any format and size; the carried ones if there are none."""
-    return [Photograph(read_image(path), path.name) for path in paths] or carried_photographs()
+def sample_photographs() -> list[Photograph]:
+    """More in scikit-image's wheel that show a class of ImageNet."""
+    others = {
+        "photographer": skimage.data.camera()[..., None].repeat(3, axis=-1),
+        "motorcycle": skimage.data.stereo_motorcycle()[0],
+        "rocket": skimage.data.rocket(),
+    }
+    return carried_photographs() + [
+        Photograph(image.astype(np.float32) / 255, name) for name, image in others.items()
+    ]
+
+
+def from_files(
+    paths: Sequence[Path], count: int | None = None, first: Sequence[str] = FIRST_CLASSES
+) -> list[Photograph]:
+    """The photographs in image files and folders; the carried ones if there are none.
+
+    Of folders the first classes' come first, in their order; not more than count.
+    """
+    found = files(paths, first)[:count]
+    return [
+        Photograph(read_image(path), name or path.name, class_name=name)
+        for path, name in zip(found, map(class_of, found), strict=True)
+    ] or carried_photographs()
+
+
+def files(paths: Sequence[Path], first: Sequence[str] = FIRST_CLASSES) -> list[Path]:
+    """The files, each folder replaced by those in it and in its folders, the first classes' first.
+
+    Raises:
+      ValueError: a folder holds none.
+    """
+    order = {name: place for place, name in enumerate(first)}
+    found: list[Path] = []
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            seen = [*path.glob("[!.]*"), *path.glob("[!.]*/[!.]*")]
+            inside = sorted(one for one in seen if one.is_file())
+        if not inside:
+            raise ValueError(f"expected image files in {path}, got none")
+        found += sorted(inside, key=lambda one: order.get(class_of(one) or "", len(order)))
+    return found
+
+
+def class_of(path: Path) -> str | None:
+    """The class whose WordNet id the name of a file, or of its folder, begins with, or none."""
+    ids = filter(None, map(_WORDNET_ID.match, (path.name, path.absolute().parent.name)))
+    names = constants.imagenet_classes()
+    return next((names[found[0]] for found in ids if found[0] in names), None)
 
 
 def from_dataset(
@@ -185,17 +239,20 @@ def explain(
     photographs: Sequence[Photograph],
     method: str = "saliency",
     how: Explaining = Explaining(),
-    label: int | Sequence[int] | None = None,
+    label: int | Sequence[int | None] | None = None,
 ) -> Explanation:
     """Maps of photographs, kept where the run continues.
 
-    They are of a class, or of one for each photograph; of each one's likeliest if that is None.
+    They are of a class, or of one for each photograph; of its likeliest where that is None.
     """
     needs = METHODS[method].needs
     images = np.stack([classifier.preprocess(each.image, size=how.size) for each in photographs])
     example = {"image": images}
-    if label is not None:
-        example["label"] = np.broadcast_to(np.asarray(label, np.int32), len(images))
+    # No class has the number -1.
+    asked = np.array(
+        [-1 if one is None else one for one in np.atleast_1d(np.asarray(label, object))], np.int32
+    )
+    example["label"] = np.broadcast_to(asked, len(images))
     if "regions" in needs:
         example["regions"] = regions(images)
     columns, seconds = run.sweep(
@@ -219,7 +276,7 @@ def _explainer(method: str, score: str, batch_size: int) -> functools.partial:
 def _explain_one(network: Any, *, example, method, score, batch_size):
     chosen, image = METHODS[method], example["image"]
     logits = network(image)
-    label = example.get("label", jnp.argmax(logits))
+    label = jnp.where(example["label"] < 0, jnp.argmax(logits), example["label"])
     case = Case(image, network, batch_size, example.get("regions"))
     attributed = chosen(chosen.score(network, label, SCORES[score]), case, chosen.uses.figure)
     return label, jax.nn.softmax(logits), attributed, chosen.reduce(attributed)

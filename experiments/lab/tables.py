@@ -43,18 +43,19 @@ def seconds(taken: float) -> str:
 
 
 def paired(names: Sequence[str], values: Iterable[Mapping[str, np.ndarray]]) -> Table:
-    """A row for each measure, with two models' means and their paired difference.
+    """A row for each measure, with the models' means and, of two, their paired difference.
 
     The values of each model are (n,) by the name of the measure; nan where it is undefined.
     """
-    first, second = values
+    models = list(values)
     rows = []
-    for measure in first:
-        pair = np.stack([first[measure], second[measure]]).astype(np.float32)
-        pair = pair[:, np.isfinite(pair).all(axis=0)]
-        columns = (*pair, pair[1] - pair[0])
-        rows.append([measure, *map(cell, columns), str(pair.shape[1])])
-    return Table(["", *names, "difference", "images"], rows)
+    for measure in models[0]:
+        columns = np.stack([each[measure] for each in models]).astype(np.float32)
+        columns = columns[:, np.isfinite(columns).all(axis=0)]
+        difference = [columns[1] - columns[0]] if len(models) == 2 else []
+        rows.append([measure, *map(cell, (*columns, *difference)), str(columns.shape[1])])
+    compared = ["difference"] if len(models) == 2 else []
+    return Table(["", *names, *compared, "images"], rows)
 
 
 def curve(name: str, x: np.ndarray, columns: Sequence[np.ndarray]) -> plots.Curve:
