@@ -1,9 +1,10 @@
-"""What does a depthwise convolution cost, and its input gradient, beside lax's own?
+"""What does a depthwise convolution cost, and its gradients, beside lax's own?
 
   python experiments/benchmarks/depthwise_convolution.py
 
 Layers of EfficientNet-Lite0 at 224x224, then the whole network, of one image: the forward pass and
-the input gradient called alone, and the gradient as a step of a `lax.scan`; each by
+the input gradient called alone, that gradient as a step of a `lax.scan`, and the gradient of the
+weights; each by
 `models.depthwise_convolution` and by `lax.conv_general_dilated(feature_group_count=channels)`.
 """
 
@@ -14,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import tyro
 from _measure import seconds
+from flax import nnx
 from jax import lax
 
-from saliency_jax import models
+from saliency_jax import models, training
 from saliency_jax.models import _efficientnet_lite, depthwise_convolution, same_padding
 
 # Side of the image, channels, side of the kernel, stride.
@@ -42,42 +44,50 @@ def library_convolution(images, kernel, *, stride, padding):
     )
 
 
-def one_layer(convolve, side, channels, size, stride):
-    kernel = 0.1 * jax.random.normal(jax.random.key(0), (size, size, 1, channels))
+def layer_energy(convolve, side, size, stride):
     padding = same_padding((side, side), size, stride)
-    return lambda images: jnp.sum(convolve(images, kernel, stride=stride, padding=padding) ** 2)
+    return lambda kernel, images: jnp.sum(
+        convolve(images, kernel, stride=stride, padding=padding) ** 2
+    )
 
 
 def main(settings: Settings) -> None:
-    print(f"{'':34s}{'forward':>12s}{'gradient':>12s}{'in a scan':>12s}")
+    columns = ("forward", "gradient", "in a scan", "of weights")
+    print(f"{'':34s}" + "".join(f"{column:>12s}" for column in columns))
     for name, convolve in (("ours", depthwise_convolution), ("lax's", library_convolution)):
         for side, channels, size, stride in LAYERS:
             case = f"{side}x{side}x{channels}, {size}x{size}/{stride}, {name}"
-            energy = one_layer(convolve, side, channels, size, stride)
-            measure(case, energy, (1, side, side, channels), settings)
+            kernel = 0.1 * jax.random.normal(jax.random.key(0), (size, size, 1, channels))
+            energy = layer_energy(convolve, side, size, stride)
+            measure(case, energy, kernel, (1, side, side, channels), settings)
         network = models.load("efficientnet-lite0").network
+        graphdef, params, batch_stats = training.split(network)
+
+        def logit(params, images, graphdef=graphdef, batch_stats=batch_stats):
+            return nnx.merge(graphdef, params, batch_stats, copy=True)(images[0])[0]
+
         with mock.patch.object(_efficientnet_lite, "depthwise_convolution", convolve):
-            measure(
-                f"EfficientNet-Lite0, {name}",
-                lambda images, network=network: network(images[0])[0],
-                (1, 224, 224, 3),
-                settings,
-            )
+            measure(f"EfficientNet-Lite0, {name}", logit, params, (1, 224, 224, 3), settings)
 
 
-def measure(name, energy, shape, settings):
+def measure(name, energy, weights, shape, settings):
     images = jax.random.uniform(jax.random.key(1), shape)
 
-    def step(images, _=None):
-        return images + 1e-3 * jax.grad(energy)(images), None
+    def step(weights, images):
+        return images + 1e-3 * jax.grad(energy, 1)(weights, images)
 
-    def loop(images):
-        return lax.scan(step, images, length=settings.steps)[0]
+    def loop(weights, images):
+        return lax.scan(
+            lambda images, _: (step(weights, images), None), images, length=settings.steps
+        )[0]
 
-    forward = seconds(jax.jit(energy), images, repeats=settings.repeats)
-    alone = seconds(jax.jit(step), images, repeats=settings.repeats)
-    looped = seconds(jax.jit(loop), images, repeats=settings.repeats) / settings.steps
-    print(f"{name:34s}" + "".join(f"{1e3 * time:9.2f} ms" for time in (forward, alone, looped)))
+    functions = (energy, step, loop, jax.grad(energy))
+    calls = (1, 1, settings.steps, 1)
+    times = [
+        seconds(jax.jit(function), weights, images, repeats=settings.repeats) / count
+        for function, count in zip(functions, calls, strict=True)
+    ]
+    print(f"{name:34s}" + "".join(f"{1e3 * time:9.2f} ms" for time in times))
 
 
 if __name__ == "__main__":
