@@ -26,11 +26,12 @@ its name, `saliency.png`, arrays (`.npz`), `config.json` and `index.html`, which
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import numpy as np
 import optax
+import tyro
 from lab import frame, imagenet, loading, photographs, recipes
 from lab.frame import POSITIVE, SOME, Count, Natural, Output, Run, Seed, Weight
 from lab.photographs import SCORES, ScoreName, likeliest
@@ -41,7 +42,7 @@ from saliency_jax import ascent
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section, Table, plots
 
-RecipeName = Literal["pixels", "fourier"]
+RecipeName = tyro.extras.literal_type_from_choices(["pixels", *imagenet.RECIPES])
 MAX_SEGMENT = 10
 # Settings of that recipe.
 OF_PIXELS = ("optimizer", "learning_rate", "steps", "jitter", "l2", "initial")
@@ -59,9 +60,9 @@ class Settings(Output):
     score: ScoreName = "logit"
     """What is maximized: the logit, as in the paper, or the logarithm of the probability."""
     recipe: RecipeName | None = None
-    """pixels: as the flags below say, on the pixels as they are; fourier: on Fourier coefficients,
-    from coarse to fine, by Adam, under shifts, zooms and turns; fourier for images of 128 pixels
-    and more if none."""
+    """pixels: as the flags below say, on the pixels as they are; the others are those of
+    imagenet_visualization.py; coarse-to-fine, its best one, for images of 128 pixels and more if
+    none."""
     optimizer: OptimizerName = "normalized"
     """The step; normalized divides the gradient by its Euclidean norm, lbfgs searches along a line
     for it."""
@@ -133,12 +134,12 @@ def main(settings: Settings, run: Run) -> list[Section]:
     optimizer = make_optimizer(settings)
     made = {}
     for maker in makers:
-        if recipe(settings, maker) == "fourier":
-            run.expect(len(labels[maker]), "picture")
-            made[maker] = coarse_to_fine(run, maker, labels[maker], settings)
-        else:
+        if recipe(settings, maker) == "pixels":
             run.expect(settings.steps, "step")
             made[maker] = visualize(run, maker, labels[maker], optimizer, settings)
+        else:
+            run.expect(len(labels[maker]), "picture")
+            made[maker] = by_recipe(run, maker, labels[maker], settings)
     judges = judges_beside(makers)
     verdicts = {maker: judge(maker, made[maker], judges) for maker in makers}
     for maker in makers:
@@ -164,10 +165,10 @@ def main(settings: Settings, run: Run) -> list[Section]:
     ]
 
 
-def recipe(settings: Settings, maker: Classifier) -> RecipeName:
+def recipe(settings: Settings, maker: Classifier) -> str:
     """The recipe that was asked for, or that suits the size of the model's images."""
-    suitable: RecipeName = "fourier" if min(maker.input.size) >= imagenet.LEAST_SIDE else "pixels"
-    return settings.recipe or suitable
+    large = min(maker.input.size) >= imagenet.LEAST_SIDE
+    return settings.recipe or (imagenet.BEST if large else "pixels")
 
 
 def check_flags(settings: Settings, makers: Sequence[Classifier]) -> None:
@@ -178,9 +179,12 @@ def check_flags(settings: Settings, makers: Sequence[Classifier]) -> None:
     """
     usual = Settings()
     changed = [name for name in OF_PIXELS if getattr(settings, name) != getattr(usual, name)]
-    if changed and all(recipe(settings, maker) == "fourier" for maker in makers):
+    others = {recipe(settings, maker) for maker in makers}
+    if changed and "pixels" not in others:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        raise ValueError(f"expected --recipe pixels with {flags}, got the recipe fourier")
+        raise ValueError(
+            f"expected --recipe pixels with {flags}, got the recipe {', '.join(others)}"
+        )
 
 
 def learning_rate(settings: Settings) -> float:
@@ -203,15 +207,14 @@ def class_labels(names: Sequence[str] | None, classifier: Classifier) -> np.ndar
     return np.array([classifier.label(name) for name in names], np.int32)
 
 
-def coarse_to_fine(
-    run: Run, maker: Classifier, labels: np.ndarray, settings: Settings
-) -> Visualization:
-    """The Fourier recipe, a few classes at once, kept when the run is interrupted."""
+def by_recipe(run: Run, maker: Classifier, labels: np.ndarray, settings: Settings) -> Visualization:
+    """A named recipe, a few classes at once, kept when the run is interrupted."""
     make = functools.partial(
         imagenet.visualize,
         seed=settings.seed,
         shape=(*maker.input.size, maker.input.channels),
         score=settings.score,
+        recipe=recipe(settings, maker),
     )
     picture, _ = run.sweep(
         maker, "pictures", make, {"label": labels}, shared=maker.network, batch_size=AT_ONCE

@@ -30,8 +30,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import scipy.stats
-from lab import datasets, frame, loading, robustness
+from lab import datasets, frame, loading, robustness, tables
 from lab.frame import Count, Run
 
 from saliency_jax import data, models, runs
@@ -121,15 +120,10 @@ def tabulate(measured: Measured, count: int, asked: robustness.Attacks) -> Table
     """A row for each radius, a column for each loss."""
     rows = []
     for epsilon in measured["both"]:
-        cells = (written(measured[loss][epsilon], count) for loss in robustness.LOSSES)
+        right = (round(measured[loss][epsilon] * count) for loss in robustness.LOSSES)
+        cells = (tables.share(number, count) for number in right)
         rows.append((asked.name(epsilon) if epsilon else "no attack", *cells))
     return Table(("", *robustness.LOSSES.values()), rows)
-
-
-def written(accuracy: float, count: int) -> str:
-    """Percent, with the 95 % interval of a binomial share (Wilson 1927)."""
-    interval = scipy.stats.binomtest(round(accuracy * count), count).proportion_ci(method="wilson")
-    return f"{100 * accuracy:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def write(name: str, accuracies: dict[str, float], asked: robustness.Attacks) -> None:

@@ -83,7 +83,7 @@ def test_the_interval_is_wilsons(evaluate):
     middle = share + z**2 / (2 * count)
     reach = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
     low, high = ((middle + sign * reach) / (1 + z**2 / count) for sign in (-1, 1))
-    assert evaluate.written(share, count) == f"30.0 [{100 * low:.1f}, {100 * high:.1f}]"
+    assert evaluate.tables.share(12, count) == f"30.0 [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def test_another_datas_classes_are_refused(evaluate, settings):

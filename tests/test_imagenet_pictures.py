@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.tree_util import Partial
-from small_classifiers import classifier
+from PIL import Image
+from small_classifiers import CLASS_NAMES, classifier, saved
 
 from saliency_jax import models
 
@@ -70,13 +71,22 @@ def test_a_network_of_one_image_judges_several(imagenet):
     np.testing.assert_allclose(imagenet.answers(judge, images), expected, rtol=1e-5)
 
 
-def make(imagenet, network, label, shape):
-    made = jax.jit(imagenet.visualize, static_argnames=("seed", "shape", "score"))
-    return made(network, label=label, seed=0, shape=shape, score="logit")
+def make(imagenet, network, label, shape, recipe="coarse-to-fine"):
+    made = jax.jit(imagenet.visualize, static_argnames=("seed", "shape", "score", "recipe"))
+    return made(network, label=label, seed=0, shape=shape, score="logit", recipe=recipe)
+
+
+@pytest.fixture
+def few_steps(imagenet, monkeypatch):
+    """Two steps, or one at each size, in place of all."""
+    for name, recipe in imagenet.RECIPES.items():
+        steps = (1, 1) if len(recipe.steps) == 2 else (2,)
+        monkeypatch.setitem(imagenet.RECIPES, name, recipe._replace(steps=steps))
 
 
 def test_a_picture_shows_its_class(imagenet, monkeypatch):
-    monkeypatch.setattr(imagenet, "STEPS", (8, 4))
+    recipe = imagenet.RECIPES[imagenet.BEST]._replace(steps=(8, 4))
+    monkeypatch.setitem(imagenet.RECIPES, imagenet.BEST, recipe)
     classifier = models.load("tiny-imagenet-robust")
     label = classifier.label("lemon")
     picture = make(imagenet, classifier.network, label, (64, 64, 3))
@@ -86,9 +96,170 @@ def test_a_picture_shows_its_class(imagenet, monkeypatch):
     assert int(classifier.network(picture.image).argmax()) == label
 
 
-def test_grey_levels_have_pictures_too(imagenet, monkeypatch):
-    monkeypatch.setattr(imagenet, "STEPS", (1, 1))
+@pytest.mark.parametrize("recipe", ["paper", "lucid", "coarse-to-fine", "maco"])
+def test_every_recipe_makes_a_picture(imagenet, few_steps, recipe):
+    network, shape = classifier(0).network, (32, 31, 3)
+    picture, other = (make(imagenet, network, label, shape, recipe) for label in (2, 3))
+    assert picture.image.shape == shape
+    assert picture.values.shape == (2,)
+    assert picture.failed_at == 0
+    assert 0 <= picture.image.min() < picture.image.max() <= 1
+    # Each class has a picture of its own, and a step goes up.
+    assert np.abs(picture.image - other.image).max() > 0.01
+    assert np.isfinite(picture.values).all()
+
+
+def test_the_papers_recipe_is_gradient_ascent_less_the_norm(imagenet, few_steps):
+    """x <- clip(x + r (dS/dx - 2 l (x - grey))), from grey, two times (Simonyan 2013, eq. 1)."""
+    weights = jnp.asarray(np.random.default_rng(0).normal(0, 3, (5, 4, 3)), jnp.float32)
+    network = Partial(lambda weights, image: (weights * image**2).sum()[None], weights)
+    image = np.full((5, 4, 3), 0.5)
+    for _ in range(2):
+        gradient = 2 * np.asarray(weights) * image - 2 * 1e-3 * (image - 0.5)
+        image = np.clip(image + 0.1 * gradient, 0, 1)
+    made = make(imagenet, network, 0, (5, 4, 3), "paper").image
+    np.testing.assert_allclose(made, image, atol=1e-5)
+
+
+def test_maco_keeps_the_magnitudes_of_photographs(imagenet, few_steps):
+    """Decolored and decoded, a picture has the spectrum that ImageNet's photographs have."""
+    shape = (32, 32, 3)
+    image = np.asarray(make(imagenet, classifier(0).network, 1, shape, "maco").image, np.float64)
+    values, vectors = np.linalg.eigh(np.float64(imagenet.ascent.IMAGENET_COLORS.covariance))
+    encoded = np.log(image / (1 - image)) @ (vectors * values**-0.5 @ vectors.T)
+    found = np.abs(np.fft.rfft2(encoded, axes=(0, 1)))
+    # In the first and last columns a real image has phases in pairs.
+    inner = np.s_[:, 1:-1]
+    expected = imagenet.ascent.imagenet_magnitude(32, 32)
+    np.testing.assert_allclose(found[inner], expected[inner], rtol=0.05)
+
+
+def test_grey_levels_have_pictures_too(imagenet, few_steps):
     network = models.ResNet(18, 5, width=4, stem=models.HALVING_STEM, channels=1, rngs=nnx.Rngs(0))
     picture = make(imagenet, network, 2, (32, 32, 1))
     assert picture.image.shape == (32, 32, 1)
     assert np.isfinite(picture.image).all()
+
+
+class TestImagenetVisualization:
+    """The script that compares recipes, on two networks that have learnt nothing."""
+
+    @pytest.fixture
+    def script(self, imagenet, few_steps, monkeypatch, tmp_path):
+        monkeypatch.syspath_prepend(EXPERIMENTS)
+        monkeypatch.chdir(tmp_path)
+        import imagenet_visualization
+
+        yield imagenet_visualization
+        del sys.modules["imagenet_visualization"]
+
+    @pytest.fixture
+    def settings(self, script, tmp_path):
+        maker, judge = saved(
+            tmp_path / "models",
+            classifier(0, name="maker"),
+            classifier(1, CLASS_NAMES[::-1], name="judge"),
+        )
+        return script.Settings(
+            model=maker,
+            judge=judge,
+            recipes=("paper", "maco"),
+            classes=5,
+            batch_size=4,
+            output=tmp_path / "run",
+        )
+
+    def test_classes_are_drawn_by_the_seed(self, script, imagenet):
+        maker = models.Classifier(
+            "maker", lambda image: image, models.Input("image", (8, 8)), models.imagenet_classes()
+        )
+        drawn = script.draw(script.Settings(), maker)
+        again, later, other = (
+            script.draw(script.Settings(**settings), maker)
+            for settings in ({}, {"skip": 100, "classes": 20}, {"seed": 1})
+        )
+        assert len(set(drawn.tolist())) == 100
+        np.testing.assert_array_equal(drawn, again)
+        assert not set(drawn) & set(later)
+        assert len(set(drawn) & set(other)) < 50
+        assert not {maker.class_names[label] for label in drawn} & set(imagenet.CLASSES)
+        everything = script.draw(script.Settings(classes=990), maker)
+        assert len(set(everything.tolist())) == 990
+        with pytest.raises(ValueError, match="at most 990 together, got 991"):
+            script.draw(script.Settings(classes=990, skip=1), maker)
+
+    def test_an_interrupted_run_continues(self, script, settings, tmp_path, monkeypatch, capsys):
+        stopwatch = script.frame.Stopwatch
+        original, calls = stopwatch.__call__, []
+
+        def interrupted(self, points):
+            original(self, points)
+            calls.append(points)
+            if sum(calls) == 9:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stopwatch, "__call__", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                script.main(settings)
+        kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("0*.npz")}
+        assert len(kept) == 3
+        computed = []
+
+        def listen(self, points):
+            original(self, points)
+            computed.append(points if self._start is not None else 0)
+
+        monkeypatch.setattr(stopwatch, "__call__", listen)
+        script.main(settings)
+        assert sum(computed) == 1
+        assert {path.name for path in settings.output.iterdir()} == {
+            "pictures-paper.npz",
+            "pictures-maco.npz",
+            "pictures.png",
+            "config.json",
+            "index.html",
+        }
+        judge = models.load(settings.judge)
+        for recipe in settings.recipes:
+            with np.load(settings.output / f"pictures-{recipe}.npz") as stored:
+                images = np.float32(stored["images"] / 255)
+                # Both are called by their names, which the judge has in another order.
+                asked = 19 - stored["labels"]
+                logits = np.stack([judge.network(jnp.asarray(judge.preprocess(x))) for x in images])
+                own = np.exp(np.take_along_axis(logits, asked[:, None], 1)[:, 0])
+                share = own / np.exp(logits).sum(1)
+                np.testing.assert_allclose(stored["judged"], share, rtol=0.02)
+        printed = capsys.readouterr().out
+        assert "2 at 16" in printed
+        assert "Simonyan et al. 2013" in printed
+
+    def test_the_tables_numbers(self, script):
+        ranks, animals = np.array([1, 3, 1, 9]), np.array([True, True, False, False])
+        # Wilson's 95 % intervals of 2 of 4, 3 of 4 and 1 of 2, by hand.
+        half, quarters = "50.0 [15.0, 85.0]", "75.0 [30.1, 95.4]"
+        assert script.cells(ranks, animals) == [half, quarters, *2 * ["50.0 [9.5, 90.5]"], "2"]
+        assert script.cells(ranks[:2], animals[:2])[3] == ""
+
+    def test_photographs_are_judged_by_their_folders(self, script, tmp_path):
+        judge = classifier(1, side=16)
+        draws = np.random.default_rng(0)
+        expected = []
+        for name, class_name, animal in (
+            ("lemon", "lemon", False),
+            ("n02056570", "king penguin", True),
+            ("goose", "goose", True),
+        ):
+            folder = tmp_path / "photographs" / "validation" / name
+            folder.mkdir(parents=True)
+            pixels = draws.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "one.png")
+            logits = np.asarray(judge.network(jnp.asarray(judge.preprocess(pixels))))
+            expected.append((1 + (logits > logits[judge.label(class_name)]).sum(), animal))
+        ranks, animals = script.of_photographs(tmp_path / "photographs", judge)
+        assert sorted(zip(ranks, animals, strict=True)) == sorted(expected)
+
+    def test_a_judge_of_other_classes_is_refused(self, script):
+        stranger = classifier(class_names=("a", "b"), name="stranger")
+        with pytest.raises(ValueError, match="knows the classes, got stranger, without lemon"):
+            script.known(stranger, ["lemon"])

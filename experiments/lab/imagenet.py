@@ -4,16 +4,19 @@ The judge is a network that had no part in the pictures. It sees them as it sees
 """
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tyro
 
 from saliency_jax import _constants as constants
 from saliency_jax import ascent
+from saliency_jax._types import Augment, Prior
 from saliency_jax.models import Classifier
 
 from .photographs import SCORES
@@ -33,14 +36,15 @@ CLASSES = (
     "monarch",
     "flamingo",
 )
-# From half the size to the whole: a step at half the size costs less than a quarter.
-STEPS, SCALE = (64, 32), 2.0
-RATE = 0.1
-# Amplitudes fall faster than those of photographs, which keeps the finest patterns down.
-DECAY = 1.5
+# A step at half the size costs a quarter.
+SCALE = 2.0
 # Weight of the squared distance from grey, which keeps pictures from clipping.
 L2 = 3e-4
+# Amplitudes fall faster than those of photographs, which keeps the finest patterns down.
+DECAY = 1.5
 TOP = 5
+# The abacus, first of ImageNet's classes that is no animal.
+FIRST_THING = "n02666196"
 # Pictures from this side on are made so, smaller ones on the pixels as they are.
 LEAST_SIDE = 128
 AUGMENT = ascent.compose(
@@ -51,6 +55,9 @@ AUGMENT = ascent.compose(
     ascent.rotate(15.0),
     ascent.jitter(4),
 )
+GREY = 0.5
+
+Shape = tuple[int, int, int]
 
 
 class Picture(NamedTuple):
@@ -61,31 +68,143 @@ class Picture(NamedTuple):
     failed_at: Any
 
 
-def canvas(shape: tuple[int, int, int]) -> ascent.Canvas:
+class Recipe(NamedTuple):
+    """A way to make pictures of classes.
+
+    Attributes:
+      description: what it is, in words.
+      make_canvas: from a shape (h, w, c) to the canvas of such images.
+      start: from a key and a shape to the parameters of its canvas before the first step.
+      optimizer: of its steps.
+      steps: how many at each size, from the smallest, which are `SCALE` apart.
+      augment: how the image is changed at random before each step.
+      prior: what is subtracted from the score.
+    """
+
+    description: str
+    make_canvas: Callable[[Shape], ascent.Canvas]
+    start: Callable[[jax.Array, Shape], Any]
+    optimizer: optax.GradientTransformation
+    steps: tuple[int, ...]
+    augment: Augment | None = None
+    prior: Prior | None = None
+
+    def at_heights(self, height: int) -> list[str]:
+        """The number of steps at each height up to that of the picture."""
+        heights = (round(height / SCALE**k) for k in reversed(range(len(self.steps))))
+        return [f"{steps} at {side}" for steps, side in zip(self.steps, heights, strict=True)]
+
+
+def canvas(
+    shape: Shape,
+    decay: float = DECAY,
+    colors: ascent.ColorStatistics = ascent.TINY_IMAGENET_COLORS,
+) -> ascent.Canvas:
     """Fourier coefficients in the colours of photographs, lucid's canvas."""
-    links = [ascent.fourier_canvas(shape, DECAY)]
+    return through_colors(ascent.fourier_canvas(shape, decay), shape, colors)
+
+
+def through_colors(
+    canvas: ascent.Canvas, shape: Shape, colors: ascent.ColorStatistics
+) -> ascent.Canvas:
+    links = [canvas]
     if shape[-1] == 3:
-        links.append(ascent.color_canvas(ascent.TINY_IMAGENET_COLORS.covariance))
+        links.append(ascent.color_canvas(colors.covariance))
     return ascent.chain_canvases(*links, ascent.sigmoid_canvas())
 
 
-def visualize(network: Any, *, label: Any, seed: int, shape: tuple, score: str) -> Picture:
-    """A picture (h, w, c) of a class, from coarse to fine."""
+def phases(shape: Shape) -> ascent.Canvas:
+    """The phases of ImageNet's spectrum, in its colours."""
+    height, width, _ = shape
+    magnitude = ascent.imagenet_magnitude(height, width)
+    return through_colors(ascent.phase_canvas(magnitude, width), shape, ascent.IMAGENET_COLORS)
+
+
+def any_phases(key: jax.Array, shape: Shape) -> Any:
+    height, width, channels = shape
+    return ascent.uniform_noise(key, (height, width // 2 + 1, channels), -math.pi, math.pi)
+
+
+BEST = "coarse-to-fine"
+RECIPES: Mapping[str, Recipe] = {
+    "paper": Recipe(
+        "Simonyan et al. 2013: the pixels, from grey, by plain gradients, with an L2 norm",
+        lambda shape: ascent.chain_canvases(),
+        lambda key, shape: ascent.constant(shape, GREY),
+        optax.chain(optax.sgd(0.1), ascent.keep_in_range(0.0, 1.0)),
+        (64,),
+        prior=ascent.l2(1e-3, center=GREY),
+    ),
+    "lucid": Recipe(
+        "Olah et al. 2017: Fourier coefficients scaled by 1 / f, by Adam, under shifts, zooms of "
+        "0.9 to 1.1 and turns",
+        lambda shape: canvas(shape, 1.0, ascent.IMAGENET_COLORS),
+        ascent.fourier_noise,
+        optax.adam(0.05),
+        (64,),
+        ascent.compose(
+            ascent.pad(12, GREY),
+            ascent.jitter(8),
+            ascent.scale(0.9, 1.1),
+            ascent.rotate(10.0),
+            ascent.jitter(4),
+        ),
+    ),
+    BEST: Recipe(
+        "Fourier coefficients scaled by f^-1.5, by Adam, first at half the size, under shifts, "
+        "zooms of 0.6 to 1.3 and turns, with an L2 norm",
+        canvas,
+        ascent.fourier_noise,
+        optax.adam(0.1),
+        (64, 32),
+        AUGMENT,
+        ascent.l2(L2, center=GREY),
+    ),
+    "maco": Recipe(
+        "Fel et al. 2023: the phases of photographs' mean spectrum, by Nadam, under the shifts, "
+        "zooms and turns of coarse-to-fine",
+        phases,
+        any_phases,
+        optax.nadam(0.3),
+        (64,),
+        AUGMENT,
+    ),
+}
+RecipeName = tyro.extras.literal_type_from_choices(RECIPES)
+
+
+def visualize(
+    network: Any, *, label: Any, seed: int, shape: Shape, score: str, recipe: str = BEST
+) -> Picture:
+    """A picture (h, w, c) of a class, by the recipe of a name."""
     image_key, step_key = keys(seed, label)
-    start = canvas(shape).decode(ascent.fourier_noise(image_key, shape))
-    made = ascent.ascend_octaves(
-        SCORES[score](network, label),
-        start,
-        optax.adam(RATE),
-        STEPS,
-        key=step_key,
-        octaves=len(STEPS),
-        scale=SCALE,
-        make_canvas=canvas,
-        augment=AUGMENT,
-        prior=ascent.l2(L2, center=0.5),
-    )
+    chosen = RECIPES[recipe]
+    function = SCORES[score](network, label)
+    canvas = chosen.make_canvas(shape)
+    options: dict[str, Any] = {"augment": chosen.augment, "prior": chosen.prior}
+    if len(chosen.steps) == 1:
+        state = ascent.initial_state(chosen.start(image_key, shape), chosen.optimizer, step_key)
+        made = ascent.ascend(
+            function, state, chosen.optimizer, *chosen.steps, decode=canvas.decode, **options
+        )
+    else:
+        made = ascent.ascend_octaves(
+            function,
+            canvas.decode(chosen.start(image_key, shape)),
+            chosen.optimizer,
+            chosen.steps,
+            key=step_key,
+            octaves=len(chosen.steps),
+            scale=SCALE,
+            make_canvas=chosen.make_canvas,
+            **options,
+        )
     return Picture(made.image, made.values, made.state.failed_at)
+
+
+def is_animal(name: str) -> bool:
+    """Whether a name is that of one of ImageNet's 398 animals, whose WordNet ids come first."""
+    return _wordnet_ids().get(name, FIRST_THING) < FIRST_THING
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
+import scipy.stats
 
 from saliency_jax import metrics
 from saliency_jax.runs import Table, plots
@@ -35,6 +36,12 @@ def cell(values: np.ndarray) -> str:
 def written(mean: metrics.Interval) -> str:
     """A mean and its interval as tables write them."""
     return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+
+
+def share(count: int, total: int) -> str:
+    """Percent, with the 95 % interval of a binomial share (Wilson 1927)."""
+    interval = scipy.stats.binomtest(count, total).proportion_ci(method="wilson")
+    return f"{100 * count / total:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def seconds(taken: float) -> str:
