@@ -30,13 +30,12 @@ The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (image
 measured of them), `config.json` and `index.html`, which shows it all.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from lab import frame, pictures, recipes
+from lab import frame, imagenet, pictures, recipes
 from lab.frame import Run
 from lab.pictures import ClassSettings as Settings
 from lab.pictures import Side, Variant
@@ -50,8 +49,8 @@ STEP = 1.58
 PAPERS_STEP, PAPERS_L2 = 0.5, 0.001
 SCALE, DEGREES = (0.9, 1.1), 20.0
 ADAM_RATE, PHASE_RATE = 0.02, 0.05
-# A canvas through a sigmoid cannot hold black and white.
-DARKEST, BRIGHTEST = 0.02, 0.98
+# Of the pictures that the lengths of steps are for: larger ones take steps as much longer.
+SIDE = 64
 
 Shape = tuple[int, int, int]
 
@@ -92,30 +91,36 @@ class Recipe(NamedTuple):
     Attributes:
       augment: how the image is changed at random before each step.
       canvas: from the image's shape to what the ascent is on.
-      optimizer: of its steps.
+      optimizer: of its steps, from how many times as large as `SIDE` the pictures are.
       times: how many times as many steps as the others it makes.
       l2: weight of the prior that draws towards the mean colour; if any, from which it starts.
     """
 
     augment: Augment | None
     canvas: Callable[[Shape], Canvas] = plain
-    optimizer: optax.GradientTransformation = recipes.make_optimizer("normalized", STEP)
+    optimizer: Callable[[float], optax.GradientTransformation] = lambda size: (
+        recipes.make_optimizer("normalized", STEP * size)
+    )
     times: int = 1
     l2: float = 0.0
 
 
-def normalized(length: float) -> optax.GradientTransformation:
-    """Steps of this length; where a sigmoid is steepest it shortens them to a quarter."""
-    return optax.chain(ascent.normalize_by_l2(), optax.sgd(length))
+def normalized(size: float) -> optax.GradientTransformation:
+    """Steps of the length that a sigmoid, where it is steepest, shortens to a quarter."""
+    return optax.chain(ascent.normalize_by_l2(), optax.sgd(4 * STEP * size))
 
 
 def adam(canvas: Callable[[Shape], Canvas], rate: float) -> Recipe:
-    return Recipe(ALL, canvas, optax.adam(rate), times=4)
+    return Recipe(ALL, canvas, lambda size: optax.adam(rate), times=4)
+
+
+# `imagenet.visualize` at one size, which is a recipe of its own.
+WIDE = "Fourier, wide zooms"
 
 
 RECIPES: Mapping[str, Recipe] = {
     "Simonyan et al.": Recipe(
-        None, optimizer=recipes.make_optimizer("sgd", PAPERS_STEP), l2=PAPERS_L2
+        None, optimizer=lambda size: recipes.make_optimizer("sgd", PAPERS_STEP), l2=PAPERS_L2
     ),
     "no augmentation": Recipe(None),
     "shift": Recipe(shift),
@@ -123,10 +128,11 @@ RECIPES: Mapping[str, Recipe] = {
     "shift, turn": Recipe(ascent.compose(shift, turn)),
     "shift, zoom, turn": Recipe(ascent.compose(shift, zoom, turn)),
     "shift, zoom, turn, mirror": Recipe(ALL),
-    "sigmoid": Recipe(ALL, through_sigmoid, normalized(4 * STEP)),
+    "sigmoid": Recipe(ALL, through_sigmoid, normalized),
     "Fourier": adam(fourier, ADAM_RATE),
     "Fourier, decorrelated": adam(decorrelated, ADAM_RATE),
     "phases": adam(phases, PHASE_RATE),
+    WIDE: Recipe(imagenet.AUGMENT),
 }
 # Those that know the bundled models' colours or spectrum, and the ends of the shapes they suit.
 OF_TINY_IMAGENET = {"Fourier, decorrelated": (3,), "phases": (64, 64, 3)}
@@ -134,23 +140,16 @@ OF_TINY_IMAGENET = {"Fourier, decorrelated": (3,), "phases": (64, 64, 3)}
 
 @frame.experiment("Canvases and augmentations")
 def main(settings: Settings, run: Run) -> list[Section]:
-    both = pictures.sides(settings)
-    chosen = [(side, suitable(side)) for side in both]
-    num_recipes = sum(len(names) for _, names in chosen)
-    run.expect(num_recipes * len(both[0].labels) * settings.seeds, "picture")
-    makers = {
-        name: functools.partial(visualize, recipe=name, steps=settings.steps) for name in RECIPES
-    }
-    results = [
-        (
-            side,
-            [
-                Variant(name, *pictures.make(run, side, name, makers[name], settings))
-                for name in names
-            ],
-        )
-        for side, names in chosen
-    ]
+    chosen = [(side, suitable(side)) for side in pictures.sides(settings)]
+    num_recipes = sum(len(names) * len(side.labels) for side, names in chosen)
+    run.expect(num_recipes * settings.seeds, "picture")
+    results = []
+    for side, names in chosen:
+        made = []
+        for name in names:
+            recipe = pictures.fixed(visualize, recipe=name, steps=settings.steps)
+            made.append(Variant(name, *pictures.make(run, side, name, recipe, settings)))
+        results.append((side, made))
     return pictures.save(run, results)
 
 
@@ -163,17 +162,21 @@ def suitable(side: Side) -> list[str]:
 
 def visualize(models, *, label, seed, recipe, steps):
     """Gradient ascent by the recipe of a name, and what is measured of its picture."""
+    score = scores.logit(models.maker, label)
+    if recipe == WIDE:
+        start, step_key = pictures.start(models.mean, pictures.INITIAL["fourier"], label, seed)
+        made = pictures.ascend(score, start, step_key, steps, "fourier")
+        return pictures.measure(models, score, made, made.image)
     chosen = RECIPES[recipe]
     canvas = chosen.canvas(models.mean.shape)
     start, step_key = recipes.start(models.mean, "mean" if chosen.l2 else "normal", label, seed)
-    params = canvas.encode(jnp.clip(start, DARKEST, BRIGHTEST))
-    score = scores.logit(models.maker, label)
+    params = canvas.encode(jnp.clip(start, pictures.DARKEST, pictures.BRIGHTEST))
     made = recipes.ascend(
         score,
         params,
         step_key,
         steps * chosen.times,
-        optimizer=chosen.optimizer,
+        optimizer=chosen.optimizer(len(models.mean) / SIDE),
         augment=chosen.augment,
         decode=canvas.decode,
         prior=ascent.l2(chosen.l2, models.mean[0, 0]) if chosen.l2 else None,

@@ -32,7 +32,7 @@ import jax
 import numpy as np
 import optax
 import tyro
-from lab import frame, imagenet, loading, photographs, recipes
+from lab import frame, imagenet, loading, photographs, pictures, recipes
 from lab.frame import POSITIVE, SOME, Count, Natural, Output, Run, Seed, Weight
 from lab.photographs import SCORES, ScoreName, likeliest
 from lab.recipes import FAMILIAR_CLASSES, OPTIMIZERS, InitialName, OptimizerName
@@ -154,10 +154,11 @@ def main(settings: Settings, run: Run) -> list[Section]:
     carried = photographs.carried_photographs()
     run.expect(len(carried) * len(makers), "photograph")
     explained = [photographs.explain(run, maker, carried) for maker in makers]
-    tables = [
-        Section(f"Who recognizes the pictures of {maker.name}?", table=tabulate(verdicts[maker]))
-        for maker in makers
-    ]
+    tables = []
+    for maker in makers:
+        unknown = " ".join(filter(None, (knows(judge, maker, made[maker])[1] for judge in judges)))
+        title = f"Who recognizes the pictures of {maker.name}?"
+        tables.append(Section(title, unknown, table=tabulate(verdicts[maker])))
     return [
         Section("What a class looks like to each model", run.complaint, figures),
         *tables,
@@ -314,16 +315,23 @@ def judge(
 
     Those whose images are of a like size come first.
     """
-    names = [maker.class_names[label] for label in visualization.labels]
     verdicts = [Verdict(maker, visualization.labels, imagenet.answers(maker, visualization.images))]
     height, _ = maker.input.size
     for other in sorted(judges, key=lambda other: abs(other.input.size[0] - height)):
-        found = imagenet.labels(names, other)
-        knows = None not in found and other.input.channels == maker.input.channels
-        if other is not maker and knows:
+        knowing, _ = knows(other, maker, visualization)
+        if knowing is not None and other is not maker:
             answers = imagenet.answers(other, visualization.images)
-            verdicts.append(Verdict(other, np.array(found), answers))
+            verdicts.append(Verdict(other, knowing.labels, answers))
     return verdicts
+
+
+def knows(
+    judge: Classifier, maker: Classifier, visualization: Visualization
+) -> tuple[pictures.Judge | None, str]:
+    """A judge of a maker's pictures, or why it is none."""
+    if judge.input.channels != maker.input.channels:
+        return None, f"{judge.name} does not judge pictures of {maker.input.channels} channels."
+    return pictures.knowing(judge, maker.name, maker.class_names, visualization.labels)
 
 
 def draw(made: Visualizations, verdicts: Verdicts) -> Figure:

@@ -2,10 +2,12 @@
 
   python experiments/feature_visualization.py
   python experiments/feature_visualization.py --channels 5 --seeds 2 --layers "stage 3" "stage 4"
+  python experiments/feature_visualization.py --model efficientnet-lite0 --channels 5 --seeds 1
 
 Feature visualization: gradient ascent on the mean activation of one channel after the stem or after
 a stage, by the recipe of class visualization: 64 normalized steps of length 0.5 from normal noise
-about grey, each seeing the image shifted.
+about grey, each seeing the image shifted; for models of images from 128 pixels on 64 steps of Adam
+on Fourier coefficients. The layers are by default all that make a map of the image.
 
 Twenty channels of each of five layers from five seeds, under the bundled standard and robust
 ResNet: 64,000 gradient steps, 2 minutes on two processor cores, as most stop at a lower layer.
@@ -27,14 +29,13 @@ which shows it all.
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
-from lab import frame, loading, pictures, recipes
+from lab import frame, pictures
 from lab.frame import SOME, Count, Run
 from lab.pictures import Measurements
 from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ CELL_WIDTH = 96
 HOW_TO_READ = (
     "Each number is a mean over channels and seeds, with its 95 % bootstrap interval, the channels "
     "being resampled. Selectivity: the channel's mean activation over the mean of all the layer's "
-    "channels. Confidence: the probability that the other model, which the pictures were never "
+    "channels. Confidence: the probability that another model, which the pictures were never "
     "optimized for, gives to the class that it finds likeliest. Same class: the share of pairs of "
     "seeds in which that is the same class. Total variation, spectrum slope and seed distance as "
     "for pictures of classes."
@@ -57,8 +58,8 @@ HOW_TO_READ = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings(pictures.Settings):
-    layers: Annotated[tuple[str, ...], SOME] = ("stem", "stage 1", "stage 2", "stage 3", "stage 4")
-    """Which, by their names."""
+    layers: Annotated[tuple[str, ...] | None, SOME] = None
+    """Which, by their names; if none each of a model's that makes a map of its images."""
     channels: Count = 20
     """How many of each layer, evenly spaced."""
 
@@ -67,12 +68,14 @@ class Made(NamedTuple):
     """Pictures of n channels from m seeds, and how they excite their layer.
 
     Attributes:
+      judge: who looks at the pictures, if anyone does.
       channels: (n,).
       pictures: the measurements, with leading axes (n, m).
       activations: (n, m, d), of all channels of the layer, averaged over its places.
       seconds: wall time a picture.
     """
 
+    judge: Classifier | None
     channels: np.ndarray
     pictures: Measurements
     activations: np.ndarray
@@ -81,35 +84,58 @@ class Made(NamedTuple):
 
 @frame.experiment("Feature visualization")
 def main(settings: Settings, run: Run) -> list[Section]:
-    first, second = loading.load(settings.model)
-    pictures.check_channels(first, second)
+    makers, apart = pictures.load(settings)
+    available = {maker: num_channels(maker, settings) for maker in makers}
     channels = {
-        (layer, maker): evenly_spaced(num_channels(maker, layer), settings.channels)
-        for layer in settings.layers
-        for maker in (first, second)
+        (layer, maker): evenly_spaced(count, settings.channels)
+        for maker in makers
+        for layer, count in available[maker].items()
     }
     run.expect(settings.seeds * sum(map(len, channels.values())), "picture")
-    made: dict[str, dict[Classifier, Made]] = {layer: {} for layer in settings.layers}
-    for layer in settings.layers:
-        recipe = functools.partial(visualize, layer=layer, steps=settings.steps)
-        for maker, judge in ((first, second), (second, first)):
+    # Layers of one name beside each other, in the order of the first model that has them.
+    made: dict[str, dict[Classifier, Made]] = {layer: {} for layer, _ in channels}
+    for layer in made:
+        for maker in makers:
+            if (layer, maker) not in channels:
+                continue
             chosen = channels[layer, maker]
+            recipe = pictures.fixed(
+                visualize,
+                layer=layer,
+                steps=settings.steps,
+                recipe=pictures.recipe(settings.recipe, maker),
+            )
             (measured, activations), seconds = run.sweep(
                 maker,
                 layer,
                 recipe,
                 {"channel": chosen, "seed": np.arange(settings.seeds)},
-                shared=pictures.models(maker, judge),
+                shared=pictures.models(maker, settings),
                 batch_size=settings.batch_size,
             )
-            made[layer][maker] = Made(chosen, measured, activations, seconds)
+            judge = next((other for other in makers if other is not maker), apart)
+            if judge is not None:
+                judged = pictures.answers(run, judge, measured.image)
+                measured = measured._replace(judged=judged)
+            made[layer][maker] = Made(judge, chosen, measured, activations, seconds)
     return save(run, made)
 
 
-def num_channels(classifier: Classifier, layer: str) -> int:
-    """The number of channels of a layer."""
+def num_channels(classifier: Classifier, settings: Settings) -> dict[str, int]:
+    """The number of channels of each layer that is asked for, or that makes a map of an image."""
     network: Any = classifier.network
-    return jax.eval_shape(network.layer(layer).map, loading.mean_image(classifier)).shape[-1]
+    image = pictures.models(classifier, settings).mean
+    found = {}
+    for name in settings.layers or network.layers:
+        try:
+            shape = jax.eval_shape(network.layer(name).map, image).shape
+        except ValueError:
+            if settings.layers:
+                raise
+            continue
+        if settings.layers or shape != image.shape:
+            found[name] = shape[-1]
+    return found
 
 
 def evenly_spaced(available: int, wanted: int) -> np.ndarray:
@@ -117,12 +143,12 @@ def evenly_spaced(available: int, wanted: int) -> np.ndarray:
     return np.unique(np.linspace(0, available - 1, wanted).astype(np.int32))
 
 
-def visualize(models, *, channel, seed, layer, steps):
+def visualize(models, *, channel, seed, layer, steps, recipe):
     """Gradient ascent on a channel, what is measured of its picture, and the whole layer."""
-    image, step_key = recipes.start(models.mean, "normal", channel, seed)
+    image, step_key = pictures.start(models.mean, pictures.INITIAL[recipe], channel, seed)
     cut = models.maker.layer(layer)
     score = scores.channel(cut, channel)
-    made = recipes.ascend(score, image, step_key, steps)
+    made = pictures.ascend(score, image, step_key, steps, recipe)
     activations = cut.map(made.image).mean((0, 1))
     return pictures.measure(models, score, made, made.image), activations
 
@@ -130,15 +156,14 @@ def visualize(models, *, channel, seed, layer, steps):
 def values(made: Made) -> dict[str, np.ndarray]:
     """All that is reported of the pictures of a layer: by name, (n, m) or (n,)."""
     own = np.take_along_axis(made.activations, made.channels[:, None, None], axis=-1)[..., 0]
-    likeliest = made.pictures.judged.argmax(-1)
-    named = {
-        "selectivity": own / made.activations.mean(-1),
-        "confidence": made.pictures.judged.max(-1),
-    }
-    pairs = np.array(list(itertools.combinations(range(likeliest.shape[1]), 2)))
-    if len(pairs):
-        same = likeliest[:, pairs[:, 0]] == likeliest[:, pairs[:, 1]]
-        named["same class"] = same.astype(np.float32)
+    named = {"selectivity": own / made.activations.mean(-1)}
+    if made.judge is not None:
+        likeliest = made.pictures.judged.argmax(-1)
+        named["confidence"] = made.pictures.judged.max(-1)
+        pairs = np.array(list(itertools.combinations(range(likeliest.shape[1]), 2)))
+        if len(pairs):
+            same = likeliest[:, pairs[:, 0]] == likeliest[:, pairs[:, 1]]
+            named["same class"] = same.astype(np.float32)
     return named | pictures.picture_values(made.pictures)
 
 
@@ -159,7 +184,8 @@ def save(run: Run, made: Mapping[str, Mapping[Classifier, Made]]) -> list[Sectio
             rows.append(((maker.name, layer), values(one), one.seconds))
         figure = run.save_figure(f"layer-{name}", draw(makers))
         sections.append(Section(layer.capitalize(), figures=[figure]))
-    return [Section("Measured", HOW_TO_READ, table=pictures.tabulate(rows)), *sections]
+    sizes = [one.pictures.image.shape[2] for makers in made.values() for one in makers.values()]
+    return [Section("Measured", HOW_TO_READ, table=pictures.tabulate(rows, sizes)), *sections]
 
 
 def draw(makers: Mapping[Classifier, Made]) -> Figure:

@@ -41,21 +41,27 @@ from lab.recipes import INITIAL
 from saliency_jax import scores
 from saliency_jax.runs import Section
 
-# The start whose pictures are another class's start.
-DEFAULT = "normal"
-
 
 @frame.experiment("The impact of the initial image")
 def main(settings: Settings, run: Run) -> list[Section]:
-    both = pictures.sides(settings)
-    num_classes = len(both[0].labels)
+    sides = pictures.sides(settings)
+    num_classes = len(sides[0].labels)
     if num_classes < 2:
         raise ValueError(
             "expected at least two of --classes, each to start from another's picture, got one"
         )
-    run.expect(2 * (len(INITIAL) + 2) * num_classes * settings.seeds, "picture")
-    recipe = functools.partial(visualize, steps=settings.steps)
-    return pictures.save(run, [(side, variants(run, side, recipe, settings)) for side in both])
+    starts = sum(len(names(side)) + 2 for side in sides)
+    run.expect(starts * num_classes * settings.seeds, "picture")
+    results = []
+    for side in sides:
+        recipe = pictures.fixed(visualize, recipe=side.recipe, steps=settings.steps)
+        results.append((side, variants(run, side, recipe, settings)))
+    return pictures.save(run, results)
+
+
+def names(side: Side) -> list[str]:
+    """Of the initial images that are drawn, that of the recipe among them."""
+    return list(dict.fromkeys((*INITIAL, pictures.INITIAL[side.recipe])))
 
 
 def variants(run: Run, side: Side, recipe: Callable, settings: Settings) -> list[Variant]:
@@ -69,11 +75,13 @@ def variants(run: Run, side: Side, recipe: Callable, settings: Settings) -> list
     mean = side.models.mean
     drawn = {
         name: made_from(name, np.asarray(_initial_images(mean, side.labels, seeds, name=name)))
-        for name in INITIAL
+        for name in names(side)
     }
-    others = np.roll(drawn[DEFAULT].pictures.image, 1, axis=0)
+    others = np.roll(drawn[pictures.INITIAL[side.recipe]].pictures.image, 1, axis=0)
     cat, _ = photographs.carried_photographs()
-    photograph = np.broadcast_to(side.maker.preprocess(cat.image), others.shape)
+    photograph = np.broadcast_to(
+        side.maker.preprocess(cat.image, size=mean.shape[:2]), others.shape
+    )
     return [
         *drawn.values(),
         made_from("photograph", photograph),
@@ -86,16 +94,16 @@ def _initial_images(mean, labels, seeds, *, name):
     """(n, m, h, w, c), a start for each class and seed."""
 
     def initial_image(label, seed):
-        return recipes.start(mean, name, label, seed)[0]
+        return pictures.start(mean, name, label, seed)[0]
 
     return jax.vmap(jax.vmap(initial_image, (None, 0)), (0, None))(labels, seeds)
 
 
-def visualize(models, *, start, seed, steps):
+def visualize(models, *, start, seed, steps, recipe="pixels"):
     """Gradient ascent from the start of a class and seed, and what is measured of its picture."""
     _, step_key = recipes.keys(seed, start["label"])
     score = scores.logit(models.maker, start["label"])
-    made = recipes.ascend(score, start["images"][seed], step_key, steps)
+    made = pictures.ascend(score, start["images"][seed], step_key, steps, recipe)
     return pictures.measure(models, score, made, made.image)
 
 

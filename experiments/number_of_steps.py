@@ -23,12 +23,11 @@ what was measured of them), `config.json` and `index.html`, which shows it all.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import jax
 import numpy as np
-from lab import frame, pictures, recipes, tables
+from lab import frame, pictures, tables
 from lab.frame import Count, Run
 from lab.pictures import PHOTOGRAPHS, Results, Side, Variant
 from matplotlib.figure import Figure
@@ -45,14 +44,16 @@ class Settings(pictures.ClassSettings):
 
 @frame.experiment("The number of steps")
 def main(settings: Settings, run: Run) -> list[Section]:
-    both = pictures.sides(settings)
-    run.expect(2 * len(both[0].labels) * settings.seeds, "picture")
+    sides = pictures.sides(settings)
+    run.expect(len(sides) * len(sides[0].labels) * settings.seeds, "picture")
     counts = powers_of_two(settings.steps)
-    recipe = functools.partial(visualize, counts=counts)
-    results = [(side, variants(run, side, recipe, counts, settings)) for side in both]
+    results = []
+    for side in sides:
+        recipe = pictures.fixed(visualize, counts=counts, recipe=side.recipe)
+        results.append((side, variants(run, side, recipe, counts, settings)))
     curves = Section(
         "Over the number of steps",
-        "Bands are the 95 % bootstrap intervals; the flat line is photographs.",
+        "Bands are the 95 % bootstrap intervals; flat lines are photographs.",
         [run.save_figure("curves", draw_curves(results))],
     )
     animation = run.save_animation("steps", frames(results))
@@ -83,11 +84,11 @@ def variants(
     ]
 
 
-def visualize(models, *, label, seed, counts):
+def visualize(models, *, label, seed, counts, recipe="pixels"):
     """One ascent, and what is measured of its picture after these numbers of steps."""
-    image, step_key = recipes.start(models.mean, "normal", label, seed)
+    image, step_key = pictures.start(models.mean, pictures.INITIAL[recipe], label, seed)
     score = scores.logit(models.maker, label)
-    made = recipes.ascend(score, image, step_key, counts[-1], snapshots=counts)
+    made = pictures.ascend(score, image, step_key, counts[-1], recipe, snapshots=counts)
     return jax.vmap(lambda picture: pictures.measure(models, score, made, picture))(made.snapshots)
 
 
@@ -103,9 +104,11 @@ def draw_curves(results: Results) -> Figure:
         for name in values[0]:
             curve = tables.curve(side.maker.name, counts, [measured[name] for measured in values])
             panels.setdefault(name, []).append(curve)
-    for name, interval in PHOTOGRAPHS.items():
-        level = (np.full(len(counts), end) for end in interval)
-        panels[name].append(plots.Curve("photographs", counts, *level))
+    for size in dict.fromkeys(len(side.models.mean) for side, _ in results):
+        for name, interval in PHOTOGRAPHS.get(size, {}).items():
+            if name in panels and not isinstance(interval, str):
+                level = (np.full(len(counts), end) for end in interval)
+                panels[name].append(plots.Curve(f"photographs {size}x{size}", counts, *level))
     return plots.curves(panels, "steps", log_base=2)
 
 

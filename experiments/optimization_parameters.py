@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import optax
-from lab import frame, pictures, recipes
+from lab import frame, imagenet, pictures, recipes
 from lab.frame import Run
 from lab.pictures import ClassSettings as Settings
 from lab.pictures import Side, Variant
@@ -42,14 +42,27 @@ from saliency_jax import ascent, scores
 from saliency_jax._types import Augment
 from saliency_jax.runs import Section
 
-DEFAULT = {
-    "learning_rate": recipes.LEARNING_RATE,
-    "momentum": 0.0,
-    "l2": 0.0,
-    "total_variation": 0.0,
-    "jitter": recipes.JITTER,
-    "scale": 0.0,
-    "degrees": 0.0,
+# On pixels steps of a normalized gradient, on Fourier coefficients Adam's.
+DEFAULTS: dict[str, dict[str, float]] = {
+    "pixels": {
+        "learning_rate": recipes.LEARNING_RATE,
+        "momentum": 0.0,
+        "l2": 0.0,
+        "total_variation": 0.0,
+        "jitter": recipes.JITTER,
+        "scale": 0.0,
+        "degrees": 0.0,
+    },
+    "fourier": {
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "l2": imagenet.L2,
+        "total_variation": 0.0,
+        "jitter": 8,
+        "least": 0.6,
+        "most": 1.3,
+        "degrees": 15.0,
+    },
 }
 
 
@@ -60,6 +73,17 @@ def shift(setting) -> Augment:
 def shift_and_turn(setting) -> Augment:
     zoom = ascent.scale(1 - setting["scale"], 1 + setting["scale"])
     return ascent.compose(shift(setting), zoom, ascent.rotate(setting["degrees"]))
+
+
+def frame_and_turn(setting) -> Augment:
+    """`imagenet.AUGMENT` with settings."""
+    return ascent.compose(
+        ascent.pad(12, 0.5),
+        shift(setting),
+        ascent.scale(setting["least"], setting["most"]),
+        ascent.rotate(setting["degrees"]),
+        ascent.jitter(setting["jitter"] // 2),
+    )
 
 
 # By augmentation, what each recipe changes of the default one. Shifts alone do without the turns of
@@ -87,28 +111,43 @@ RECIPES: dict[Callable[..., Augment], dict[str, dict[str, float]]] = {
         "jitter, scale, rotate 10": {"scale": 0.1, "degrees": 10.0},
     },
 }
+NO_ZOOM = {"least": 1.0, "most": 1.0}
+# The same on Fourier coefficients.
+FOURIER_RECIPES: dict[Callable[..., Augment], dict[str, dict[str, float]]] = {
+    frame_and_turn: {
+        "default": {},
+        "learning rate 0.01": {"learning_rate": 0.01},
+        "learning rate 0.03": {"learning_rate": 0.03},
+        "learning rate 0.3": {"learning_rate": 0.3},
+        "learning rate 1": {"learning_rate": 1.0},
+        "momentum 0": {"momentum": 0.0},
+        "no L2": {"l2": 0.0},
+        "L2 0.003": {"l2": 0.003},
+        "L2 0.03": {"l2": 0.03},
+        "total variation 0.0001": {"total_variation": 0.0001},
+        "total variation 0.001": {"total_variation": 0.001},
+        "no augmentation": {"jitter": 0, "degrees": 0.0, **NO_ZOOM},
+        "jitter": {"degrees": 0.0, **NO_ZOOM},
+        "jitter, scale 0.9 to 1.1": {"degrees": 0.0, "least": 0.9, "most": 1.1},
+        "jitter, scale 0.6 to 1.3": {"degrees": 0.0},
+    }
+}
 
 
 @frame.experiment("The impact of the optimization's parameters")
 def main(settings: Settings, run: Run) -> list[Section]:
-    both = pictures.sides(settings)
-    makers = {
-        augmentation: functools.partial(visualize, augmentation=augmentation, steps=settings.steps)
-        for augmentation in RECIPES
-    }
-    num_recipes = sum(map(len, RECIPES.values()))
-    run.expect(2 * num_recipes * len(both[0].labels) * settings.seeds, "picture")
-    results = [
-        (
-            side,
-            [
-                variant
-                for augmentation, recipe in makers.items()
-                for variant in variants(run, side, RECIPES[augmentation], recipe, settings)
-            ],
-        )
-        for side in both
-    ]
+    sides = pictures.sides(settings)
+    by_recipe = {"pixels": RECIPES, "fourier": FOURIER_RECIPES}
+    num_recipes = sum(len(changes) for side in sides for changes in by_recipe[side.recipe].values())
+    run.expect(num_recipes * len(sides[0].labels) * settings.seeds, "picture")
+    results = []
+    for side in sides:
+        fixed = {"steps": settings.steps, "recipe": side.recipe}
+        made: list[Variant] = []
+        for augmentation, changes in by_recipe[side.recipe].items():
+            recipe = pictures.fixed(visualize, augmentation=augmentation, **fixed)
+            made += variants(run, side, changes, recipe, settings)
+        results.append((side, made))
     return pictures.save(run, results)
 
 
@@ -120,8 +159,9 @@ def variants(
     settings: Settings,
 ) -> list[Variant]:
     """One classifier's pictures by recipes of one augmentation, in one sweep."""
-    changed = [DEFAULT | change for change in changes.values()]
-    setting = {name: np.array([one[name] for one in changed]) for name in DEFAULT}
+    default = DEFAULTS[side.recipe]
+    changed = [default | change for change in changes.values()]
+    setting = {name: np.array([one[name] for one in changed]) for name in default}
     axes = {"setting": setting, **pictures.grid(side, settings)}
     name = recipe.keywords["augmentation"].__name__.replace("_", " ")
     made, seconds = pictures.make(run, side, name, recipe, settings, axes)
@@ -130,25 +170,29 @@ def variants(
     ]
 
 
-def visualize(models, *, setting, label, seed, augmentation, steps):
+def visualize(models, *, setting, label, seed, augmentation, steps, recipe="pixels"):
     """Gradient ascent with these settings, and what is measured of its picture."""
-    image, step_key = recipes.start(models.mean, "normal", label, seed)
-    momentum = setting["momentum"]
-    optimizer = optax.chain(
-        ascent.normalize_by_l2(),
-        optax.sgd(setting["learning_rate"] * (1 - momentum), momentum=momentum),
-        ascent.keep_in_range(0.0, 1.0),
-    )
+    image, step_key = pictures.start(models.mean, pictures.INITIAL[recipe], label, seed)
+    rate, momentum = setting["learning_rate"], setting["momentum"]
+    if recipe == "pixels":
+        center = models.mean[0, 0]
+        optimizer = optax.chain(
+            ascent.normalize_by_l2(),
+            optax.sgd(rate * (1 - momentum), momentum=momentum),
+            ascent.keep_in_range(0.0, 1.0),
+        )
+    else:
+        center, optimizer = 0.5, optax.adam(rate, b1=momentum)
     score = scores.logit(models.maker, label)
-    made = recipes.ascend(
+    made = pictures.ascend(
         score,
         image,
         step_key,
         steps,
+        recipe,
         optimizer=optimizer,
         augment=augmentation(setting),
-        prior=ascent.l2(setting["l2"], models.mean[0, 0])
-        + ascent.total_variation(setting["total_variation"]),
+        prior=ascent.l2(setting["l2"], center) + ascent.total_variation(setting["total_variation"]),
     )
     return pictures.measure(models, score, made, made.image)
 

@@ -29,7 +29,6 @@ measured of them), `config.json` and `index.html`, which shows it all.
 """
 
 import dataclasses
-import functools
 import typing
 from collections.abc import Callable
 from typing import Annotated
@@ -43,6 +42,17 @@ from lab.recipes import OPTIMIZERS, OptimizerName
 from saliency_jax import scores
 from saliency_jax.runs import Section, Table
 
+# Those that suit Fourier coefficients, on which a step of Adam's is a longer one.
+FOURIER_RATES = {
+    "normalized": 5.0,
+    "sgd": 2.0,
+    "momentum": 0.2,
+    "adam": 0.1,
+    "nadam": 0.1,
+    "rmsprop": 0.1,
+    "sign": 0.1,
+    "lbfgs": 1.0,
+}
 # Times each optimizer's own learning rate: half a decade from one to the next.
 FACTORS = (0.1, 0.316, 1.0, 3.16, 10.0)
 
@@ -55,22 +65,25 @@ class Settings(pictures.ClassSettings):
 
 @frame.experiment("Optimizers")
 def main(settings: Settings, run: Run) -> list[Section]:
-    both = pictures.sides(settings)
-    makers = {
-        name: functools.partial(visualize, optimizer=name, steps=settings.steps)
-        for name in settings.optimizers
-    }
-    pictures_each = len(both[0].labels) * (settings.seeds + len(FACTORS))
-    run.expect(2 * len(makers) * pictures_each, "picture")
+    sides = pictures.sides(settings)
+    for side in sides:
+        if side.judge is None:
+            raise ValueError(f"expected a judge, by whom rates are chosen. {side.unjudged}".strip())
+    pictures_each = len(sides[0].labels) * (settings.seeds + len(FACTORS))
+    run.expect(len(sides) * len(settings.optimizers) * pictures_each, "picture")
     results, trials = [], []
-    for side in both:
-        made = [best(run, side, name, makers[name], settings) for name in makers]
+    for side in sides:
+        made = []
+        for name in settings.optimizers:
+            fixed = {"optimizer": name, "steps": settings.steps, "recipe": side.recipe}
+            recipe = pictures.fixed(visualize, **fixed)
+            made.append(best(run, side, name, recipe, settings))
         results.append((side, [variant for variant, _ in made]))
         trials += [row for _, row in made]
     tried = Section(
         "Learning rates tried",
-        "The learning rate, and the mean probability that the other model gives to the classes of "
-        "its trial pictures.",
+        "The learning rate, and the mean probability that the other model, or else the network "
+        "apart, gives to the classes of its trial pictures.",
         table=Table(("pictures of", "optimizer", *map("x {}".format, FACTORS)), trials),
     )
     return pictures.save(run, results, [tried])
@@ -80,31 +93,37 @@ def best(
     run: Run, side: Side, name: str, recipe: Callable, settings: pictures.ClassSettings
 ) -> tuple[Variant, list[str]]:
     """An optimizer's pictures at its best learning rate, and how it did at all."""
-    rates = (OPTIMIZERS[name][1] * np.array(FACTORS)).astype(np.float32)
+    usual = OPTIMIZERS[name][1] if side.recipe == "pixels" else FOURIER_RATES[name]
+    rates = (usual * np.array(FACTORS)).astype(np.float32)
+    assert side.judge is not None
 
-    def made_at(rates: np.ndarray, seeds: np.ndarray, title: str):
+    def made_at(rates: np.ndarray, seeds: np.ndarray, title: str, ranked: bool):
         axes = {"rate": rates, "label": side.labels, "seed": seeds}
-        return pictures.make(run, side, title, recipe, settings, axes)
+        return pictures.make(run, side, title, recipe, settings, axes, ranked)
 
     # A seed that is not reported, so that a rate is not chosen for what it is then praised for.
-    trials, _ = made_at(rates, np.array([settings.seeds]), f"{name}, rates")
+    trials, _ = made_at(rates, np.array([settings.seeds]), f"{name}, rates", ranked=False)
     means = [
-        pictures.judged_probability(side, pictures.part(trials, place)).mean()
+        pictures.judged_probability(side.judge, pictures.part(trials, place)).mean()
         for place in range(len(rates))
     ]
     chosen = rates[np.argmax(means)]
-    made, seconds = made_at(chosen[None], np.arange(settings.seeds), name)
+    made, seconds = made_at(chosen[None], np.arange(settings.seeds), name, ranked=True)
     variant = Variant(f"{name} {chosen:.3g}", pictures.part(made, 0), seconds)
     cells = [f"{rate:.3g}: {mean:.3f}" for rate, mean in zip(rates, means, strict=True)]
     return variant, [side.maker.name, name, *cells]
 
 
-def visualize(models, *, rate, label, seed, optimizer, steps):
+def visualize(models, *, rate, label, seed, optimizer, steps, recipe="pixels"):
     """Gradient ascent by an optimizer at a rate, and what is measured of its picture."""
-    image, step_key = recipes.start(models.mean, "normal", label, seed)
+    image, step_key = pictures.start(models.mean, pictures.INITIAL[recipe], label, seed)
     score = scores.logit(models.maker, label)
-    transformation = recipes.make_optimizer(optimizer, rate)
-    made = recipes.ascend(score, image, step_key, steps, optimizer=transformation)
+    if recipe == "pixels":
+        transformation = recipes.make_optimizer(optimizer, rate)
+    else:
+        make, _ = OPTIMIZERS[optimizer]
+        transformation = make(rate)
+    made = pictures.ascend(score, image, step_key, steps, recipe, optimizer=transformation)
     return pictures.measure(models, score, made, made.image)
 
 

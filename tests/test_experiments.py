@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from PIL import Image
 from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
 
@@ -30,6 +31,7 @@ SCRIPTS = (
     "optimizers",
     "photograph_statistics",
     "lab.frame",
+    "lab.imagenet",
     "lab.pictures",
     "lab.recipes",
     "lab.tables",
@@ -52,6 +54,14 @@ def folders(tmp_path_factory) -> tuple[str, ...]:
         classifier(0, name="first"),
         classifier(1, CLASS_NAMES[::-1], name="second"),
     )
+
+
+@pytest.fixture(scope="session")
+def apart(tmp_path_factory) -> str:
+    """A larger network of more classes, which makes no pictures."""
+    names = ("zebra", *CLASS_NAMES[::-1], "acorn")
+    (folder,) = saved(tmp_path_factory.mktemp("apart"), classifier(2, names, name="apart", side=20))
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -97,11 +107,12 @@ TOLERANCE = 0.004
 
 
 @pytest.fixture(scope="module")
-def initial_run(scripts, folders, tmp_path_factory):
+def initial_run(scripts, folders, apart, tmp_path_factory):
     """A whole run, which several tests look at."""
     settings = scripts["initial_image"].Settings(
         classes=CLASSES,
         model=folders,
+        judge=apart,
         seeds=2,
         steps=2,
         batch_size=4,
@@ -177,7 +188,13 @@ class TestInitialImage:
         cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
         header, *rows = cells[:20]
         assert header[:4] == ["pictures of", "variant", "own probability", "recognized"]
+        assert [header[place] for place in (4, 5, 9)] == [
+            "first, apart",
+            "among 5, apart",
+            "rank, apart",
+        ]
         assert [row[0] for row in rows] == ["first"] * 9 + ["second"] * 9 + ["photographs"]
+        assert rows[-1][1:] == ["16x16", *[""] * 9]
         for maker, labels, judge_labels in (
             ("first", LABELS, 19 - LABELS),
             ("second", 19 - LABELS, LABELS),
@@ -194,16 +211,32 @@ class TestInitialImage:
                 means = [
                     np.mean(of_class),
                     recognized,
+                    (stored["ranks"][place] == 1).mean(),
+                    (stored["ranks"][place] <= 5).mean(),
                     stored["total_variation"][place].mean(),
                     stored["spectrum_slope"][place].mean(),
                     distance.mean(),
+                    np.median(stored["ranks"][place]),
                 ]
-                for cell, mean in zip(row[2:7], means, strict=True):
+                for cell, mean in zip(row[2:10], means, strict=True):
                     middle, low, high = map(float, re.findall(r"-?[\d.]+", cell))
                     np.testing.assert_allclose(middle, mean, atol=0.002)
                     assert low <= middle <= high
                 # Two decimals may be 0 on a fast machine.
-                assert float(row[7]) >= 0
+                assert float(row[10]) >= 0
+
+    def test_ranks_are_those_of_a_network_that_sees_the_pictures_enlarged(self, initial_run, apart):
+        stored = arrays(initial_run.output / "pictures-second.npz")
+        judge = models.load(apart)
+        # "dining table" is the first model's 0, the second's 19 and 20 of the network apart.
+        for variant, place, seed in ((3, 1, 0), (7, 2, 1)):
+            image = judge.preprocess(stored["image"][variant, place, seed])
+            logits = np.asarray(judge.network(jnp.asarray(image)))
+            label = 20 - (19 - stored["labels"][place])
+            likelier = np.count_nonzero(logits > logits[label])
+            assert stored["ranks"][variant, place, seed] == 1 + likelier
+        assert stored["ranks"].shape == (9, 3, 2)
+        assert len(np.unique(stored["ranks"])) > 1
 
     def test_an_interrupted_run_continues_and_ends_like_one_that_was_not(
         self, initial_run, scripts, in_a_folder, monkeypatch
@@ -259,10 +292,16 @@ class TestCanvases:
         some = ("Simonyan et al.", "no augmentation", "sigmoid", "Fourier, decorrelated", "phases")
         monkeypatch.setattr(module, "RECIPES", {name: module.RECIPES[name] for name in some})
         settings = module.Settings(
-            classes=CLASSES[:1], model=folders, seeds=1, steps=1, output=in_a_folder / "run"
+            classes=CLASSES[:1],
+            model=folders,
+            judge=None,
+            seeds=1,
+            steps=1,
+            output=in_a_folder / "run",
         )
         module.main(settings)
         stored = arrays(in_a_folder / "run" / "pictures-first.npz")
+        assert "ranks" not in stored
         variants = stored["variants"].tolist()
         # The spectrum of photographs is known at 64x64 alone.
         assert variants == list(some[:-1])
@@ -270,7 +309,8 @@ class TestCanvases:
         score = scores.logit(models.load(folders[0]).network, 4)
         noise, _ = start(4, 0)
         gradient = jax.grad(score)(noise)
-        expected = jnp.clip(noise + 1.58 * gradient / jnp.linalg.norm(gradient.ravel()), 0, 1)
+        # Pictures of a quarter of 64 pixels have steps of a quarter of the length.
+        expected = jnp.clip(noise + 1.58 / 4 * gradient / jnp.linalg.norm(gradient.ravel()), 0, 1)
         np.testing.assert_allclose(images["no augmentation"], expected, atol=TOLERANCE)
         mean = jnp.broadcast_to(jnp.array([0.4, 0.5, 0.6]), SHAPE)
         expected = jnp.clip(mean + 0.5 * jax.grad(score)(mean), 0, 1)
@@ -283,7 +323,7 @@ class TestCanvases:
 
     def test_what_suits_the_bundled_models_is_made_for_them(self, scripts):
         module = scripts["canvases"]
-        (side, _) = scripts["pictures"].sides(scripts["pictures"].ClassSettings())
+        (side, _) = scripts["pictures"].sides(scripts["pictures"].ClassSettings(judge=None))
         assert module.suitable(side) == list(module.RECIPES)
 
 
@@ -296,6 +336,7 @@ class TestOptimizers:
                 optimizers=("normalized", "lbfgs"),
                 classes=CLASSES,
                 model=folders,
+                judge=None,
                 seeds=1,
                 steps=2,
                 batch_size=3,
@@ -334,7 +375,12 @@ class TestOptimizationParameters:
         module = scripts["optimization_parameters"]
         module.main(
             module.Settings(
-                classes=CLASSES[:1], model=folders, seeds=1, steps=1, output=in_a_folder / "run"
+                classes=CLASSES[:1],
+                model=folders,
+                judge=None,
+                seeds=1,
+                steps=1,
+                output=in_a_folder / "run",
             )
         )
         stored = arrays(in_a_folder / "run" / "pictures-first.npz")
@@ -360,16 +406,22 @@ class TestOptimizationParameters:
 
 
 class TestNumberOfSteps:
-    def test_snapshots_curves_and_animation(self, scripts, folders, in_a_folder):
+    def test_snapshots_curves_and_animation(self, scripts, folders, apart, in_a_folder):
         module = scripts["number_of_steps"]
         module.main(
             module.Settings(
-                classes=CLASSES[:2], model=folders, seeds=2, steps=5, output=in_a_folder / "run"
+                classes=CLASSES[:2],
+                model=folders,
+                judge=apart,
+                seeds=2,
+                steps=5,
+                output=in_a_folder / "run",
             )
         )
         stored = arrays(in_a_folder / "run" / "pictures-first.npz")
         assert stored["variants"].tolist() == ["1 step", "2 steps", "4 steps"]
         assert stored["image"].shape == (3, 2, 2, *SHAPE)
+        assert stored["ranks"].shape == (3, 2, 2)
         np.testing.assert_allclose(stored["seconds"] / stored["seconds"][0], [1, 2, 4])
         network = models.load(folders[0]).network
         for place, steps in enumerate((1, 2, 4)):
@@ -392,6 +444,7 @@ class TestFeatureVisualization:
                 layers=("stage 1", "stage 4"),
                 channels=3,
                 model=folders,
+                judge=None,
                 seeds=2,
                 steps=2,
                 output=in_a_folder / "run",
@@ -418,6 +471,28 @@ class TestFeatureVisualization:
         expected = default_ascent(score, *start(15, 1), steps=2)
         np.testing.assert_allclose(stored["image"][1, 1] / 255, expected, atol=TOLERANCE)
 
+    @pytest.mark.parametrize(
+        "network",
+        [
+            lambda: models.EfficientNetLite(8, width=0.2, depth=0.1, rngs=nnx.Rngs(0)),
+            lambda: models.VisionTransformer(
+                2, 8, width=4, heads=2, size=(16, 16), patch=8, rngs=nnx.Rngs(0)
+            ),
+        ],
+        ids=["EfficientNet-Lite0", "vision transformer"],
+    )
+    def test_layers_are_those_of_the_network(self, network, scripts):
+        module, network = scripts["feature_visualization"], network()
+        maker = models.Classifier("any", network, models.Input("image", (16, 16)))
+        found = module.num_channels(maker, module.Settings(judge=None))
+        image = jnp.zeros(SHAPE)
+        first, *_ = network.layers
+        assert first not in found
+        assert set(found) < set(network.layers)
+        assert len(found) >= 2
+        for name, channels in found.items():
+            assert jax.eval_shape(network.layer(name).map, image).shape[2:] == (channels,)
+
     def test_channels_are_evenly_spaced_and_at_most_all(self, scripts):
         evenly_spaced = scripts["feature_visualization"].evenly_spaced
         np.testing.assert_array_equal(evenly_spaced(256, 4), [0, 85, 170, 255])
@@ -425,17 +500,28 @@ class TestFeatureVisualization:
 
 
 class TestPhotographStatistics:
-    def test_of_a_data_set(self, scripts, tiny_imagenet_folder, in_a_folder):
+    def test_of_a_data_set(self, scripts, tiny_imagenet_folder, apart, in_a_folder, capsys):
         module = scripts["photograph_statistics"]
         module.main(
             module.Settings(
-                batch_size=16, data_dir=tiny_imagenet_folder, output=in_a_folder / "run"
+                batch_size=16,
+                judge=apart,
+                data_dir=tiny_imagenet_folder,
+                output=in_a_folder / "run",
             )
         )
         stored = arrays(in_a_folder / "run" / "photograph_statistics.npz")
         # The miniature's images are of one colour each, two of each class.
         np.testing.assert_array_equal(np.bincount(stored["labels"]), [2] * 20)
         np.testing.assert_allclose(stored["total_variation"], 0, atol=1e-5)
+        # Of 22 classes a network that has learnt nothing ranks one first for all of these images.
+        ranks = stored["rank"]
+        assert ranks.min() >= 1
+        assert ranks.max() <= 22
+        first, among = (ranks == 1).mean(), (ranks <= 5).mean()
+        printed = capsys.readouterr().out
+        assert re.search(rf" {first:.3f} \[[^]]*\]  +{among:.3f} \[", printed)
+        assert f" {np.median(ranks):g} [" in printed
 
     def test_variation_slope_and_means_of_classes(self, scripts):
         module = scripts["photograph_statistics"]
@@ -452,17 +538,17 @@ class TestPhotographStatistics:
 class TestPictures:
     def test_photographs_are_the_tables_last_row(self, scripts):
         values = {"spectrum slope": np.full((2, 3), -1.0), "recognized": np.array([[0.0], [1.0]])}
-        table = scripts["pictures"].tabulate([(("a", "b"), values, np.nan)])
+        table = scripts["pictures"].tabulate([(("a", "b"), values, np.nan)], [64, 64, 8])
         rows = str(table).splitlines()
         assert "-1.000 [-1.000, -1.000]  0.500 [0.000, 1.000]" in rows[1]
-        assert rows[2].split("  ")[0] == "photographs"
+        assert rows[2].split()[:2] == ["photographs", "64x64"]
         assert "-2.272 [-2.359, -2.184]" in rows[2]
+        assert rows[3].split() == ["photographs", "8x8"]
 
     def test_an_ascent_that_was_stopped_is_told(self, scripts):
         module = scripts["pictures"]
-        maker = classifier(name="some")
-        side = module.Side(maker, maker, np.arange(2), np.arange(2))
-        pictures = module.Measurements(*[None] * 6, failed_at=np.array([[0, 3], [1, 0]]))
+        side = one_side(module, np.arange(2))
+        pictures = module.Measurements(*[None] * 5, failed_at=np.array([[0, 3], [1, 0]]))
         whole = pictures._replace(failed_at=np.zeros((2, 2)))
         variants = [module.Variant("good", whole, 1.0), module.Variant("wild", pictures, 1.0)]
         assert module.stopped([(side, variants)]) == [
@@ -471,11 +557,10 @@ class TestPictures:
 
     def test_figures_show_familiar_classes_first(self, scripts):
         module = scripts["pictures"]
-        maker = classifier(name="some")
-        side = module.Side(maker, maker, np.arange(20), np.arange(20))
+        side = one_side(module, np.arange(20))
         names = [CLASS_NAMES[place] for place in module.shown_classes(side)]
         assert set(names) == set(scripts["recipes"].FAMILIAR_CLASSES[:6])
-        few = dataclasses.replace(side, labels=np.array([0, 4]), judge_labels=np.array([0, 4]))
+        few = dataclasses.replace(side, labels=np.array([0, 4]))
         assert module.shown_classes(few) == [0, 1]
 
     def test_means_of_several_seeds_resample_the_classes(self, scripts):
@@ -483,6 +568,157 @@ class TestPictures:
         values = np.repeat(np.array([[0.0], [1.0]]), 50, axis=1)
         curve = scripts["tables"].curve("a", np.array([1]), [values])
         np.testing.assert_array_equal([curve.y, curve.low, curve.high], [[0.5], [0.0], [1.0]])
+
+    def test_the_median_of_groups_resamples_the_groups(self, scripts):
+        median = scripts["tables"].median
+        assert median(np.array([[1, 2, 9]])) == "2 [2, 2]"
+        # Of two groups a quarter of the draws has the one alone, and a quarter the other.
+        assert median([np.array([1, 1, 1]), np.array([7])]) == "1 [1, 7]"
+
+    def test_values_are_those_of_ranks_and_of_the_other_model(self, scripts):
+        module = scripts["pictures"]
+        both = module.Judge(classifier(name="second"), np.array([1, 0]))
+        apart = module.Judge(classifier(name="apart"), np.array([2, 3]))
+        side = dataclasses.replace(one_side(module, np.array([0, 1])), other=both, apart=apart)
+        made = module.Measurements(
+            np.zeros((2, 1, 4, 4, 3)),
+            own=np.array([[[0.7, 0.3]], [[0.6, 0.4]]]),
+            score=None,
+            total_variation=np.zeros((2, 1)),
+            spectrum_slope=np.zeros((2, 1)),
+            failed_at=np.zeros((2, 1)),
+            judged=np.array([[[0.1, 0.9]], [[0.2, 0.8]]]),
+            ranks=np.array([[1], [5]]),
+        )
+        values = module.class_values(side, made)
+        for name, expected in {
+            "own probability": [[0.7], [0.4]],
+            "recognized": [[1], [0]],
+            "first, apart": [[1], [0]],
+            "among 5, apart": [[1], [1]],
+        }.items():
+            np.testing.assert_array_equal(values[name], expected, err_msg=name)
+        alone = module.class_values(dataclasses.replace(side, other=None, apart=None), made)
+        assert list(alone) == ["own probability", "total variation", "spectrum slope"]
+
+
+def one_side(module, labels):
+    """A maker of pictures that nobody judges."""
+    maker = classifier(name="some")
+    return module.Side(maker, labels, None, None, "", module.Models(maker.network, None), "pixels")
+
+
+class TestJudges:
+    def test_one_maker_is_judged_by_the_network_apart_alone(
+        self, scripts, folders, apart, in_a_folder, capsys
+    ):
+        module = scripts["number_of_steps"]
+        module.main(
+            module.Settings(
+                classes=CLASSES[:2],
+                model=folders[:1],
+                judge=apart,
+                seeds=1,
+                steps=1,
+                output=in_a_folder / "run",
+            )
+        )
+        stored = arrays(in_a_folder / "run" / "pictures-first.npz")
+        np.testing.assert_array_equal(stored["judge_labels"], 20 - LABELS[:2])
+        judged = stored["judged"][0, 0, 0]
+        assert judged.shape == (22,)
+        assert stored["ranks"][0, 0, 0] == 1 + np.count_nonzero(judged > judged[16])
+        printed = capsys.readouterr().out
+        assert "rank, apart" in printed
+        assert "recognized  " not in printed
+
+    @pytest.mark.parametrize(
+        ("maker_names", "told"),
+        [
+            (tuple("abcdefgh"), "does not know: a, b, c, d, e ..."),
+            (("lemon", "b", "goldfish"), "does not know: b."),
+            ((), "does not know: classes without names."),
+        ],
+    )
+    def test_classes_that_a_judge_does_not_know_are_said(self, maker_names, told, scripts):
+        module = scripts["pictures"]
+        names = maker_names or tuple(map(str, range(20)))
+        judge = classifier(name="judge")
+        knowing, said = module.knowing(judge, "maker", names, np.arange(len(names)))
+        assert knowing is None
+        assert said == f"judge does not judge the pictures of maker, as it {told}"
+
+    def test_numbers_are_names_for_a_model_of_the_same_ones(self, scripts):
+        digits = tuple(map(str, range(10)))
+        judge = classifier(0, digits, name="judge")
+        knowing, said = scripts["pictures"].knowing(judge, "maker", digits, np.array([7, 1]))
+        np.testing.assert_array_equal(knowing.labels, [7, 1])
+        assert not said
+
+    def test_pictures_that_nobody_knows_are_told_on_the_page(
+        self, scripts, bad_folder, apart, in_a_folder, capsys
+    ):
+        module = scripts["number_of_steps"]
+        module.main(
+            module.Settings(
+                classes=("a", "b"),
+                model=(f"{bad_folder}/letters",),
+                judge=apart,
+                seeds=1,
+                steps=1,
+                output=in_a_folder / "run",
+            )
+        )
+        told = "apart does not judge the pictures of letters, as it does not know: a, b."
+        printed = capsys.readouterr().out
+        assert told in printed
+        assert "rank, apart" not in printed
+        assert told in (in_a_folder / "run" / "index.html").read_text()
+
+
+class TestRecipes:
+    def test_the_fourier_recipe_is_that_of_class_visualization(self, scripts, monkeypatch):
+        pictures, imagenet = scripts["pictures"], scripts["imagenet"]
+        network = classifier(0).network
+        best = imagenet.RECIPES[imagenet.BEST]._replace(steps=(2,))
+        monkeypatch.setattr(imagenet, "RECIPES", {imagenet.BEST: best})
+
+        def expected(network, label):
+            return imagenet.visualize(network, label=label, seed=3, shape=SHAPE, score="logit")
+
+        models_ = pictures.Models(network, jnp.full(SHAPE, 0.4))
+        common = {"label": 4, "seed": 3, "steps": 2, "recipe": "fourier"}
+        image = jax.jit(expected)(network, 4).image
+        setting = scripts["optimization_parameters"].DEFAULTS["fourier"]
+        augmentation = scripts["optimization_parameters"].frame_and_turn
+        for made in (
+            scripts["number_of_steps"]
+            .visualize(models_, label=4, seed=3, counts=(2,), recipe="fourier")
+            .image[0],
+            scripts["optimizers"].visualize(models_, rate=0.1, optimizer="adam", **common).image,
+            scripts["optimization_parameters"]
+            .visualize(models_, setting=setting, augmentation=augmentation, **common)
+            .image,
+        ):
+            np.testing.assert_allclose(made, image, atol=TOLERANCE)
+        assert np.abs(image - 0.5).max() > 0.01
+
+    def test_large_models_make_smaller_pictures_by_it(self, scripts):
+        pictures = scripts["pictures"]
+        large = classifier(0, side=128)
+        small = classifier(0)
+        assert pictures.recipe(None, large) == "fourier"
+        assert pictures.recipe(None, small) == "pixels"
+        assert pictures.recipe("pixels", large) == "pixels"
+        settings = pictures.Settings()
+        assert pictures.models(large, settings).mean.shape == (64, 64, 3)
+        assert pictures.models(small, settings).mean.shape == SHAPE
+        settings = pictures.Settings(side=24)
+        assert pictures.models(small, settings).mean.shape == (24, 24, 3)
+
+    def test_every_optimizer_has_a_rate_on_fourier_coefficients(self, scripts):
+        module = scripts["optimizers"]
+        assert set(module.FOURIER_RATES) == set(module.OPTIMIZERS)
 
 
 MISTAKES = {
@@ -493,7 +729,22 @@ MISTAKES = {
     "unknown class": ("optimizers", "--classes lemmon", "did you mean 'lemon'"),
     "no class": ("optimization_parameters", "--classes", "at least one of --classes, got none"),
     "no optimizer": ("optimizers", "--optimizers", "at least one of --optimizers, got none"),
-    "one model": ("number_of_steps", "--model {first}", "--model"),
+    "no model": ("number_of_steps", "--model", "at least one --model, got none"),
+    "three models": (
+        "number_of_steps",
+        "--model {first} {bad}/grey {bad}/letters",
+        "one or two of --model, got 3",
+    ),
+    "a judge that makes pictures": (
+        "number_of_steps",
+        "--model {first} --judge {first}",
+        "a --judge that had no part in the pictures",
+    ),
+    "nobody to choose rates": (
+        "optimizers",
+        "--model {bad}/letters --judge {first}",
+        "first does not judge the pictures of letters, as it does not know: a, b, c, d, e ...",
+    ),
     "no such layer": ("feature_visualization", "--layers stage-5", "got 'stage-5'"),
     "no layer": ("feature_visualization", "--layers", "at least one of --layers, got none"),
     "no channel": ("feature_visualization", "--channels 0", "--channels to be at least 1, got 0"),
@@ -526,6 +777,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     arguments = flags.format(first=folders[0], bad=bad_folder).split()
     if "--model" not in arguments:
         arguments += ["--model", *folders]
+    if "--judge" not in arguments:
+        arguments += ["--judge", "None"]
     with pytest.raises(SystemExit) as end:
         scripts[script].main.from_command_line(arguments)
     assert end.value.code == 2

@@ -190,6 +190,20 @@ class TestClassVisualization:
         rank = 1 + (logits > logits[judge.label("lemon")]).sum()
         assert re.search(rf" {rank} +{judge.class_names[logits.argmax()]}$", row)
 
+    def test_a_judge_that_cannot_judge_says_why(self, class_visualization):
+        maker = classifier(0, ("lemon", "b"), name="maker")
+        made = class_visualization.Visualization(
+            np.array([1, 0]), np.full((2, SIDE, SIDE, 3), 0.5, np.float32), None, None
+        )
+        small = classifier(1, name="small")
+        grey = classifier(2, ("lemon", "b"), name="grey", channels=1)
+        (own,) = class_visualization.judge(maker, made, [maker, small, grey])
+        assert own.judge is maker
+        _, told = class_visualization.knows(small, maker, made)
+        assert told == "small does not judge the pictures of maker, as it does not know: b."
+        _, told = class_visualization.knows(grey, maker, made)
+        assert told == "grey does not judge pictures of 3 channels."
+
     def test_flags_that_would_change_nothing_are_named(self, class_visualization, in_a_folder):
         settings = class_visualization.Settings(model=("efficientnet-lite0",), steps=3)
         with pytest.raises(ValueError, match="expected --recipe pixels with --steps"):

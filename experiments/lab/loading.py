@@ -61,7 +61,7 @@ def check_kind(classifier: Classifier, kind: str) -> None:
         )
 
 
-def mean_image(classifier: Classifier) -> np.ndarray:
-    """(h, w, c), the mean colour of the images that a model was trained on, in their size."""
+def mean_image(classifier: Classifier, size: tuple[int, int] | None = None) -> np.ndarray:
+    """(h, w, c), the mean colour of the images that a model was trained on, by default as large."""
     color = np.asarray(classifier.input.mean_color, np.float32)
-    return np.broadcast_to(color, (*classifier.input.size, classifier.input.channels))
+    return np.broadcast_to(color, (*(size or classifier.input.size), classifier.input.channels))

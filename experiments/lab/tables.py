@@ -10,6 +10,8 @@ import scipy.stats
 from saliency_jax import metrics
 from saliency_jax.runs import Table, plots
 
+# Of groups drawn anew for the interval of a median.
+SAMPLES = 1000
 _interval = jax.jit(metrics.bootstrap_interval)
 
 
@@ -42,6 +44,14 @@ def share(count: int, total: int) -> str:
     """Percent, with the 95 % interval of a binomial share (Wilson 1927)."""
     interval = scipy.stats.binomtest(count, total).proportion_ci(method="wilson")
     return f"{100 * count / total:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def median(values: Sequence[np.ndarray]) -> str:
+    """The median of n groups of values, and its interval, the groups being resampled."""
+    draws = np.random.default_rng(0).integers(len(values), size=(SAMPLES, len(values)))
+    medians = [np.median(np.concatenate([values[group] for group in drawn])) for drawn in draws]
+    low, high = np.quantile(medians, (0.025, 0.975))
+    return f"{np.median(np.concatenate(list(values))):g} [{low:g}, {high:g}]"
 
 
 def seconds(taken: float) -> str:
