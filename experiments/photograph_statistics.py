@@ -58,9 +58,9 @@ def main(settings: Settings, run: Run) -> list[Section]:
     cells = {}
     if judge is not None:
         ranks = values.pop("rank")
-        values |= pictures.shares(judge.classifier, ranks)
+        values |= pictures.shares(judge, ranks)
         groups = [ranks[labels == label] for label in np.unique(labels)]
-        cells[f"rank, {judge.classifier.name}"] = tables.median(groups)
+        cells[f"rank, {judge.name}"] = tables.median(groups)
     cells = {
         name.replace("_", " "): tables.cell(class_means(array, labels))
         for name, array in values.items()

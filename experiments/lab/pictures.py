@@ -107,6 +107,10 @@ class Judge(NamedTuple):
     classifier: Classifier
     labels: np.ndarray
 
+    @property
+    def name(self) -> str:
+        return self.classifier.name
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:
@@ -399,11 +403,11 @@ def class_values(side: Side, pictures: Measurements) -> dict[str, np.ndarray]:
         recognized = pictures.judged.argmax(-1) == side.other.labels[:, None]
         values["recognized"] = recognized.astype(np.float32)
     if side.apart is not None:
-        values |= shares(side.apart.classifier, pictures.ranks)
+        values |= shares(side.apart, pictures.ranks)
     return values | picture_values(pictures)
 
 
-def shares(apart: Classifier, ranks: np.ndarray) -> dict[str, np.ndarray]:
+def shares(apart: Judge, ranks: np.ndarray) -> dict[str, np.ndarray]:
     """By the names of columns, whether a network ranks the class first, and among the first."""
     return {
         f"first, {apart.name}": (ranks == 1).astype(np.float32),
@@ -461,7 +465,7 @@ def written(values: np.ndarray | metrics.Interval | str) -> str:
 
 def draw(side: Side, variants: Sequence[Variant]) -> Figure:
     """A row for each variant, with pictures of a few classes from the first seed."""
-    below = side.judge and f" Below: what {side.judge.classifier.name} takes it for."
+    below = side.judge and f" Below: what {side.judge.name} takes it for."
     return plots.grid(
         [row(side, variant) for variant in variants],
         row_titles=[variant.name for variant in variants],
@@ -534,9 +538,7 @@ def compare(results: Results) -> Table:
         for variant in variants:
             values: dict[str, Any] = class_values(side, variant.pictures)
             if side.apart is not None:
-                values[f"rank, {side.apart.classifier.name}"] = tables.median(
-                    variant.pictures.ranks
-                )
+                values[f"rank, {side.apart.name}"] = tables.median(variant.pictures.ranks)
             rows.append(((side.maker.name, variant.name), values, variant.seconds))
     return tabulate(rows, [len(side.models.mean) for side, _ in results])
 
