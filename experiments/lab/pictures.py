@@ -25,7 +25,7 @@ from .photographs import likeliest
 
 RecipeName = Literal["pixels", "fourier"]
 # By the side of the pictures, as `photograph_statistics.py` prints them: of 64 pixels those of the
-# validation images of tiny_imagenet/paper20, of 112 those of 203 photographs, each of another class.
+# validation images of tiny_imagenet/paper20, of 112 of 203 photographs, each of another class.
 PHOTOGRAPHS: dict[int, dict[str, metrics.Interval | str]] = {
     64: {
         "total variation": metrics.Interval(0.139, 0.125, 0.152),
