@@ -296,8 +296,9 @@ def start(mean: Any, name: str, label: Any, seed: Any) -> tuple[Any, jax.Array]:
     if name != INITIAL["fourier"]:
         return recipes.start(mean, name, label, seed)
     image_key, step_key = recipes.keys(seed, label)
-    noise = ascent.fourier_noise(image_key, mean.shape)
-    return imagenet.canvas(mean.shape).decode(noise), step_key
+    best = imagenet.RECIPES[imagenet.BEST]
+    params = best.start(image_key, mean.shape)
+    return best.make_canvas(mean.shape).decode(params), step_key
 
 
 def ascend(
