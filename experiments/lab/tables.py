@@ -50,8 +50,9 @@ def median(values: Sequence[np.ndarray]) -> str:
     """The median of n groups of values, and its interval, the groups being resampled."""
     draws = np.random.default_rng(0).integers(len(values), size=(SAMPLES, len(values)))
     medians = [np.median(np.concatenate([values[group] for group in drawn])) for drawn in draws]
-    low, high = np.quantile(medians, (0.025, 0.975))
-    return f"{np.median(np.concatenate(list(values))):g} [{low:g}, {high:g}]"
+    ends = np.quantile(medians, (0.025, 0.975))
+    middle, low, high = np.round([np.median(np.concatenate(list(values))), *ends], 1)
+    return f"{middle:g} [{low:g}, {high:g}]"
 
 
 def seconds(taken: float) -> str:
