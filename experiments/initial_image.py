@@ -27,9 +27,9 @@ To EfficientNet-Lite2, which had no part in them and sees them enlarged, the sta
 background (twenty classes, one seed). Of the robust model's pictures it ranks the right one of its
 thousand classes first for 0.25 [0.10, 0.45] from grey, 0.15 [0.00, 0.30] from the mean colour and
 from the photograph, 0.10 [0.00, 0.25] from normal noise and for none from uniform and smooth noise:
-the median rank is 10, 7, 22, 64, 267 and 171. Grain that stays hides a class that the small networks still see. Of
-photographs of 64 pixels 0.39 are ranked first. Of the standard model's pictures none is, from any
-start, and the ranks are those of chance, 276 to 592.
+the median rank is 10, 7, 22, 64, 267 and 171. Grain that stays hides a class that the small
+networks still see. Of photographs of 64 pixels 0.39 are ranked first. Of the standard model's
+pictures none is, from any start, and the ranks are those of chance, 276 to 592.
 
 The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (images and what was
 measured of them), `config.json` and `index.html`, which shows it all.
