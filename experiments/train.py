@@ -5,17 +5,18 @@
   python experiments/train.py --output runs/digits --dataset mnist
   python experiments/train.py --output runs/mine --dataset ./pictures --image-size 64
   python experiments/train.py --output runs/tuned --start-from efficientnet-lite0 \
-    --frozen-statistics --image-size 96 --batch-size 64 --epochs 3 --learning-rate 0.03
+    --image-size 96 --batch-size 64 --epochs 3 --learning-rate 0.02
 
 The first two trained the bundled pair; their cards, `card.md` in `saliency_jax/models/bundled/*/`,
 say how long that took and how good they are, and `evaluate.py` measures it again.
 Splits, image size, channels, normalization, stem and mirroring follow the data where no flag says
 otherwise; epsilon does not, and 0.5 is usual at 32x32. A network that training starts from keeps
 its own normalization, and of its last layer the rows of the classes that it knows by name or by
-WordNet id. The same command again continues an
-interrupted run, and ends with the same weights as one that was never interrupted. The folder then
-holds `model/` (for `models.load`), `card.md`, `evaluation.json`, `log.csv` and `curves.png`. The
-weights kept are those with the best accuracy on the held-out split:
+WordNet id.
+
+The same command again continues an interrupted run, and ends with the same weights as one that was
+never interrupted. The folder then holds `model/` (for `models.load`), `card.md`, `evaluation.json`,
+`log.csv` and `curves.png`. The weights kept are those with the best accuracy on the held-out split:
 under the training attack with five steps for adversarial training, clean for standard training.
 A run whose held-out accuracy collapses stops there, also when its command is given again. The last
 evaluation attacks by two losses, as `evaluate.py` says.
