@@ -42,7 +42,8 @@ HOW_TO_READ = (
     "Top 1 and top {top}: the share, in percent, whose class is the likeliest or among the {top} "
     "likeliest for {judge}, which had no part in the pictures; the same of animals and of other "
     "classes alone; in brackets the 95 % Wilson interval. Rank: the place of the class in the "
-    "judge's order. Own probability: what {maker} gives. Seconds: wall time, without compilation."
+    "judge's order. Own probability: what {maker} gives to the pictures as they are. Seconds: wall "
+    "time, without compilation."
 )
 
 
@@ -110,15 +111,15 @@ def main(settings: Settings, run: Run) -> list[Section]:
             batch_size=settings.batch_size,
         )
         images = found.image
-        answers = imagenet.answers(maker, images), imagenet.answers(judge, images)
-        made[recipe] = Made(found, seconds, *answers)
+        own = np.asarray(imagenet.probabilities(maker.network, images))
+        made[recipe] = Made(found, seconds, own, imagenet.answers(judge, images))
         run.save_arrays(
             f"pictures-{recipe}",
             labels=labels,
             images=np.rint(images * 255).astype(np.uint8),
-            own=probabilities(answers[0], labels),
-            judged=probabilities(answers[1], judge_labels),
-            ranks=imagenet.ranks(answers[1], judge_labels),
+            own=of_classes(own, labels),
+            judged=of_classes(made[recipe].judged, judge_labels),
+            ranks=imagenet.ranks(made[recipe].judged, judge_labels),
         )
     animals = np.array([imagenet.is_animal(name) for name in names])
     ranks = {recipe: imagenet.ranks(one.judged, judge_labels) for recipe, one in made.items()}
@@ -126,7 +127,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
         [
             recipe,
             *cells(ranks[recipe], animals),
-            f"{probabilities(one.own, labels).mean():.2f}",
+            f"{of_classes(one.own, labels).mean():.2f}",
             ", ".join(RECIPES[recipe].at_heights(maker.input.size[0])),
             tables.seconds(one.seconds),
         ]
@@ -195,7 +196,7 @@ def of_photographs(folder: Path, judge: Classifier) -> tuple[np.ndarray, np.ndar
     return np.concatenate(ranks), np.array(animals)
 
 
-def probabilities(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def of_classes(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(n,), of each picture's class, of answers (n, k)."""
     return np.take_along_axis(answers, labels[:, None], axis=1)[:, 0]
 
@@ -213,7 +214,7 @@ def show(
     """A row for each recipe, with the pictures of the first classes that were drawn."""
     rows = []
     for one in made.values():
-        own = probabilities(one.own, labels)
+        own = of_classes(one.own, labels)
         titles = [plots.percent(probability) for probability in own]
         notes = [likeliest(judge, answer) for answer in one.judged]
         images = list(map(plots.image, one.pictures.image, titles, notes))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tyro
 from flax import nnx
 from jax.tree_util import Partial
 from PIL import Image
@@ -139,6 +140,21 @@ def test_grey_levels_have_pictures_too(imagenet, few_steps):
     picture = make(imagenet, network, 2, (32, 32, 1))
     assert picture.image.shape == (32, 32, 1)
     assert np.isfinite(picture.image).all()
+
+
+def test_the_main_command_names_the_same_recipes(imagenet, monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    import class_visualization
+
+    settings = class_visualization.Settings
+    small, large = (classifier(side=side) for side in (64, 128))
+    assert class_visualization.recipe(settings(), small) == "pixels"
+    assert class_visualization.recipe(settings(), large) == imagenet.BEST
+    for name in imagenet.RECIPES:
+        assert (
+            class_visualization.recipe(tyro.cli(settings, args=["--recipe", name]), small) == name
+        )
+    del sys.modules["class_visualization"]
 
 
 class TestImagenetVisualization:

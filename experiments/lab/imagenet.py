@@ -231,9 +231,10 @@ def ranks(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def answers(judge: Classifier, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """(n, k), the probabilities that a judge gives to pictures of any size."""
     seen = np.stack([judge.preprocess(np.asarray(image)) for image in images])
-    return np.asarray(_probabilities(judge.network, seen))
+    return np.asarray(probabilities(judge.network, seen))
 
 
 @jax.jit
-def _probabilities(network, images):
+def probabilities(network, images):
+    """(n, k), those that a network gives to images (n, h, w, c) of its size, as they are."""
     return jax.nn.softmax(jax.lax.map(network, jnp.asarray(images)))
