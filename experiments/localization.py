@@ -52,14 +52,15 @@ import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 from lab import examples, frame, loading, methods, photographs, tables
 from lab.examples import Objects
-from lab.frame import Run
+from lab.frame import Check, Run
 from lab.methods import METHODS
 from matplotlib.figure import Figure
 
@@ -71,10 +72,24 @@ from saliency_jax.runs import Section, Table, plots
 RIGHT_IOU = 0.5
 TOP = 5
 PAPERS_MAP = "ten_crop"
-# Of `METHODS` those that take at most the ten gradients of the paper's.
-CHEAP = ("saliency", PAPERS_MAP, "input_x_gradient", "grad_cam", "grad_cam_plus_plus", "layer_cam")
-INNER = "inner LayerCAM"
-PRODUCTS = {f"saliency x {INNER}": ("saliency", INNER), f"ten crop x {INNER}": (PAPERS_MAP, INNER)}
+# LayerCAM at the deepest layer whose map is finer than the deepest one's.
+INNER = "inner_layer_cam"
+# Of `METHODS` those that take at most the ten gradients of the paper's, and one more.
+CHEAP = (
+    "saliency",
+    PAPERS_MAP,
+    "input_x_gradient",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "layer_cam",
+    INNER,
+)
+MapName = tyro.extras.literal_type_from_choices(CHEAP)
+WITH_PAPERS = Check(lambda names: PAPERS_MAP in names, f"{{}} to name {PAPERS_MAP}")
+# Where both are among the maps.
+PRODUCTS = tuple(itertools.product(("saliency", PAPERS_MAP), ("layer_cam", INNER)))
+# Sigmas are in pixels of images of this side, and grow with it.
+UNIT_SIDE = 64
 # A map that no model makes: how wrong is the cut if nothing else is?
 ORACLE = "true box"
 TRUE_COLOR = (0.1, 0.9, 0.2)
@@ -85,8 +100,9 @@ HOW_TO_READ = (
     "Means over the images with their 95 % bootstrap intervals, the images being resampled. Error: "
     "the share of the images whose box is wrong, the class being known. Minus centred: the error "
     "less that of the best box in the middle, paired by image; where the interval is below 0 the "
-    "row is better. True box: a map that is highest in the middle of the true boxes and falls to 0 "
-    "at their edges, so that what is wrong is wrong by the cut."
+    "row is better. Named: of the images alone whose class is the model's likeliest one. True box: "
+    "a map that is highest in the middle of the true boxes and falls to 0 at their edges, so that "
+    "what is wrong is wrong by the cut."
 )
 REFERENCE = (
     "The paper reports 46.4 % top-5 error on the test set of ILSVRC-2013. The numbers are not "
@@ -97,9 +113,13 @@ REFERENCE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(examples.PairSettings):
+class Settings(examples.Settings):
     dataset: str = "tiny_imagenet/paper20"
     """A prepared TFDS set with classes and boxes, of images or of the objects in them."""
+    model: tuple[str, ...] = loading.BUNDLED_PAIR
+    """Names of bundled models, or folders of saved ones, that know the dataset's classes."""
+    method: Annotated[tuple[MapName, ...], WITH_PAPERS] = CHEAP
+    """Whose maps, and the products of which, are localized by."""
     tuning_split: str = "train[:400]"
     """By whose boxes the settings are chosen."""
     images: tuple[Path, ...] = ()
@@ -113,7 +133,7 @@ class Settings(examples.PairSettings):
 
 
 class Rule(NamedTuple):
-    """A way from a map, smoothed, and its image to a box."""
+    """A way from a map, smoothed, and its image to a box; see `UNIT_SIDE` for sigma's unit."""
 
     text: str
     sigma: float
@@ -144,6 +164,8 @@ CUTS = [
     for foreground in (0.9, 0.925, 0.95, 0.975)
     for iterations in (1, 2)
 ]
+# For large images, of 224x224 pixels say, whose cuts take 20 times as long.
+FEW_CUTS = [cut(0.0, foreground, 0.3) for foreground in (0.9, 0.925, 0.95, 0.975)]
 THRESHOLDS = [
     threshold(sigma, fraction)
     for sigma in (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -193,31 +215,32 @@ def main(settings: Settings, run: Run) -> list[Section]:
         )
     if settings.label is not None and not settings.images:
         raise ValueError("expected --label with --images, got it with a dataset, which has labels")
-    both = loading.load(settings.model)
+    classifiers = loading.load(settings.model)
     if settings.images:
-        return cut_out(run, settings, both)
-    return measure(run, settings, both)
+        return cut_out(run, settings, classifiers)
+    return measure(run, settings, classifiers)
 
 
-def measure(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Section]:
-    """Chooses, localizes and measures with both models."""
+def measure(run: Run, settings: Settings, classifiers: Sequence[Classifier]) -> list[Section]:
+    """Chooses, localizes and measures with each model."""
     splits = ((settings.tuning_split, None), (settings.split, settings.count))
+    classifiers = [*map(uncropped, classifiers)]
     pairs = [
         [
             examples.read_objects(settings.dataset, split, classifier, count, settings.data_dir)
             for split, count in splits
         ]
-        for classifier in both
+        for classifier in classifiers
     ]
-    num_tuning, num_images = np.sum(
-        [[len(objects.labels) for objects in pair] for pair in pairs], axis=0
-    ).tolist()
-    num_maps = len(CHEAP) + 1 + len(PRODUCTS) + 1
-    num_boxes = (len(CUTS) + len(THRESHOLDS)) * num_tuning + 3 * num_images
-    folder = run.expect(num_tuning + num_images + num_maps * num_boxes, "image")
+    points = 0
+    for tuning, objects in pairs:
+        num_rules = len(cuts(tuning)) + len(THRESHOLDS)
+        num_boxes = num_rules * len(tuning.labels) + 3 * len(objects.labels)
+        num_maps = len(settings.method) + len(products(settings.method)) + 1
+        points += len(tuning.labels) + len(objects.labels) + num_maps * num_boxes
+    folder = run.expect(points, "image")
     measured, sections = [], []
-    for classifier, pair in zip(both, pairs, strict=True):
-        tuning, objects = pair
+    for classifier, (tuning, objects) in zip(classifiers, pairs, strict=True):
         each = localized(run, settings, classifier, tuning, objects, folder / classifier.file_name)
         measured.append(each)
         name = f"localization-{classifier.file_name}"
@@ -233,7 +256,25 @@ def measure(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Se
         figure = run.save_figure(name, draw(each, settings.shown))
         title = f"{classifier.name}, {len(each.objects.labels)} images"
         sections.append(Section(title, figures=[figure], table=tabulate(each)))
-    return [*sections, compare(measured), Section("How to read it", f"{HOW_TO_READ} {REFERENCE}")]
+    differences = [compare(measured[0], other) for other in measured[1:]]
+    return [*sections, *differences, Section("How to read it", f"{HOW_TO_READ} {REFERENCE}")]
+
+
+def uncropped(classifier: Classifier) -> Classifier:
+    """The classifier, seeing whole images, so that all are measured on the same boxes."""
+    return dataclasses.replace(
+        classifier, input=dataclasses.replace(classifier.input, resize=classifier.input.size)
+    )
+
+
+def cuts(objects: Objects) -> Sequence[Rule]:
+    """What the cuts of images of this size are chosen from."""
+    return FEW_CUTS if max(objects.images.shape[1:3]) > 2 * UNIT_SIDE else CUTS
+
+
+def products(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Those whose factors are among the maps."""
+    return [pair for pair in PRODUCTS if set(pair) <= set(names)]
 
 
 def localized(
@@ -256,15 +297,15 @@ def localized(
     papers = cut(0.0, settings.foreground, settings.background)
     chosen = {}
     for name in maps:
-        title, kept = methods.title(name), folder / name.replace(" ", "-")
+        title, kept = titled(name), folder / name.replace(" ", "-")
         run.advance(0, f"{classifier.name}, boxes from {title}")
         rules = {"cut, the paper's settings": papers}
-        for way, candidates in (("cut", CUTS), ("threshold", THRESHOLDS)):
+        for way, candidates in (("cut", cuts(tuning)), ("threshold", THRESHOLDS)):
             tried = find_boxes(run, kept, candidates, tuning_maps[name], tuning.images)
             rules[way] = candidates[fewest_errors(tried, tuning.boxes)]
-        found = find_boxes(run, kept, [*rules.values()], maps[name], objects.images)
-        for (way, rule), each in zip(rules.items(), found, strict=True):
-            boxes[title, way, rule.text] = each
+        for way, rule in rules.items():
+            (found,) = find_boxes(run, kept, [rule], maps[name], objects.images)
+            boxes[title, way, rule.text] = found
         chosen[name] = rules["cut"]
     return Measured(classifier, objects, logits, boxes, maps[PAPERS_MAP], chosen[PAPERS_MAP])
 
@@ -276,28 +317,42 @@ def explain(
     (logits, maps), _ = run.sweep(
         classifier,
         name,
-        explain_one,
+        _explaining(settings.method),
         {"example": (objects.images, objects.labels)},
         shared=classifier.network,
         batch_size=settings.batch_size,
     )
-    products = {name: maps[first] * maps[second] for name, (first, second) in PRODUCTS.items()}
     # A sweep's dictionaries are sorted.
-    ordered = {name: maps[name] for name in (*CHEAP, INNER)}
-    return logits, ordered | products | {ORACLE: pyramids(objects)}
+    ordered = {name: maps[name] for name in settings.method}
+    for first, second in products(settings.method):
+        ordered[f"{titled(first)} x {titled(second)}"] = maps[first] * maps[second]
+    return logits, ordered | {ORACLE: pyramids(objects)}
 
 
-def explain_one(network, *, example):
+def titled(name: str) -> str:
+    """A map's name as figures and tables write it."""
+    return "inner LayerCAM" if name == INNER else methods.title(name)
+
+
+@functools.cache
+def _explaining(names: tuple[str, ...]) -> functools.partial:
+    """One function for equal maps, so that it is compiled once."""
+    return functools.partial(explain_one, names=names)
+
+
+def explain_one(network, *, example, names):
     """The logits of one example, and its maps: of signed attributions the absolute values."""
     image, label = example
     score, case = scores.logit(network, label), methods.Case(image, network, batch_size=1)
     maps = {}
-    for name in CHEAP:
-        method = METHODS[name]
-        maps[name] = jnp.abs(method.reduce(method(score, case, method.uses.figure)))
-    layer = methods.finer_map(network, image)
-    inner_map = attribution.layer_cam(score, image, layer=layer)
-    return network(image), maps | {INNER: inner_map}
+    for name in names:
+        if name == INNER:
+            layer = methods.finer_map(network, image)
+            maps[name] = attribution.layer_cam(score, image, layer=layer)
+        else:
+            method = METHODS[name]
+            maps[name] = jnp.abs(method.reduce(method(score, case, method.uses.figure)))
+    return network(image), maps
 
 
 def pyramids(objects: Objects) -> np.ndarray:
@@ -329,7 +384,8 @@ def find_boxes(
 
 def find(rule: Rule, maps: np.ndarray, images: np.ndarray) -> list[Localization]:
     """What a rule makes of n maps (n, h, w) and images (n, h, w, c)."""
-    smoothed = np.asarray(_smooth(maps, rule.sigma)) if rule.sigma else maps
+    sigma = rule.sigma * max(maps.shape[1:]) / UNIT_SIDE
+    smoothed = np.asarray(_smooth(maps, sigma)) if sigma else maps
     with concurrent.futures.ThreadPoolExecutor() as pool:
         return list(pool.map(rule.localize, smoothed, images))
 
@@ -370,14 +426,15 @@ def tabulate(measured: Measured) -> Table:
     lines = []
     for texts, wrong, overlap in zip(measured.boxes, all_wrong, measured.overlaps, strict=True):
         tops = (np.maximum(wrong, rank >= top) for top in (1, TOP))
-        lines.append([*texts, *map(tables.cell, (wrong, wrong - all_wrong[1], *tops, overlap))])
+        better = wrong - all_wrong[1]
+        of_named = np.where(rank == 0, better, np.nan)
+        lines.append([*texts, *map(tables.cell, (wrong, better, *tops, overlap, of_named))])
     header = ("map", "box by", "settings", "error", "minus centred", "top-1 error")
-    return Table((*header, f"top-{TOP} error", "mean IoU"), lines)
+    return Table((*header, f"top-{TOP} error", "mean IoU", "minus centred, named"), lines)
 
 
-def compare(measured: Sequence[Measured]) -> Section:
+def compare(first: Measured, second: Measured) -> Section:
     """How the errors of two models differ."""
-    first, second = measured
     lines = [
         (saliency_map, box_by, tables.cell(difference))
         for (saliency_map, box_by, _), difference in zip(
@@ -387,7 +444,7 @@ def compare(measured: Sequence[Measured]) -> Section:
     ]
     header = ("map", "box by", f"{second.classifier.name} minus {first.classifier.name}")
     return Section(
-        "One model against the other",
+        f"{second.classifier.name} against {first.classifier.name}",
         "The error, paired by image: where the interval is below 0 the second model is better.",
         table=Table(header, lines),
     )
@@ -442,17 +499,17 @@ def grid(classifier: Classifier, rows: Sequence[tuple], caption: str) -> Figure:
     )
 
 
-def cut_out(run: Run, settings: Settings, both: Sequence[Classifier]) -> list[Section]:
+def cut_out(run: Run, settings: Settings, classifiers: Sequence[Classifier]) -> list[Section]:
     """The objects in image files by the paper's settings, which no box has changed."""
     wanted = settings.label
-    labels = [None if wanted is None else classifier.label(wanted) for classifier in both]
+    labels = [None if wanted is None else classifier.label(wanted) for classifier in classifiers]
     shown = photographs.from_files(settings.images)
     titles = [photograph.title for photograph in shown]
     rule = cut(0.0, settings.foreground, settings.background)
     how = photographs.Explaining(batch_size=settings.batch_size)
     sections = []
-    run.expect(len(both) * len(shown), "image")
-    for classifier, label in zip(both, labels, strict=True):
+    run.expect(len(classifiers) * len(shown), "image")
+    for classifier, label in zip(classifiers, labels, strict=True):
         explained = photographs.explain(run, classifier, shown, PAPERS_MAP, how, label)
         images, maps = explained.images, explained.saliency_maps
         found = find(rule, maps, images)

@@ -156,7 +156,7 @@ class TestRules:
         image = np.zeros((1, SIDE, SIDE, 3), np.float32)
         sharp, smooth = (
             script.find(script.threshold(sigma, 0.7), saliency_map, image)[0].box
-            for sigma in (0.0, 1.0)
+            for sigma in (0.0, script.UNIT_SIDE / SIDE)
         )
         assert sharp == (4, 4, 5, 5)
         assert min(smooth) >= 9
@@ -193,7 +193,8 @@ def test_the_inner_map_is_of_the_last_stage_but_one(script):
         return value, (jnp.maximum(gradient, 0) * maps).sum(-1)[0]
 
     value, weighted = by_hand(network, image)
-    logits, maps = jax.jit(script.explain_one)(network, example=(image, jnp.asarray(5)))
+    explain = jax.jit(script._explaining((script.INNER,)))
+    logits, maps = explain(network, example=(image, jnp.asarray(5)))
     assert_allclose(value, logits[5], rtol=1e-4)
     found = maps[script.INNER]
     assert_allclose(found, attribution.bilinear(weighted, (SIDE, SIDE)), rtol=1e-3, atol=1e-7)
@@ -328,10 +329,13 @@ class TestRuns:
     def test_a_whole_run_and_one_that_was_interrupted(
         self, script, settings, in_a_folder, monkeypatch, capsys
     ):
-        monkeypatch.setattr(script, "CHEAP", ("saliency", script.PAPERS_MAP, "grad_cam"))
         monkeypatch.setattr(script, "THRESHOLDS", script.THRESHOLDS[::7])
         monkeypatch.setattr(script, "CUTS", script.CUTS[::5])
-        settings = dataclasses.replace(settings, output=Path("run"))
+        settings = dataclasses.replace(
+            settings,
+            method=("saliency", script.PAPERS_MAP, "grad_cam", script.INNER),
+            output=Path("run"),
+        )
 
         def interrupt(*_):
             raise KeyboardInterrupt
@@ -364,7 +368,7 @@ class TestRuns:
         stored = json.loads(Path("run/config.json").read_text())["settings"]
         assert stored["split"] == "validation"
         printed = capsys.readouterr().out
-        assert "One model against the other" in printed
+        assert "second against first" in printed
 
         with np.load("run/localization-first.npz") as arrays:
             rows, boxes, overlaps = (arrays[name] for name in ("rows", "boxes", "overlaps"))
@@ -422,6 +426,10 @@ MISTAKES = {
         "expected 0 <= --background <= --foreground",
     ),
     "label of a dataset": ("--label lemon", "expected --label with --images"),
+    "without the paper's map": (
+        "--method saliency",
+        "expected --method to name ten_crop, got ('saliency',)",
+    ),
     "no image shown": ("--shown 0", "expected --shown to be at least 1, got 0"),
     "no batch": ("--batch-size 0", "expected --batch-size to be at least 1, got 0"),
     "unknown dataset": ("--dataset tiny_imagenett", "tiny_imagenet"),

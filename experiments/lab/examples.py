@@ -17,7 +17,7 @@ from saliency_jax import data
 from saliency_jax.models import Classifier
 from saliency_jax.runs import plots, sweep
 
-from . import loading, photographs
+from . import imagenet, loading, photographs
 from .frame import Check, Count, Output, Run
 
 # Of the photographs in scikit-image's wheel the class, and the object's box (y0, x0, y1, x1).
@@ -198,7 +198,11 @@ def read_objects(
       FileNotFoundError: the dataset is not prepared.
     """
     class_names, objects = data.load_objects(dataset, split, data_dir=data_dir)
-    numbers = [classifier.label(name) for name in class_names]
+    # By WordNet id where names differ; what has neither is an error that names the nearest.
+    numbers = [
+        classifier.label(name) if label is None else label
+        for name, label in zip(class_names, imagenet.labels(class_names, classifier), strict=True)
+    ]
     numbered = ((image, numbers[label], boxes) for image, label, boxes in objects)
     seen = seen_by(classifier, numbered, count)
     if len(seen.images) < 2:
