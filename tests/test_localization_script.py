@@ -95,6 +95,11 @@ class TestBoxes:
         boxes = np.array([[0.1, 0.1, 0.9, 0.9], [0.2, 0.5, 0.7, 1.0]])
         inside = script.examples.whole_boxes(boxes, (20, 20), cropping)
         assert_allclose(inside, [[0, 0, 8, 8], [1, 4, 6, 8]], atol=1e-9)
+        # What is measured is of whole images, for models that crop too.
+        whole = script.uncropped(cropping)
+        inside = script.examples.whole_boxes(boxes, (20, 20), whole)
+        assert_allclose(inside, 8 * boxes, atol=1e-9)
+        assert_allclose(whole.preprocess(np.eye(8)[..., None])[..., 0], np.eye(8), atol=1e-6)
 
     def test_the_nearest_of_several_true_boxes_counts(self, script):
         found = np.array([[2, 2, 8, 8], [0, 0, 4, 4]])
@@ -160,6 +165,25 @@ class TestRules:
         )
         assert sharp == (4, 4, 5, 5)
         assert min(smooth) >= 9
+
+    def test_a_rule_means_the_same_at_every_size(self, script):
+        saliency_map = np.zeros((2, SIDE, SIDE), np.float32)
+        saliency_map[0, 4:6, 9:12], saliency_map[1, 10, 3:5] = 1.0, 1.0
+        rule = script.threshold(script.UNIT_SIDE / SIDE, 0.5)
+        large = saliency_map.repeat(4, axis=1).repeat(4, axis=2)
+        small_boxes, large_boxes = (
+            np.array([found.box for found in script.find(rule, maps, np.zeros((2, 1, 1, 3)))])
+            for maps in (saliency_map, large)
+        )
+        assert_allclose(large_boxes, 4 * small_boxes, atol=3)
+
+    def test_fewer_cuts_are_tried_on_large_images(self, script):
+        tried = [
+            script.cuts(script.Objects(np.zeros((1, side, side, 3)), None, None))
+            for side in (64, 224)
+        ]
+        texts = [{rule.text for rule in rules} for rules in tried]
+        assert texts[1] < texts[0]
 
     def test_a_cut_is_the_librarys(self, script):
         generator = np.random.default_rng(0)
@@ -309,6 +333,15 @@ class TestReading:
             atol=1e-5,
         )
         assert_allclose(examples.images[order].mean((1, 2, 3)), [0, 120 / 255], atol=1e-6)
+
+    def test_a_class_of_another_name_is_found_by_its_wordnet_id(self, script, monkeypatch):
+        image, box = np.zeros((SIDE, SIDE, 3), np.float32), np.array([[0.0, 0.0, 1.0, 0.5]])
+        objects = [data.Objects(image, label, box) for label in (0, 1)]
+        read = (("crane", "lemon"), iter(objects))
+        monkeypatch.setattr(data, "load_objects", lambda *_, **__: read)
+        names = ("crane (bird)", "lemon", "crane (machine)")
+        found = script.examples.read_objects("any", "train", classifier(class_names=names))
+        assert found.labels.tolist() == [2, 1]
 
     def test_a_dataset_without_boxes(self):
         features = tfds.features.FeaturesDict(
