@@ -2,14 +2,18 @@
 
   python experiments/localization.py
   python experiments/localization.py --count 200 --tuning-split "train[:100]"
+  python experiments/localization.py --model tiny-imagenet-robust efficientnet-lite0 \
+    --method ten_crop inner_layer_cam --tuning-split "train[:100]" --count 500
   python experiments/localization.py --images photographs/ cat.jpg --label tabby
 
 The weakly supervised localization of Simonyan et al. 2013 (arXiv:1312.6034, section 3.2): saliency
 averaged over ten crops, colour models from its quantiles, a graph cut, the largest component, its
 box. Beside it stand the same cut of other maps, a threshold on each, the whole image, and the best
 box in the middle. Two of the maps are products, of a gradient, which is sharp, and of LayerCAM at
-the last stage but one, which is blurred but on the object. Whatever can be set, of a cut, of a
-threshold or of the box in the middle, is chosen by the boxes of training images alone.
+the deepest layer of at least 7x7 cells ("inner"; the bundled pair's last stage but one), which is
+blurred but on the object. Whatever can be set, of a cut, of a threshold or of the box in the
+middle, is chosen by the boxes of training images alone. A model of larger images sees all of each,
+enlarged.
 
 A box is wrong whose intersection over union with every true one is below 0.5. The map is always
 that of the true class; top-1 and top-5 count as wrong also the images for which that class is not
@@ -72,7 +76,7 @@ from saliency_jax.runs import Section, Table, plots
 RIGHT_IOU = 0.5
 TOP = 5
 PAPERS_MAP = "ten_crop"
-# LayerCAM at the deepest layer whose map is finer than the deepest one's.
+# LayerCAM at the deepest layer with a map of at least 7x7 cells; see `methods.finer_map`.
 INNER = "inner_layer_cam"
 # Of `METHODS` those that take at most the ten gradients of the paper's, and one more.
 CHEAP = (
@@ -87,7 +91,7 @@ CHEAP = (
 MapName = tyro.extras.literal_type_from_choices(CHEAP)
 WITH_PAPERS = Check(lambda names: PAPERS_MAP in names, f"{{}} to name {PAPERS_MAP}")
 # Where both are among the maps.
-PRODUCTS = tuple(itertools.product(("saliency", PAPERS_MAP), ("layer_cam", INNER)))
+PRODUCTS = (("saliency", INNER), (PAPERS_MAP, INNER))
 # Sigmas are in pixels of images of this side, and grow with it.
 UNIT_SIDE = 64
 # A map that no model makes: how wrong is the cut if nothing else is?

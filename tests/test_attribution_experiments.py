@@ -733,15 +733,19 @@ class TestCompareMethods:
         gradient = jax.grad(lambda tokens: layer.head(tokens)[0])(layer.features(image))
         assert np.abs(layer.as_map(gradient)).max() > 0
 
-    def test_the_finer_map_is_of_the_stage_before(self, scripts):
+    def test_the_finer_map_has_seven_cells_a_side(self, scripts):
         finer = scripts["lab.methods"].finer_map
         robust = models.load("tiny-imagenet-robust").network
-        image = jnp.zeros((32, 32, 3))
+        large, image, small = (jnp.zeros((side, side, 3)) for side in (112, 64, 16))
+        assert_array_equal(finer(robust, large).map(large), robust.layer("stage 4").map(large))
         assert_array_equal(finer(robust, image).map(image), robust.layer("stage 3").map(image))
+        assert_array_equal(finer(robust, small).map(small), robust.layer("stage 1").map(small))
+        tiny = jnp.zeros((6, 6, 3))
+        assert_array_equal(finer(robust, tiny).map(tiny), robust.layer("stage 4").map(tiny))
         transformer = models.VisionTransformer(
             3, 2, width=4, heads=2, size=(8, 8), patch=4, rngs=nnx.Rngs(0)
         )
-        # Of patches no map is finer than another.
+        # Of patches all maps have as many cells.
         deepest = transformer.layer("block 2").map(image)
         assert_array_equal(finer(transformer, image).map(image), deepest)
 

@@ -197,7 +197,7 @@ class TestRules:
 
 def test_the_inner_map_is_of_the_last_stage_but_one(script):
     network = classifier().network
-    image = jax.random.uniform(jax.random.key(0), (SIDE, SIDE, 3))
+    image = jax.random.uniform(jax.random.key(0), (64, 64, 3))
 
     @jax.jit
     def by_hand(network, image):
@@ -221,7 +221,7 @@ def test_the_inner_map_is_of_the_last_stage_but_one(script):
     logits, maps = explain(network, example=(image, jnp.asarray(5)))
     assert_allclose(value, logits[5], rtol=1e-4)
     found = maps[script.INNER]
-    assert_allclose(found, attribution.bilinear(weighted, (SIDE, SIDE)), rtol=1e-3, atol=1e-7)
+    assert_allclose(found, attribution.bilinear(weighted, (64, 64)), rtol=1e-3, atol=1e-7)
     assert found.max() > 0
 
 

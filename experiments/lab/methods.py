@@ -27,6 +27,8 @@ from saliency_jax.segments import felzenszwalb_regions, grid_segments
 # The sides of a grid of cells that are hidden, and of windows that slide by half of theirs.
 CELLS = 8
 NOISE_IMAGES = 16
+# Cells a side of a map that says where.
+FINE = 7
 # The papers' settings are for images of this side.
 PAPER_SIDE = 224
 MAX_SIGMA = 50.0
@@ -92,13 +94,13 @@ def deepest_map(network: Any, image: jax.Array) -> Layer:
 
 
 def finer_map(network: Any, image: jax.Array) -> Layer:
-    """The deepest layer whose map is finer than the deepest's and coarser than the image.
+    """The deepest layer with a map of at least 7x7 cells, as the last of ImageNet's networks have.
 
-    Where all maps have the same sides, as those of patches do, it is the deepest one.
+    Of a smaller image no map may have as many; then it is the deepest one.
     """
-    (deepest, coarse), *others = _maps(network, image)
-    between = (layer for layer, sides in others if coarse < sides < image.shape[:2])
-    return next(between, deepest)
+    maps = [*_maps(network, image)]
+    fine = (layer for layer, sides in maps if min(sides) >= FINE)
+    return next(fine, maps[0][0])
 
 
 def _maps(network: Any, image: jax.Array) -> Iterator[tuple[Layer, tuple[int, ...]]]:
