@@ -2,7 +2,7 @@
 
   python experiments/saliency.py
   python experiments/saliency.py --images cat.jpg coffee.png --label tabby --method grad_cam
-  python experiments/saliency.py --images ./photographs --model efficientnet-lite0
+  python experiments/saliency.py --images ./photographs
   python experiments/saliency.py --model tiny-imagenet-standard tiny-imagenet-robust
   pair="--dataset tiny_imagenet/paper20 --model tiny-imagenet-standard tiny-imagenet-robust"
   python experiments/saliency.py $pair --split validation --count 16

@@ -16,6 +16,12 @@ models is surest, so that all see the object. The methods are saliency, input x 
 SmoothGrad, integrated gradients, Grad-CAM, occlusion, RISE and XRAI, of the logit of the image's
 class (RISE: of its probability).
 
+Ten photographs of ImageNet under Lite0 in 11 minutes on two processor cores, while other work ran
+beside, half of it RISE's. Measured on them: like the saliency map are input x gradient (0.66 [0.60,
+0.73]) and integrated gradients (0.33), hardly SmoothGrad (0.11 [0.03, 0.20]) and the coarse ones
+(Grad-CAM 0.24, occlusion 0.09, RISE 0.14, XRAI 0.14). Integrated gradients draw the digits of the
+clock and the compass's ring, and SmoothGrad the guitar's neck; saliency is dots.
+
 Ten images of Tiny-ImageNet by eight methods and two models: under 2 minutes on two processor cores,
 while other work ran beside. Interrupted, the same command continues.
 
@@ -49,7 +55,7 @@ from saliency_jax import data, metrics, scores
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section, Table, plots
 
-CELL_WIDTH = 128
+SMALL_CELL_WIDTH = 128
 # Images read and looked at at once, to choose the clearest.
 READ, LOOKED_AT = 250, 8
 # Of a data set or of folders those of which it has an image, in this order.
@@ -114,8 +120,9 @@ def main(settings: Settings, run: Run) -> list[Section]:
     shown = read(settings, classifiers)
     run.expect(len(classifiers) * len(settings.method) * len(shown), "map")
     both = explain(run, settings, classifiers, shown)
+    figure = draw(settings, shown, both, photographs.CELL_WIDTH)
     return [
-        Section("Maps", figures=[run.save_figure("ten_examples", draw(settings, shown, both))]),
+        Section("Maps", figures=[run.save_figure("ten_examples", figure)]),
         Section("How they agree", HOW_TO_READ, table=tabulate(settings, both)),
     ]
 
@@ -225,7 +232,10 @@ def tabulate(settings: Settings, both: Sequence[Mapping[str, Explanation]]) -> T
 
 
 def draw(
-    settings: Settings, shown: Sequence[Photograph], both: Sequence[Mapping[str, Explanation]]
+    settings: Settings,
+    shown: Sequence[Photograph],
+    both: Sequence[Mapping[str, Explanation]],
+    cell_width: int = SMALL_CELL_WIDTH,
 ) -> Figure:
     """For each image a row of maps for each model, all in one figure."""
     rows: list[list[plots.Cell | None]] = []
@@ -243,7 +253,7 @@ def draw(
         f"that the maps explain. {methods.COLORS} The last colour is the value that 99 % of a "
         "map's pixels do not exceed, so maps are comparable in shape, not in strength. "
         + " ".join(METHODS[name].meaning for name in settings.method),
-        cell_width=CELL_WIDTH,
+        cell_width=cell_width,
     )
 
 

@@ -53,6 +53,7 @@ def scripts():
     """The scripts, and what they share."""
     folders = [str(EXPERIMENTS), str(EXPERIMENTS / "benchmarks")]
     sys.path[:0] = folders
+    import attribution_memory
     import evaluate_methods
     import perturbation_metrics
     import roar
@@ -61,7 +62,15 @@ def scripts():
 
     yield {
         module.__name__: module
-        for module in (evaluate_methods, perturbation_metrics, roar, sanity_checks, frame, loading)
+        for module in (
+            attribution_memory,
+            evaluate_methods,
+            perturbation_metrics,
+            roar,
+            sanity_checks,
+            frame,
+            loading,
+        )
     }
     for folder in folders:
         sys.path.remove(folder)
@@ -385,6 +394,25 @@ class TestPerturbationMetrics:
         differences = [float(row[-1]) for row in rows if row[1:2] == ["images,"]]
         assert len(differences) == 3
         assert max(differences) < 1e-5
+
+
+class TestAttributionMemory:
+    def test_a_map_of_many_images_at_once_takes_more(self, scripts, both, monkeypatch, capsys):
+        script = scripts["attribution_memory"]
+        monkeypatch.setattr(script.models, "load", lambda name: both[0])
+        monkeypatch.setattr(
+            script, "in_a_process", lambda function, *arguments: function(*arguments)
+        )
+        names = ("saliency", "smoothgrad", "xrai")
+        monkeypatch.setattr(script.methods, "suiting", lambda classifiers: names)
+        script.main(script.Settings(figures=True, batch_size=64))
+        head, *lines = capsys.readouterr().out.splitlines()
+        assert head.split() == ["one", "map", "time", "program", "process"]
+        rows = [line.replace("MiB", "").replace(",", "").split() for line in lines]
+        assert tuple(name for name, *_ in rows) == names
+        saliency, smoothgrad = (script.one_map(name, "first", 64).program for name in names[:2])
+        # Of 50 noisy copies at once, and of one image.
+        assert smoothgrad > 10 * saliency
 
 
 BAD = {

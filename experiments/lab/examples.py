@@ -117,7 +117,7 @@ class Objects(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
-    boxes: Any
+    boxes: np.ndarray
 
 
 def subjects(settings: Settings) -> list[Subject]:
@@ -154,7 +154,7 @@ def photographed(classifier: Classifier, paths: Sequence[Path]) -> Subject:
         int(_likeliest(classifier.network, image)) if name is None else classifier.label(name)
         for image, name in zip(images, names, strict=True)
     ]
-    return subject(classifier, Objects(images, np.array(labels, np.int32), None))
+    return _beside_others(classifier, images=images, labels=np.array(labels, np.int32))
 
 
 @jax.jit
@@ -252,15 +252,14 @@ def whole_boxes(boxes: np.ndarray, sides: tuple[int, int], classifier: Classifie
 
 
 def subject(classifier: Classifier, objects: Objects) -> Subject:
-    """A subject of images with one box each, or none, beside each the next one's."""
-    examples = {
-        "images": with_another(objects.images),
-        "labels": with_another(objects.labels),
-        "number": np.arange(len(objects.images)),
-    }
-    if objects.boxes is not None:
-        examples["boxes"] = with_another(objects.boxes[:, 0].astype(np.float32))
-    return Subject(classifier, examples)
+    """A subject of images with one box each, beside each the next one's."""
+    boxes = objects.boxes[:, 0].astype(np.float32)
+    return _beside_others(classifier, images=objects.images, labels=objects.labels, boxes=boxes)
+
+
+def _beside_others(classifier: Classifier, **fields: np.ndarray) -> Subject:
+    examples = {name: with_another(values) for name, values in fields.items()}
+    return Subject(classifier, examples | {"number": np.arange(len(fields["images"]))})
 
 
 def with_another(values: np.ndarray) -> np.ndarray:

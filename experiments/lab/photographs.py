@@ -33,6 +33,8 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 # Images of a data set that are read at once.
 _READ = 250
 ROWS_PER_FIGURE = 16
+# Pictures of 64 pixels are shown twice as large, those of 224 as they are.
+CELL_WIDTH = 150
 CAPTION = (
     "Of the {score} of the class named above each map. {meaning} {colors} So maps are comparable "
     "in shape, not in strength."
