@@ -156,9 +156,12 @@ def main(settings: Settings, run: Run) -> list[Section]:
     explained = [photographs.explain(run, maker, carried) for maker in makers]
     tables = []
     for maker in makers:
-        unknown = " ".join(filter(None, (knows(judge, maker, made[maker])[1] for judge in judges)))
+        told = [knows(judge, maker, made[maker])[1] for judge in judges]
+        height, _ = maker.input.size
+        told += [pictures.said_of_photographs(height, judge.name) for judge in judges]
         title = f"Who recognizes the pictures of {maker.name}?"
-        tables.append(Section(title, unknown, table=tabulate(verdicts[maker])))
+        table = tabulate(verdicts[maker])
+        tables.append(Section(title, " ".join(filter(None, told)), table=table))
     return [
         Section("What a class looks like to each model", run.complaint, figures),
         *tables,

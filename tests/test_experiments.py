@@ -545,6 +545,14 @@ class TestPictures:
         assert "-2.272 [-2.359, -2.184]" in rows[2]
         assert rows[3].split() == ["photographs", "8x8"]
 
+    def test_what_a_judge_says_of_photographs_is_a_sentence(self, scripts):
+        said = scripts["pictures"].said_of_photographs
+        assert said(64, "efficientnet-lite2") == (
+            "Of photographs of 64x64 pixels efficientnet-lite2 ranks the right class first for "
+            "0.386 [0.291, 0.484] and among its first 5 for 0.662 [0.593, 0.728]."
+        )
+        assert said(64, "other") == said(63, "efficientnet-lite2") == ""
+
     def test_an_ascent_that_was_stopped_is_told(self, scripts):
         module = scripts["pictures"]
         side = one_side(module, np.arange(2))
@@ -686,21 +694,27 @@ class TestRecipes:
         def expected(network, label):
             return imagenet.visualize(network, label=label, seed=3, shape=SHAPE, score="logit")
 
-        models_ = pictures.Models(network, jnp.full(SHAPE, 0.4))
-        common = {"label": 4, "seed": 3, "steps": 2, "recipe": "fourier"}
+        shared = pictures.Models(network, jnp.full(SHAPE, 0.4))
+        common = {"label": 4, "seed": 3, "steps": 2}
+        fourier = {**common, "recipe": "fourier"}
+        parameters = scripts["optimization_parameters"]
+        setting = {
+            "setting": parameters.DEFAULTS["fourier"],
+            "augmentation": parameters.frame_and_turn,
+        }
         image = jax.jit(expected)(network, 4).image
-        setting = scripts["optimization_parameters"].DEFAULTS["fourier"]
-        augmentation = scripts["optimization_parameters"].frame_and_turn
-        for made in (
-            scripts["number_of_steps"]
-            .visualize(models_, label=4, seed=3, counts=(2,), recipe="fourier")
-            .image[0],
-            scripts["optimizers"].visualize(models_, rate=0.1, optimizer="adam", **common).image,
-            scripts["optimization_parameters"]
-            .visualize(models_, setting=setting, augmentation=augmentation, **common)
-            .image,
+        for measured in (
+            pictures.part(
+                scripts["number_of_steps"].visualize(
+                    shared, label=4, seed=3, counts=(2,), recipe="fourier"
+                ),
+                0,
+            ),
+            scripts["optimizers"].visualize(shared, rate=0.1, optimizer="adam", **fourier),
+            parameters.visualize(shared, **setting, **fourier),
+            scripts["canvases"].visualize(shared, recipe=scripts["canvases"].WIDE, **common),
         ):
-            np.testing.assert_allclose(made, image, atol=TOLERANCE)
+            np.testing.assert_allclose(measured.image, image, atol=TOLERANCE)
         assert np.abs(image - 0.5).max() > 0.01
 
     def test_large_models_make_smaller_pictures_by_it(self, scripts):

@@ -474,6 +474,19 @@ def written(values: np.ndarray | metrics.Interval | str) -> str:
     return tables.written(values) if isinstance(values, metrics.Interval) else tables.cell(values)
 
 
+def said_of_photographs(size: int, judge: str) -> str:
+    """What a judge says of photographs of this height and width, if that was measured."""
+    known = PHOTOGRAPHS.get(size, {})
+    names = [f"{share}, {judge}" for share in ("first", f"among {imagenet.TOP}")]
+    if not all(name in known for name in names):
+        return ""
+    first, among = (written(known[name]) for name in names)
+    return (
+        f"Of photographs of {size}x{size} pixels {judge} ranks the right class first for {first} "
+        f"and among its first {imagenet.TOP} for {among}."
+    )
+
+
 def draw(side: Side, variants: Sequence[Variant]) -> Figure:
     """A row for each variant, with pictures of a few classes from the first seed."""
     below = side.judge and f" Below: what {side.judge.name} takes it for."
