@@ -2,6 +2,8 @@
 
   python experiments/number_of_steps.py
   python experiments/number_of_steps.py --classes lemon goose --seeds 2 --steps 256
+  python experiments/number_of_steps.py --model efficientnet-lite0 --seeds 1 --steps 256 \
+    --batch-size 2
 
 The default recipe, normalized steps of length 0.5 from normal noise about grey, each seeing the
 image shifted, looked at after 1, 2, 4 ... 2048 steps: snapshots of one run.
@@ -16,6 +18,13 @@ Measured: the robust model's pictures need 64 steps. The other model recognizes 
 pictures after 16 steps (0.99), when the robust one recognizes none above chance (0.05); that takes
 128 steps and more, is best at 512, 0.77 [0.60, 0.92], and falls to 0.50 at 2048, where the pictures
 are rougher than photographs. So a model's own probability does not say when to stop.
+
+An ImageNet network needs more. Of ten classes at 112x112 under EfficientNet-Lite0 (the last
+command, Adam on Fourier coefficients under shifts, zooms and turns; 4 minutes), Lite2 ranks 0.20
+[0.00, 0.50] first after 32 steps, when Lite0 is sure of 0.97, 0.30 [0.00, 0.60] after 64, 0.50
+[0.20, 0.80] after 128 and 0.70 [0.40, 1.00] after 256, as many as of photographs of this size, 0.69
+[0.62, 0.74]; the median rank falls from 29 to 8, 2 and 1. Meanwhile the pictures grow harsher than
+photographs, with a total variation of 0.16 to 0.26 against 0.08.
 
 The run's folder then holds `curves.png` (everything measured, over the number of steps),
 `steps.gif` (the pictures as they grow), `pictures-MODEL.png` and `pictures-MODEL.npz` (images and
