@@ -31,10 +31,10 @@ recipes about Adam at a rate of 0.1 on Fourier coefficients, five classes at 112
 Lite2, which had no part in them, ranks 0.40 [0.00, 0.80] first by the default. Without augmentation
 it ranks none first and none among five, at a median rank of 247, where the small pair saw no
 difference; with shifts alone 0.20, with shifts and zooms of 0.6 to 1.3 0.60 [0.20, 1.00]. Smaller
-steps are better, not worse: at a rate of 0.01, which gives pale pictures with half of photographs'
-total variation, 0.80 [0.40, 1.00] are first; at 1 none is, and the pictures are black and white
-patches. Of priors and momentum five classes say nothing: 0.20 to 0.40. Lite0 itself is sure of all
-but the harshest pictures, 0.75 and more.
+steps do no harm: at a rate of 0.01, which gives pale pictures with half of photographs' total
+variation, 0.80 [0.40, 1.00] are first; at 1 none is, and the pictures are black and white patches.
+Of priors and momentum five classes say nothing: 0.20 to 0.40. Lite0 itself is sure of all but the
+harshest pictures, 0.75 and more.
 
 The run's folder then holds `pictures-MODEL.png` and `pictures-MODEL.npz` (images and what was
 measured of them), `config.json` and `index.html`, which shows it all.
