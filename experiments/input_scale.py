@@ -85,7 +85,7 @@ class Settings(examples.Settings):
     """What the input is multiplied by."""
     shown: Count = 3
     """How many of the images are shown."""
-    batch_size: Count = 1
+    batch_size: Count = 2
     """Images measured at once, each at all scales; those finished are kept when interrupted."""
 
 
