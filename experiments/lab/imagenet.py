@@ -128,12 +128,14 @@ def any_phases(key: jax.Array, shape: Shape) -> Any:
 BEST = "coarse-to-fine"
 RECIPES: Mapping[str, Recipe] = {
     "paper": Recipe(
-        "Simonyan et al. 2013: the pixels, from grey, by plain gradients, with an L2 norm",
+        "Simonyan et al. 2013: the pixels, from the mean colour, by plain gradients, with an L2 "
+        "norm",
         lambda shape: ascent.chain_canvases(),
-        lambda key, shape: ascent.constant(shape, GREY),
+        # Of grey, which it takes for 0, Lite0 has hardly a gradient.
+        lambda key, shape: ascent.constant(shape, ascent.IMAGENET_COLORS.mean),
         optax.chain(optax.sgd(0.1), ascent.keep_in_range(0.0, 1.0)),
         (64,),
-        prior=ascent.l2(1e-3, center=GREY),
+        prior=ascent.l2(1e-3, center=ascent.IMAGENET_COLORS.mean),
     ),
     "lucid": Recipe(
         "Olah et al. 2017: Fourier coefficients scaled by 1 / f, by Adam, under shifts, zooms of "
