@@ -32,8 +32,8 @@ names 65 % where the logit names 90. On those and twenty more, ImageNet's colour
 Tiny-ImageNet's change nothing, 37 and 38 of 40. MACO's crops of half the side and more were no
 better than the zooms and turns, 4 and 5 of 10; with crops of 0.2 to 0.25 of the side, as published
 for pictures of 1280 pixels, nothing is recognized. The paper's recipe was mended after a first look
-at the hundred, and made again alone: from grey, of which Lite0 has hardly a gradient, half of its
-pictures were not begun. Lite2 recognized none of those either.
+at the hundred, and made again alone: it began from grey, of which Lite0 has hardly a gradient, and
+47 pictures stayed grey. Lite2 recognized none of the others either.
 
 The run's folder then holds `pictures.png`, with the first ten classes of the draw, a file
 `pictures-RECIPE.npz` of each (images, labels, probabilities and ranks), `config.json` and
