@@ -34,6 +34,11 @@ and the edges worse, 0.259. So the methods that see 7 x 7 places show best what 
 class, and the fine ones what it cannot do without; a single measure would name another winner. On
 Tiny-ImageNet, below, integrated gradients win both.
 
+Of the first 20 of them (RISE of 256 masks; 8 minutes): expected gradients are above random pixels
+by insertion, by 0.141 [0.105, 0.176], and by deletion, by -0.105 [-0.153, -0.063]; RISE and
+occlusion by insertion alone, by 0.159 [0.068, 0.247] and 0.128 [0.033, 0.225]. None of the three
+differs from the edges by insertion (RISE by 0.026 [-0.033, 0.088]), and all are better by deletion.
+
 500 validation images under the bundled standard and robust ResNet. An image under a model takes 51
 gradients (SmoothGrad 16, integrated gradients 32) and 227 passes forward (occlusion 225) for the
 maps, and each of its ten maps 70 passes and three imputations; the sensitivity takes the maps three
