@@ -179,6 +179,14 @@ class TestDepthwise:
             assert got.shape == wanted.shape
             assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
+    @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+    def test_many_rows_sum_up_in_half_precision(self, dtype):
+        # Each pixel gives 1, and 256 + 1 is 256 in bfloat16.
+        images, kernel = jnp.ones((1, 600, 4, 1), dtype), jnp.ones((1, 1, 1, 1), dtype)
+        gradient = jax.grad(lambda kernel: depthwise_convolution(images, kernel).sum())(kernel)
+        assert gradient.dtype == dtype
+        assert gradient.item() == 2400
+
     def test_second_derivative_is_that_of_jax(self):
         images, kernel = self.operands(3, 5, 6)
 

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from .._numerics import at_least_single
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -266,17 +268,19 @@ def _depthwise_kernel_gradient(padded, kernel, cotangent, stride):
     channels is not, and seven times as fast.
     """
     size = kernel.shape[0]
-    count, height, width, channels = cotangent.shape
 
     def add_row(sums, y):
         rows = lax.dynamic_slice_in_dim(padded, y * stride, size, 1)
         row = lax.dynamic_index_in_dim(cotangent, y, 1, keepdims=False)
-        taps = (tap[:, 0] for _, _, tap in _taps(rows, size, stride))
-        return tuple(total + tap * row for total, tap in zip(sums, taps, strict=True)), None
+        products = (tap[:, 0] * row for _, _, tap in _taps(rows, size, stride))
+        pairs = zip(sums, products, strict=True)
+        return tuple(total + product.astype(total.dtype) for total, product in pairs), None
 
-    nothing = jnp.zeros((count, width, channels), cotangent.dtype)
-    sums, _ = lax.scan(add_row, (nothing,) * size**2, jnp.arange(height))
-    return jnp.stack([total.sum((0, 1)) for total in sums]).reshape(kernel.shape)
+    # Summed in single precision at least, as a reduction of half precision is.
+    nothing = jnp.zeros_like(at_least_single(cotangent[:, 0]))
+    sums, _ = lax.scan(add_row, (nothing,) * size**2, jnp.arange(cotangent.shape[1]))
+    gradient = jnp.stack([total.sum((0, 1)) for total in sums])
+    return gradient.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _phase(spread, kernel, reach):
