@@ -4,8 +4,13 @@
 
 Layers of EfficientNet-Lite0 at 224x224, then the whole network, of one image: the forward pass and
 the input gradient called alone, that gradient as a step of a `lax.scan`, and the gradient of the
-weights; each by
-`models.depthwise_convolution` and by `lax.conv_general_dilated(feature_group_count=channels)`.
+weights; each by `models.depthwise_convolution` and by
+`lax.conv_general_dilated(feature_group_count=channels)`.
+
+Measured on two processor cores: EfficientNet-Lite0's forward pass takes 10 ms by ours and 106 ms by
+lax's, its input gradient 34 and 315 ms, 23 and 153 ms as a step of a scan, and the gradient of its
+weights 66 and 757 ms. A layer's input gradient, alone, is 14 to 83 times as fast, its kernel's
+gradient 9 to 257 times.
 """
 
 import dataclasses
