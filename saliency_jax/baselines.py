@@ -56,6 +56,12 @@ def zeros(image: Image) -> Image:
 
     B = 0
 
+    Args:
+      image: see the module.
+
+    Returns:
+      The baseline, 0 everywhere.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from saliency_jax import baselines
@@ -74,7 +80,11 @@ def constant(image: Image, color: Color) -> Image:
     B_ij = color
 
     Args:
+      image: see the module.
       color: one value for every channel or one for each (c,), in the range of the image.
+
+    Returns:
+      The baseline, the same at every pixel.
 
     Example:
       As a function of the image alone, with its colour bound:
@@ -99,6 +109,12 @@ def mean_color(image: Image) -> Image:
 
     B_ijc = mean_ab I_abc
 
+    Args:
+      image: see the module.
+
+    Returns:
+      The baseline, the same at every pixel.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from saliency_jax import baselines
@@ -120,6 +136,7 @@ def blurred(image: Image, sigma: Number) -> Image:
     B = filters.blur(I, sigma)
 
     Args:
+      image: see the module.
       sigma: the Gaussian's standard deviation, at least 0, in pixels. A traced one is welcome.
 
     Returns:
@@ -144,8 +161,12 @@ def uniform_noise(image: Image, key: Key, low: Number = 0.0, high: Number = 1.0)
     B_ijc ~ uniform [low, high)
 
     Args:
+      image: see the module.
       key: a JAX random key.
       low, high: the ends of the range, in the image's units.
+
+    Returns:
+      The baseline, each value drawn by itself.
 
     Example:
       The mean attribution over four baselines:

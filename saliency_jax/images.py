@@ -188,6 +188,16 @@ def fit(
 def height_and_width(size: Size) -> tuple[int, int]:
     """(height, width) of a size given as one side or as both.
 
+    Args:
+      size: one side of a square, or (height, width), in pixels.
+
+    Returns:
+      Both as integers.
+
+    Raises:
+      TypeError: a side is no integer.
+      ValueError: there are not two, or one is below 1.
+
     Example:
       >>> height_and_width(32)
       (32, 32)

@@ -16,6 +16,12 @@ def identity(cut: Any) -> Any:
 
     identity(x) = x
 
+    Args:
+      cut: any PyTree.
+
+    Returns:
+      The very same.
+
     Example:
       At the image itself the head is the whole model:
 

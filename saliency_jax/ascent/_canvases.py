@@ -483,6 +483,10 @@ def imagenet_magnitude(height: int, width: int) -> Float[np.ndarray, "h w2 3"]:
     Returns:
       The magnitude (h, w // 2 + 1, 3), of a and b as `experiments/color_statistics.py` prints them.
 
+    Raises:
+      TypeError: the height or width is no integer.
+      ValueError: it is below 1.
+
     Example:
       >>> import jax
       >>> from saliency_jax import ascent

@@ -102,7 +102,23 @@ def imagenet_classes() -> tuple[str, ...]:
 
 
 def load_published(name: str, weights: str | None, path: str | os.PathLike | None) -> Classifier:
-    """The published network of that name, from a file or from the Hub; see `load`."""
+    """The published network of that name, from a file or from the Hub; see `load`.
+
+    Args:
+      name: of `PUBLISHED`.
+      weights: the set of weights; the first if None.
+      path: a file of weights; None for that of the installed package or of the Hub.
+
+    Returns:
+      The `Classifier`, with the published names and accuracies if the file has as many classes,
+      with numbers and none if not. Its weights may be infinite or nan.
+
+    Raises:
+      ValueError: there are no such weights, the file is missing from its package, is not what it
+        promises, is only to be had at a path, or does not fit the network.
+      ConnectionError: the Hub cannot be reached and its cache has no copy.
+      FileNotFoundError: there is no file at `path`.
+    """
     build, description = PUBLISHED[name]
     weights = next(iter(description.weights)) if weights is None else weights
     if weights not in description.weights:
@@ -170,7 +186,18 @@ def _download(name: str, weights: Weights) -> Path:
 
 
 def packaged(weights: Weights) -> Path:
-    """The file in its installed package, checked against the hash that its name ends in."""
+    """The file in its installed package, checked against the hash that its name ends in.
+
+    Args:
+      weights: with a `package`.
+
+    Returns:
+      The file's path.
+
+    Raises:
+      ValueError: the package is not installed or of another version, or the file is missing or
+        changed; the command that mends it is named.
+    """
     wanted = f"{weights.package}=={weights.revision}"
     try:
         package = importlib.metadata.distribution(weights.package)
