@@ -29,7 +29,7 @@ can be named. Of the robust model's pictures all are recognized by every recipe 
 
 The measured run was without the last recipe and without Lite2's ranks. Under an ImageNet network
 canvas and augmentations decide as they do for the standard ResNet: of a hundred classes at 224
-pixels under EfficientNet-Lite0 Lite2 ranks 60 % first by lucid's recipe, 63 % by phases and 81 % by
+pixels under EfficientNet-Lite0 Lite2 ranks 60 % first by lucid's recipe, 63 % by phases and 80 % by
 wider zooms, from coarse to fine; see `imagenet_visualization.py`. `--model efficientnet-lite0`
 compares the recipes of this script at half the size.
 

@@ -38,8 +38,9 @@ CLASSES = (
 )
 # A step at half the size costs a quarter.
 SCALE = 2.0
-# Weight of the squared distance from grey, which keeps pictures from clipping.
-L2 = 3e-4
+# Weight of the squared distance from grey, which keeps pictures from clipping: see
+# `imagenet_visualization.py`.
+L2 = 5e-4
 # Amplitudes fall faster than those of photographs, which keeps the finest patterns down.
 DECAY = 1.5
 TOP = 5
