@@ -85,19 +85,20 @@ def few_steps(imagenet, monkeypatch):
         monkeypatch.setitem(imagenet.RECIPES, name, recipe._replace(steps=steps))
 
 
-def test_a_picture_shows_its_class(imagenet, monkeypatch):
-    recipe = imagenet.RECIPES[imagenet.BEST]._replace(steps=(8, 4))
-    monkeypatch.setitem(imagenet.RECIPES, imagenet.BEST, recipe)
+@pytest.mark.parametrize("name", ["coarse-to-fine", "smooth"])
+def test_a_picture_shows_its_class(imagenet, monkeypatch, name):
+    recipe = imagenet.RECIPES[name]._replace(steps=(8, 4))
+    monkeypatch.setitem(imagenet.RECIPES, name, recipe)
     classifier = models.load("tiny-imagenet-robust")
     label = classifier.label("lemon")
-    picture = make(imagenet, classifier.network, label, (64, 64, 3))
+    picture = make(imagenet, classifier.network, label, (64, 64, 3), name)
     assert picture.values.shape == (12,)
     assert picture.failed_at == 0
     assert 0 <= picture.image.min() < picture.image.max() <= 1
     assert int(classifier.network(picture.image).argmax()) == label
 
 
-@pytest.mark.parametrize("recipe", ["paper", "lucid", "coarse-to-fine", "maco"])
+@pytest.mark.parametrize("recipe", ["paper", "lucid", "coarse-to-fine", "smooth", "maco"])
 def test_every_recipe_makes_a_picture(imagenet, few_steps, recipe):
     network, shape = classifier(0).network, (32, 31, 3)
     picture, other = (make(imagenet, network, label, shape, recipe) for label in (2, 3))

@@ -163,6 +163,15 @@ RECIPES: Mapping[str, Recipe] = {
         AUGMENT,
         ascent.l2(L2, center=GREY),
     ),
+    "smooth": Recipe(
+        "as coarse-to-fine, by steps of one length along the gradient, without a norm",
+        canvas,
+        ascent.fourier_noise,
+        # The best length that `optimizers.py` finds, on whose trials this recipe was chosen.
+        optax.chain(ascent.normalize_by_l2(), optax.sgd(1.58)),
+        (64, 32),
+        AUGMENT,
+    ),
     "maco": Recipe(
         "Fel et al. 2023: the phases of photographs' mean spectrum, by Nadam, under the shifts, "
         "zooms and turns of coarse-to-fine",
