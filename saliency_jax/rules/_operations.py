@@ -1,0 +1,676 @@
+"""What rules are given: a program's equations, merged into operations that a rule can be told of.
+
+A convolution, its bias and the batch normalization behind it are one affine operation; a maximum
+with 0, a `where` and a product of x with a function of x are activations, however they are written.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import core
+
+from ._program import Equation, Program, Source, evaluate, trace_inside
+
+Kind = Literal[
+    "affine",
+    "sum",
+    "rearrangement",
+    "activation",
+    "elementwise",
+    "maximum",
+    "product",
+    "quotient",
+    "softmax",
+    "unknown",
+]
+
+# Of one array: each value of the answer is one of its values.
+_MOVES = frozenset(
+    {
+        "reshape",
+        "broadcast_in_dim",
+        "transpose",
+        "squeeze",
+        "expand_dims",
+        "slice",
+        "dynamic_slice",
+        "gather",
+        "rev",
+        "split",
+        "convert_element_type",
+        "reduce_precision",
+        "copy",
+        "copy_p",
+        "optimization_barrier",
+        "sharding_constraint",
+        "reshard",
+        "mesh_cast",
+        "pvary",
+        "pcast",
+        "device_put",
+    }
+)
+# Of several arrays: each value of the answer is one of theirs.
+_JOINS = frozenset({"concatenate", "pad", "select_n", "dynamic_update_slice"})
+_ADDS = frozenset({"add", "add_any", "sub"})
+_SCALES = frozenset({"mul", "div", "neg"})
+_SUMS = frozenset({"reduce_sum", "cumsum", "reduce_window_sum"})
+_WEIGHTS = frozenset({"dot_general", "conv_general_dilated"})
+_CUSTOM = frozenset({"custom_vjp_call", "custom_vjp_call_jaxpr"})
+_MAXIMA = frozenset({"max", "reduce_max", "reduce_window_max"})
+# Activations alone, in that what comes out may be credited to what goes in.
+_ACTIVATIONS = frozenset(
+    {
+        "max",
+        "min",
+        "clamp",
+        "select_n",
+        "tanh",
+        "logistic",
+        "erf",
+        "abs",
+        "square",
+        "integer_pow",
+        "sqrt",
+        "cbrt",
+        "mul",
+    }
+)
+_ELEMENTWISE = (
+    _ACTIVATIONS
+    | _ADDS
+    | _SCALES
+    | {
+        "and",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
+        "acos",
+        "acosh",
+        "ceil",
+        "convert_element_type",
+        "copy",
+        "cos",
+        "cosh",
+        "digamma",
+        "eq",
+        "erf_inv",
+        "erfc",
+        "exp",
+        "exp2",
+        "expm1",
+        "floor",
+        "ge",
+        "gt",
+        "is_finite",
+        "le",
+        "lgamma",
+        "log",
+        "log1p",
+        "lt",
+        "ne",
+        "nextafter",
+        "not",
+        "or",
+        "pow",
+        "rem",
+        "round",
+        "rsqrt",
+        "sign",
+        "sin",
+        "sinh",
+        "stop_gradient",
+        "tan",
+        "xor",
+    }
+)
+# Their derivative is 0 everywhere, or is to be taken for 0.
+_STEPS = frozenset({"stop_gradient", "sign", "floor", "ceil", "round"})
+_EVERY_CALL = "jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "scan"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Operation:
+    """A part of a model that a rule hands relevance back through.
+
+    What a composite may choose by, known when the model is traced:
+
+    Attributes:
+      kind: "affine", a linear function of one array plus a constant, with at most one layer of
+        weights; "sum", of two arrays, such as a residual addition; "rearrangement", of which each
+        value is one of the inputs'; "activation", of one array, value by value; "elementwise", the
+        same of a function that is no activation, such as an exponential; "maximum", of windows or
+        of arrays; "product", of two arrays that depend on the input; "quotient", of two, where
+        divisors are not held constant; "softmax"; "unknown".
+      primitives: the names of JAX's primitives in it, in their order.
+      depth: how many operations with weights come before it, at most.
+      has_weights: whether it holds a convolution, a matrix product or the like.
+      is_dense: whether it is a matrix product of the whole input, as a classifier's last layer.
+      is_first: whether it takes the input itself.
+      source: where it stands in the model, with `scope` and `line`.
+      inputs: the arrays that it takes, of those that relevance is for.
+      output: the array that it makes.
+    """
+
+    kind: Kind
+    primitives: tuple[str, ...]
+    depth: int
+    has_weights: bool
+    is_dense: bool
+    is_first: bool
+    source: Source
+    inputs: tuple[Any, ...]
+    output: Any
+    _group: "Group"
+    _values: Mapping[int, Any]
+
+    def function(self, *inputs: Any) -> Any:
+        """The output for other inputs."""
+        values = self._with(inputs)
+        evaluate(self._group.equations, values)
+        return values[self._group.output]
+
+    def reweighted(self, change: Callable[[Any], Any], *inputs: Any) -> Any:
+        """An affine operation without its constant, its weights changed: sum_i change(w_i) x_i.
+
+        Args:
+          change: of the arrays that the inputs are multiplied with, `jnp.abs` for an example. Where
+            an output depends on an input along one path, as through one layer of weights, it is
+            change(w) of the product w of all of them for a `change` that keeps products.
+          inputs: like `self.inputs`.
+        """
+        values = self._with(inputs)
+        _reweight(self._group.equations, values, set(self._group.inputs), change)
+        return values[self._group.output]
+
+    def constant(self) -> Any:
+        """What an affine operation adds, an array that fits its output or 0."""
+        values = {**self._values, **dict.fromkeys(self._group.inputs)}
+        _evaluate_at_zero(self._group.equations, values)
+        constant = values[self._group.output]
+        return jnp.zeros((), self.output.dtype) if constant is None else constant
+
+    def summed(self, *inputs: Any) -> Any:
+        """A maximum's inputs added up in place of it."""
+        values = self._with(inputs)
+        _sum_maxima(self._group.equations, values, set(self._group.inputs))
+        return values[self._group.output]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """A softmax's axes."""
+        sums = (found for found in self._group.equations if found.name == "reduce_sum")
+        return next(sums).params["axes"]
+
+    def _with(self, inputs: Sequence[Any]) -> dict[int, Any]:
+        return {**self._values, **dict(zip(self._group.inputs, inputs, strict=True))}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """An operation's equations, from the values that it takes to the one that it makes."""
+
+    kind: Kind
+    inputs: tuple[int, ...]
+    output: int
+    equations: tuple[Equation, ...]
+    has_weights: bool = False
+    is_dense: bool = False
+    depth: int = 0
+
+
+def opens_all_but_affine(traced: core.JaxprEqn, dependent: Sequence[bool]) -> bool:
+    """Whether to open a call: all but custom derivatives of what is affine, which may be faster."""
+    if traced.primitive.name not in _CUSTOM:
+        return True
+    inside = trace_inside(traced, dependent, _opens_all)
+    if len(inside.outputs) != 1:
+        return True
+    grouping = Grouping(inside, holds=False)
+    return not all(
+        grouping.is_affine(equation)
+        for equation in inside.equations
+        if not inside.dependent.isdisjoint(equation.outputs)
+    )
+
+
+def _opens_all(traced: core.JaxprEqn, dependent: Sequence[bool]) -> bool:
+    return True
+
+
+class Grouping:
+    """Finds a program's operations.
+
+    Args:
+      program: traced with the calls open that may hold activations.
+      holds: whether divisors, reciprocal roots and what only selects are held constant, and
+        softmax is one operation.
+    """
+
+    def __init__(self, program: Program, *, holds: bool):
+        self.program, self.holds = program, holds
+        self.carrying = set(filter(program.is_float, program.dependent.intersection(program.inputs)))
+        for equation in program.equations:
+            if self.carriers(equation) and not self._stops(equation):
+                self.carrying.update(filter(program.is_float, equation.outputs))
+
+    def groups(self) -> list[Group]:
+        """The operations between inputs and outputs, in order."""
+        waiting = self.carrying.intersection(self.program.outputs)
+        found: dict[int, Group] = {}
+        while waiting:
+            value = max(waiting, key=self._index)
+            waiting.remove(value)
+            if value not in self.program.inputs:
+                found[value] = self.group(value)
+                waiting.update(found[value].inputs)
+        depths = dict.fromkeys(self.program.inputs, 0)
+        ordered = []
+        for value in sorted(found, key=self._index):
+            group = found[value]
+            depth = max(depths[entry] for entry in group.inputs)
+            depths[value] = depth + group.has_weights
+            ordered.append(dataclasses.replace(group, depth=depth))
+        return ordered
+
+    def group(self, value: int) -> Group:
+        """The operation that makes a value."""
+        equation = self.program.producer(value)
+        assert equation is not None
+        name, carriers = equation.name, self.carriers(equation)
+        operands = self._dependent(equation)
+        if name in _ELEMENTWISE and len(operands) > 1:
+            found = self._common_root(equation, self._dependent, _is_elementwise)
+            if found is not None:
+                root, equations = found
+                affine = all(map(self.is_affine, equations))
+                kind: Kind = "affine" if affine else "activation"
+                return Group(kind, (root,), value, equations)
+        if self.holds and name == "div":
+            softmax = self._softmax(equation)
+            if softmax is not None:
+                return softmax
+        entries = tuple(dict.fromkeys(equation.inputs[at] for at in carriers))
+        if self.is_affine(equation):
+            if self._selects_by_itself(equation):
+                return Group("rearrangement", entries, value, (equation,))
+            if len(entries) == 1 or name in _ADDS:
+                return self._chain(value)
+            return Group("rearrangement", entries, value, (equation,))
+        if name in _MAXIMA and (name != "max" or len(entries) > 1):
+            found = self._common_root(equation, self._carried, _pools)
+            if found is not None:
+                return Group("maximum", (found[0],), value, found[1])
+            return Group("maximum", entries, value, (equation,))
+        if (name == "mul" and len(entries) > 1) or name in _WEIGHTS:
+            return Group("product", entries, value, (equation,))
+        if name == "div" and len(entries) > 1:
+            return Group("quotient", entries, value, (equation,))
+        if name in _ELEMENTWISE and len(operands) == 1:
+            kind = "activation" if name in _ACTIVATIONS else "elementwise"
+            return Group(kind, entries, value, (equation,))
+        return Group("unknown", entries, value, (equation,))
+
+    def carriers(self, equation: Equation) -> list[int]:
+        """The positions of the inputs that relevance is handed back to."""
+        held = {1} if self.holds and equation.name == "div" else set()
+        return [
+            at
+            for at, value in enumerate(equation.inputs)
+            if value in self.carrying and at not in held
+        ]
+
+    def is_affine(self, equation: Equation) -> bool:
+        """Whether it is affine in what it carries, all else being held or constant."""
+        carriers = self.carriers(equation)
+        others = set(range(len(equation.inputs))).difference(carriers)
+        selects = any(equation.inputs[at] in self.program.dependent for at in others)
+        if not carriers or (selects and not self.holds):
+            return False
+        name = equation.name
+        if name in _MOVES or name in _SUMS:
+            return carriers == [0] or name == "optimization_barrier"
+        if name in _JOINS or name in _ADDS or name == "neg":
+            return True
+        if name == "div":
+            return carriers == [0]
+        if name == "mul" or name in _WEIGHTS:
+            return len(carriers) == 1
+        return name in _CUSTOM
+
+    def _stops(self, equation: Equation) -> bool:
+        if equation.name in _STEPS:
+            return True
+        if not self.holds:
+            return False
+        if equation.name == "integer_pow":
+            return equation.params["y"] < 0
+        if equation.name == "pow":
+            power = self.program.known.get(equation.inputs[1])
+            return _is_number(power) and float(power) < 0
+        return equation.name == "rsqrt"
+
+    def _chain(self, value: int) -> Group:
+        """The affine equations from a value back to where another operation begins."""
+        equations: tuple[Equation, ...] = ()
+        root, mixes, weights, dense = value, False, False, False
+        while (equation := self.program.producer(root)) is not None:
+            if equations and self.program.uses[root] > 1:
+                break
+            if not self.is_affine(equation) or (equations and self._selects_by_itself(equation)):
+                break
+            entries = self._carried(equation)
+            link: tuple[Equation, ...] = (equation,)
+            adds_up = len(entries) > 1
+            if adds_up:
+                found = None
+                if equation.name in _ADDS:
+                    found = self._common_root(equation, self._carried, self._is_path)
+                if found is None:
+                    if equations:
+                        break
+                    return Group("sum", entries, value, link)
+                (root_entry, link) = found
+                entries = (root_entry,)
+            mixing = adds_up or not _is_one_to_one(equation)
+            if mixing and mixes:
+                break
+            mixes |= mixing
+            holds_weights = equation.name in _WEIGHTS or equation.name in _CUSTOM
+            weights |= holds_weights or (adds_up and any(each.name == "mul" for each in link))
+            dense |= self._is_dense(equation)
+            equations, root = link + equations, entries[0]
+        moved = all(each.name in _MOVES or each.name in _JOINS for each in equations)
+        kind: Kind = "rearrangement" if moved else "affine"
+        return Group(kind, (root,), value, equations, weights, dense)
+
+    def _selects_by_itself(self, equation: Equation) -> bool:
+        return equation.name == "select_n" and equation.inputs[0] in self.program.dependent
+
+    def _is_path(self, equation: Equation) -> bool:
+        name = equation.name
+        one_to_one = name in _MOVES or name in _JOINS or name in _ADDS or name in _SCALES
+        return one_to_one and self.is_affine(equation) and not self._selects_by_itself(equation)
+
+    def _is_dense(self, equation: Equation) -> bool:
+        if equation.name != "dot_general":
+            return False
+        (at,) = self.carriers(equation)
+        contracted, batched = equation.params["dimension_numbers"]
+        shape = self.program.shapes[equation.inputs[at]].shape
+        free = set(range(len(shape))).difference(contracted[at], batched[at])
+        return not batched[at] and math.prod(shape[axis] for axis in free) == 1
+
+    def _common_root(
+        self,
+        equation: Equation,
+        entries: Callable[[Equation], tuple[int, ...]],
+        allowed: Callable[[Equation], bool],
+    ) -> tuple[int, tuple[Equation, ...]] | None:
+        """The last value that all of an equation's inputs are made of, by allowed equations."""
+        frontier, passed = set(entries(equation)), [equation]
+        while len(frontier) > 1:
+            last = max(frontier, key=self._index)
+            producer = self.program.producer(last)
+            if producer is None or not allowed(producer):
+                return None
+            frontier.remove(last)
+            frontier.update(entries(producer))
+            passed.append(producer)
+        (root,) = frontier
+        if root not in self.carrying:
+            return None
+        return root, self._in_order(passed)
+
+    def _softmax(self, equation: Equation) -> Group | None:
+        """exp(x - m) over its sum, of x, where m is 0, a constant or the maximum of x."""
+        numerator, denominator = equation.inputs
+        exponential = self._behind(numerator, ("convert_element_type",))
+        total = self._behind(denominator, ("broadcast_in_dim", "reshape", "convert_element_type"))
+        if (
+            exponential is None
+            or total is None
+            or exponential.name != "exp"
+            or total.name != "reduce_sum"
+            or self._behind(total.inputs[0], ("convert_element_type",)) is not exponential
+        ):
+            return None
+        entry = exponential.inputs[0]
+        shifted = self.program.producer(entry)
+        if shifted is not None and shifted.name == "sub":
+            moves = "broadcast_in_dim", "reshape", "stop_gradient", "max"
+            largest = self._behind(shifted.inputs[1], moves)
+            if (
+                largest is not None
+                and largest.name == "reduce_max"
+                and largest.inputs[0] == shifted.inputs[0]
+            ):
+                entry = shifted.inputs[0]
+        output = equation.outputs[0]
+        return Group("softmax", (entry,), output, self._between(entry, output))
+
+    def _behind(self, value: int, moves: tuple[str, ...]) -> Equation | None:
+        """What makes a value, behind equations of these names."""
+        while (equation := self.program.producer(value)) is not None and equation.name in moves:
+            entries = self._dependent(equation)
+            if len(entries) != 1:
+                break
+            (value,) = entries
+        return equation
+
+    def _between(self, root: int, value: int) -> tuple[Equation, ...]:
+        waiting, passed = {value}, []
+        while waiting:
+            equation = self.program.producer(waiting.pop())
+            if equation is not None and equation not in passed:
+                passed.append(equation)
+                waiting.update(set(self._dependent(equation)).difference({root}))
+        return self._in_order(passed)
+
+    def _in_order(self, equations: list[Equation]) -> tuple[Equation, ...]:
+        return tuple(sorted(set(equations), key=lambda each: self._index(each.outputs[0])))
+
+    def _dependent(self, equation: Equation) -> tuple[int, ...]:
+        return tuple(
+            dict.fromkeys(value for value in equation.inputs if value in self.program.dependent)
+        )
+
+    def _carried(self, equation: Equation) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(equation.inputs[at] for at in self.carriers(equation)))
+
+    def _index(self, value: int) -> int:
+        return self.program.producers.get(value, -1)
+
+
+def operation(program: Program, group: Group, values: Mapping[int, Any]) -> Operation:
+    """A group with the arrays that passed through it."""
+    return Operation(
+        kind=group.kind,
+        primitives=tuple(equation.name for equation in group.equations),
+        depth=group.depth,
+        has_weights=group.has_weights,
+        is_dense=group.is_dense,
+        is_first=not set(group.inputs).isdisjoint(program.inputs),
+        source=group.equations[-1].source,
+        inputs=tuple(values[value] for value in group.inputs),
+        output=values[group.output],
+        _group=group,
+        _values=values,
+    )
+
+
+def rectifiers(program: Program) -> Iterator[Group]:
+    """The activations with a kink, or that multiply by a gate, however they are written.
+
+    A maximum, a minimum or a clip against a constant; a `where` by a condition on the same array; a
+    product of an array with a function of it, as of GELU and SiLU.
+    """
+    grouping = Grouping(program, holds=False)
+    taken: set[int] = set()
+    for equation in reversed(program.equations):
+        for value in equation.outputs:
+            if value in taken or value not in grouping.carrying:
+                continue
+            group = grouping.group(value)
+            if group.kind == "activation" and _rectifies(program, group):
+                taken.update(out for each in group.equations for out in each.outputs)
+                yield group
+
+
+def _rectifies(program: Program, group: Group) -> bool:
+    last = group.equations[-1]
+    dependent = [value in program.dependent for value in last.inputs]
+    if last.name in ("max", "min", "clamp"):
+        # The maximum of nothing but what is compared with begins at an infinity.
+        bounds = [program.known.get(value) for value in last.inputs]
+        return not any(_is_number(bound) and np.isinf(bound) for bound in bounds)
+    if last.name == "select_n":
+        condition = program.producer(last.inputs[0])
+        # What differs from itself is not a number, which is no kink.
+        return dependent[0] and not (condition.name == "ne" and len(set(condition.inputs)) == 1)
+    if last.name in ("mul", "div"):
+        return len({value for value in last.inputs if value in program.dependent}) > 1
+    return False
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one number that is known now."""
+    return value is not None and not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0
+
+
+def _is_elementwise(equation: Equation) -> bool:
+    return equation.name in _ELEMENTWISE
+
+
+def _pools(equation: Equation) -> bool:
+    return equation.name in _MAXIMA or equation.name in _MOVES or equation.name == "pad"
+
+
+def _is_one_to_one(equation: Equation) -> bool:
+    return not (
+        equation.name in _SUMS or equation.name in _WEIGHTS or equation.name in _CUSTOM
+    )
+
+
+def _reweight(
+    equations: Sequence[Equation],
+    values: dict[int, Any],
+    carrying: set[int],
+    change: Callable[[Any], Any],
+) -> None:
+    for equation in equations:
+        carriers = [at for at, value in enumerate(equation.inputs) if value in carrying]
+        arrays = [values[value] for value in equation.inputs]
+        made = (
+            _reweighted(equation, arrays, carriers, change) if carriers else equation(*arrays)
+        )
+        values.update(zip(equation.outputs, made, strict=True))
+        if carriers:
+            carrying.update(equation.outputs)
+
+
+def _reweighted(
+    equation: Equation, arrays: list[Any], carriers: list[int], change: Callable[[Any], Any]
+) -> list[Any]:
+    name = equation.name
+    if name in _CUSTOM:
+        flags = [at in carriers for at in range(len(arrays))]
+        inside = trace_inside(equation.traced, flags, _opens_all)
+        values = {**inside.known, **dict(zip(inside.inputs, arrays, strict=True))}
+        dependent = set(inside.dependent.intersection(inside.inputs))
+        _reweight(inside.equations, values, dependent, change)
+        return [values[value] for value in inside.outputs]
+    if name == "mul" or name in _WEIGHTS:
+        (at,) = {0, 1}.difference(carriers)
+        arrays[at] = change(arrays[at])
+        return equation(*arrays)
+    if name == "div":
+        return [arrays[0] * change(1 / arrays[1])]
+    if name == "neg":
+        return [arrays[0] * _minus(arrays[0], change)]
+    if name == "sub" and 1 in carriers:
+        subtracted = arrays[1] * _minus(arrays[1], change)
+        return [arrays[0] + subtracted if 0 in carriers else subtracted]
+    if name in _ADDS:
+        first, *rest = (arrays[at] for at in carriers)
+        return [first + rest[0] if rest else first]
+    if name in _JOINS:
+        for at, array in enumerate(arrays):
+            if at not in carriers and jnp.issubdtype(array.dtype, jnp.floating):
+                arrays[at] = jnp.zeros_like(array)
+    return equation(*arrays)
+
+
+def _minus(array: Any, change: Callable[[Any], Any]) -> Any:
+    return change(jnp.full((), -1, array.dtype))
+
+
+def _evaluate_at_zero(equations: Sequence[Equation], values: dict[int, Any]) -> None:
+    """Evaluates affine equations at 0, which is None as far as it goes: nothing is worked out."""
+    for equation in equations:
+        arrays = [values[value] for value in equation.inputs]
+        if all(array is not None for array in arrays):
+            made = equation(*arrays)
+        elif equation.name in _CUSTOM:
+            inside = trace_inside(equation.traced, [array is None for array in arrays], _opens_all)
+            found = {**inside.known, **dict(zip(inside.inputs, arrays, strict=True))}
+            _evaluate_at_zero(inside.equations, found)
+            made = [found[value] for value in inside.outputs]
+        elif equation.name in _ADDS or equation.name in _JOINS:
+            made = _added_to_zero(equation, arrays)
+        else:
+            made = [None] * len(equation.outputs)
+        values.update(zip(equation.outputs, made, strict=True))
+
+
+def _added_to_zero(equation: Equation, arrays: list[Any]) -> list[Any]:
+    given = [array for array in arrays if array is not None]
+    floats = [array for array in given if jnp.issubdtype(array.dtype, jnp.floating)]
+    if all(map(_is_zero, floats)):
+        return [None]
+    for at, atom in enumerate(equation.traced.invars):
+        if arrays[at] is None:
+            arrays[at] = jnp.zeros(atom.aval.shape, atom.aval.dtype)
+    return equation(*arrays)
+
+
+def _is_zero(array: Any) -> bool:
+    return _is_number(array) and float(array) == 0
+
+
+def _sum_maxima(
+    equations: Sequence[Equation], values: dict[int, Any], carrying: set[int]
+) -> None:
+    for equation in equations:
+        arrays = [values[value] for value in equation.inputs]
+        params = equation.params
+        if equation.name == "max":
+            made = [arrays[0] + arrays[1]]
+        elif equation.name == "reduce_max":
+            made = [arrays[0].sum(params["axes"])]
+        elif equation.name == "reduce_window_max":
+            made = [
+                lax.reduce_window(
+                    arrays[0],
+                    np.zeros((), arrays[0].dtype),
+                    lax.add,
+                    params["window_dimensions"],
+                    params["window_strides"],
+                    params["padding"],
+                    params["base_dilation"],
+                    params["window_dilation"],
+                )
+            ]
+        elif equation.name == "pad":
+            made = equation(arrays[0], jnp.zeros_like(arrays[1]))
+        else:
+            made = equation(*arrays)
+        values.update(zip(equation.outputs, made, strict=True))

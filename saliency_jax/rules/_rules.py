@@ -1,0 +1,331 @@
+"""Rules: how an operation's relevance is shared out among what it takes.
+
+What means the same everywhere here:
+
+  operation: see `Operation`; x_i are its inputs, z_j = sum_i w_ij x_i + b_j its outputs.
+  relevance: R_j, of the output's shape, in units of the score.
+  epsilon: added to the denominator, away from 0, in units of z; at least 0.
+
+Every rule returns a tuple with the relevance of each input, of the input's shape.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._types import Number
+from ._operations import Operation
+
+Relevances = tuple[Any, ...]
+
+# Zennit's default; in single precision a sum's own rounding is of this size.
+EPSILON = 1e-6
+
+
+def epsilon(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Relevances:
+    """The epsilon rule: in proportion to what each input contributes.
+
+    R_i = x_i sum_j w_ij R_j / (z_j + epsilon sign(z_j))
+
+    The constant's share, b_j R_j / z_j, is nobody's. At epsilon = 0 in a network of rectifiers and
+    affine operations it is input x gradient.
+
+    Args:
+      operation, relevance, epsilon: see the module.
+
+    Returns:
+      The relevances of the inputs.
+
+    Reference:
+      Bach, Binder, Montavon, Klauschen, Mueller, Samek, On Pixel-Wise Explanations for Non-Linear
+      Classifier Decisions by Layer-Wise Relevance Propagation, PLoS ONE 10(7), 2015, equation 58.
+    """
+    _, back = jax.vjp(operation.function, *operation.inputs)
+    shares = back(relevance / _away_from_zero(operation.output, epsilon))
+    return tuple(array * share for array, share in zip(operation.inputs, shares, strict=True))
+
+
+def gamma(
+    operation: Operation, relevance: Any, gamma: Number = 0.25, epsilon: Number = EPSILON
+) -> Relevances:
+    """The gamma rule: what contributes in the output's direction counts more.
+
+    R_i = sum_j (c_ij + gamma c+_ij) R_j / (z_j + gamma z+_j), c_ij = w_ij x_i, z+_j = sum_i c+_ij +
+    b+_j, where z_j > 0; with c-, z- and b- in their place where z_j < 0
+
+    For inputs of at least 0 and positive outputs, as between rectifiers, it is Montavon's, w + gamma
+    w+ in place of w. At gamma = 0 it is the epsilon rule, at a large gamma alpha-beta's with alpha
+    1.
+
+    Args:
+      operation, relevance, epsilon: see the module.
+      gamma: at least 0, without unit.
+
+    Returns:
+      The relevances of the inputs.
+
+    Reference:
+      Montavon, Binder, Lapuschkin, Samek, Mueller, Layer-Wise Relevance Propagation: An Overview,
+      2019, section 10.2.2; for both signs Andeol, Kawakami, Wada, Kanamori, Mueller, Montavon,
+      2021, arXiv:2106.04923.
+    """
+    size, back, back_size = _with_magnitudes(operation)
+    sign = jnp.where(operation.output >= 0, 1, -1).astype(relevance.dtype)
+    half = gamma / 2
+    total = (1 + half) * operation.output + half * sign * (size + abs(operation.constant()))
+    quotient = relevance / _away_from_zero(total, epsilon)
+    return _shares(operation, back((1 + half) * quotient), back_size(half * sign * quotient))
+
+
+def alpha_beta(
+    operation: Operation,
+    relevance: Any,
+    alpha: Number = 2.0,
+    beta: Number = 1.0,
+    epsilon: Number = EPSILON,
+) -> Relevances:
+    """The alpha-beta rule: what speaks for an output and what speaks against it, apart.
+
+    R_i = sum_j (alpha c+_ij / z+_j - beta c-_ij / z-_j) R_j, c_ij = w_ij x_i, z+-_j = sum_i c+-_ij
+    + b+-_j
+
+    Args:
+      operation, relevance, epsilon: see the module.
+      alpha, beta: without unit; what comes in goes out where alpha - beta is 1 and both parts are
+        there.
+
+    Returns:
+      The relevances of the inputs.
+
+    Reference:
+      Bach et al., 2015, equation 60, see `epsilon`.
+    """
+    size, back, back_size = _with_magnitudes(operation)
+    size = size + abs(operation.constant())
+    return _signed_shares(operation, relevance, size, alpha, beta, epsilon, back, back_size)
+
+
+def z_plus(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Relevances:
+    """The z+ rule: in proportion to what speaks for an output, and nothing to the constant.
+
+    R_i = sum_j c+_ij R_j / sum_i c+_ij, c_ij = w_ij x_i
+
+    Args:
+      operation, relevance, epsilon: see the module.
+
+    Returns:
+      The relevances of the inputs, at least 0 for relevance of at least 0.
+
+    Reference:
+      Montavon, Lapuschkin, Binder, Samek, Mueller, Explaining NonLinear Classification Decisions
+      with Deep Taylor Decomposition, 2015, arXiv:1512.02479; of inputs of at least 0 it is the
+      excitation backpropagation of Zhang, Lin, Brandt, Shen, Sclaroff, 2016, arXiv:1608.00507.
+    """
+    size, back, back_size = _with_magnitudes(operation)
+    size = size - operation.constant()
+    return _signed_shares(operation, relevance, size, 1.0, 0.0, epsilon, back, back_size)
+
+
+def flat(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Relevances:
+    """The flat rule: the same to every input that an output depends on.
+
+    R_i = sum_j R_j / n_j over the outputs j that depend on i, n_j the number of j's inputs
+
+    Args:
+      operation, relevance, epsilon: see the module.
+
+    Returns:
+      The relevances of the inputs.
+
+    Reference:
+      Lapuschkin, Waeldchen, Binder, Montavon, Samek, Mueller, Unmasking Clever Hans Predictors and
+      Assessing What Machines Really Learn, Nature Communications 10, 2019, supplement.
+    """
+    return _by_weights(operation, relevance, jnp.ones_like, epsilon)
+
+
+def w_squared(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Relevances:
+    """The w^2 rule: in proportion to the squared weight, whatever the input.
+
+    R_i = sum_j w_ij^2 R_j / sum_i w_ij^2
+
+    Args:
+      operation, relevance, epsilon: see the module.
+
+    Returns:
+      The relevances of the inputs.
+
+    Reference:
+      Montavon et al., 2015, arXiv:1512.02479, section 4.1, for inputs without bounds.
+    """
+    return _by_weights(operation, relevance, jnp.square, epsilon)
+
+
+def z_box(
+    operation: Operation, relevance: Any, low: Any, high: Any, epsilon: Number = EPSILON
+) -> Relevances:
+    """The z^B rule, for the first operation, whose inputs lie between bounds.
+
+    R_i = sum_j (x_i w_ij - l_i w+_ij - h_i w-_ij) R_j / sum_i (x_i w_ij - l_i w+_ij - h_i w-_ij)
+
+    A normalization is part of the first operation, so that the bounds are those of the image.
+
+    Args:
+      operation, relevance, epsilon: see the module.
+      low, high: l and h, the input's bounds, numbers or arrays that fit its shape.
+
+    Returns:
+      The relevances of the inputs.
+
+    Reference:
+      Montavon et al., 2015, arXiv:1512.02479, section 4.2.
+    """
+    (array,) = operation.inputs
+    middle = (jnp.asarray(low, array.dtype) + jnp.asarray(high, array.dtype)) / 2
+    reach = jnp.broadcast_to((jnp.asarray(high, array.dtype) - low) / 2, array.shape)
+    size, back_size = jax.vjp(lambda each: operation.reweighted(jnp.abs, each), reach)
+    plain, back = jax.vjp(lambda each: operation.reweighted(_unchanged, each), array - middle)
+    quotient = relevance / _away_from_zero(plain + size, epsilon)
+    (share,), (share_of_size,) = back(quotient), back_size(quotient)
+    return ((array - middle) * share + reach * share_of_size,)
+
+
+def pass_through(operation: Operation, relevance: Any) -> Relevances:
+    """The identity rule: an activation's relevance is that of its input.
+
+    R_i = R_i
+
+    Args:
+      operation, relevance: see the module.
+
+    Returns:
+      The relevance of the input.
+
+    Reference:
+      Bach et al., 2015, see `epsilon`.
+    """
+    (array,) = operation.inputs
+    return (jnp.broadcast_to(relevance, array.shape),)
+
+
+def gradient(operation: Operation, relevance: Any) -> Relevances:
+    """The ordinary chain rule, on what is handed back.
+
+    R_i = sum_j dz_j / dx_i R_j
+
+    For a rearrangement it hands every value to the input that it is, and for a maximum to the
+    winner, in equal parts where several win.
+
+    Args:
+      operation, relevance: see the module.
+
+    Returns:
+      The relevances of the inputs.
+    """
+    _, back = jax.vjp(operation.function, *operation.inputs)
+    return back(relevance)
+
+
+def proportional(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Relevances:
+    """Of a maximum: to all that are compared, in proportion to their size.
+
+    R_i = sum_j x_i R_j / sum_i x_i over the windows j that hold i
+
+    Args:
+      operation, relevance, epsilon: see the module; inputs of at least 0, as behind a rectifier.
+
+    Returns:
+      The relevances of the inputs.
+
+    Reference:
+      Montavon et al., 2015, arXiv:1512.02479, section 5.1, on pooling.
+    """
+    total, back = jax.vjp(operation.summed, *operation.inputs)
+    shares = back(relevance / _away_from_zero(total, epsilon))
+    return tuple(array * share for array, share in zip(operation.inputs, shares, strict=True))
+
+
+def uniform(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Relevances:
+    """Of a product: half to either factor, and there in proportion to what is added up.
+
+    R_a = a sum_j dz_j / da R_j / (2 z_j + epsilon), and the same of b, for z = a b or a matrix
+    product of a and b
+
+    Args:
+      operation, relevance, epsilon: see the module.
+
+    Returns:
+      The relevances of the factors.
+
+    Reference:
+      Achtibat, Hatefi, Dreyer, Jain, Wiegand, Lapuschkin, Samek, AttnLRP, 2024, arXiv:2402.05602,
+      propositions 3.2 and 3.3.
+    """
+    _, back = jax.vjp(operation.function, *operation.inputs)
+    shares = back(relevance / _away_from_zero(2 * operation.output, epsilon))
+    return tuple(array * share for array, share in zip(operation.inputs, shares, strict=True))
+
+
+def softmax(operation: Operation, relevance: Any) -> Relevances:
+    """Of a softmax: its first-order Taylor expansion at the input.
+
+    R_i = x_i (R_i - s_i sum_j R_j), s the softmax of x
+
+    Its constant, what the softmax would be at 0, gets the rest.
+
+    Args:
+      operation, relevance: see the module.
+
+    Returns:
+      The relevance of the input; 0 where it is minus infinity.
+
+    Reference:
+      Achtibat et al., 2024, arXiv:2402.05602, proposition 3.1.
+    """
+    (array,) = operation.inputs
+    total = relevance.sum(operation.axes, keepdims=True)
+    share = relevance - operation.output * total
+    return (jnp.where(jnp.isfinite(array), array, 0) * share.astype(array.dtype),)
+
+
+def _away_from_zero(values: Any, epsilon: Number) -> Any:
+    added = jnp.asarray(epsilon, values.dtype)
+    moved = values + jnp.where(values >= 0, added, -added)
+    # Nothing is shared out where there is nothing; at epsilon = 0 it would be nan.
+    return jnp.where(moved == 0, jnp.inf, moved)
+
+
+def _unchanged(weights: Any) -> Any:
+    return weights
+
+
+def _with_magnitudes(operation: Operation) -> tuple[Any, Any, Any]:
+    """sum_i |w_ij| |x_i|, and the transposes of the weights and of their magnitudes."""
+    _, back = jax.vjp(operation.function, *operation.inputs)
+    magnitudes = [abs(array) for array in operation.inputs]
+    size, back_size = jax.vjp(lambda *arrays: operation.reweighted(jnp.abs, *arrays), *magnitudes)
+    return size, back, back_size
+
+
+def _shares(operation: Operation, shares: Relevances, shares_of_size: Relevances) -> Relevances:
+    return tuple(
+        array * share + abs(array) * share_of_size
+        for array, share, share_of_size in zip(
+            operation.inputs, shares, shares_of_size, strict=True
+        )
+    )
+
+
+def _signed_shares(operation, relevance, size, alpha, beta, epsilon, back, back_size):
+    """Of c+ = (c + |c|) / 2 and c- = (c - |c|) / 2, so that two transposes serve both."""
+    supports = relevance / _away_from_zero((size + operation.output) / 2, epsilon)
+    opposes = relevance / _away_from_zero((operation.output - size) / 2, epsilon)
+    along, against = alpha * supports / 2, beta * opposes / 2
+    return _shares(operation, back(along - against), back_size(along + against))
+
+
+def _by_weights(operation, relevance, change, epsilon):
+    ones = [jnp.ones_like(array) for array in operation.inputs]
+    total, back = jax.vjp(lambda *arrays: operation.reweighted(change, *arrays), *ones)
+    return back(relevance / _away_from_zero(total, epsilon))
