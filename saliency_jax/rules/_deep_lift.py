@@ -61,7 +61,8 @@ def deep_lift(
     """
     image, score = as_image(image), as_score(score)
     start = as_baseline(baseline, image)
-    program = trace(score, image, opens_all_but_affine)
+    # Gradients are stopped where they add nothing, as in a softmax; changes are not.
+    program = trace(score, image, opens_all_but_affine, skipped=frozenset({"stop_gradient"}))
     values, reference = program.evaluate(image), program.evaluate(start)
 
     def rule_of(group):

@@ -54,48 +54,58 @@ _MOVES = frozenset(
         "pvary",
         "pcast",
         "device_put",
+        "real",
+        "imag",
+        "conj",
     }
 )
 # Of several arrays: each value of the answer is one of theirs.
-_JOINS = frozenset({"concatenate", "pad", "select_n", "dynamic_update_slice"})
+_JOINS = frozenset({"concatenate", "pad", "select_n", "dynamic_update_slice", "complex"})
 _ADDS = frozenset({"add", "add_any", "sub"})
 _SCALES = frozenset({"mul", "div", "neg"})
-_SUMS = frozenset({"reduce_sum", "cumsum", "reduce_window_sum"})
+_SUMS = frozenset({"reduce_sum", "cumsum", "reduce_window_sum", "fft"})
 _WEIGHTS = frozenset({"dot_general", "conv_general_dilated"})
 _CUSTOM = frozenset({"custom_vjp_call", "custom_vjp_call_jaxpr"})
 _MAXIMA = frozenset({"max", "reduce_max", "reduce_window_max"})
-# Activations alone, in that what comes out may be credited to what goes in.
+# By themselves: monotone, or 0 where the input is.
 _ACTIVATIONS = frozenset(
     {
+        "abs",
+        "asinh",
+        "atan",
+        "cbrt",
+        "clamp",
+        "erf",
+        "exp",
+        "exp2",
+        "expm1",
+        "integer_pow",
+        "log",
+        "log1p",
+        "logistic",
         "max",
         "min",
-        "clamp",
-        "select_n",
-        "tanh",
-        "logistic",
-        "erf",
-        "abs",
-        "square",
-        "integer_pow",
-        "sqrt",
-        "cbrt",
         "mul",
+        "select_n",
+        "sinh",
+        "sqrt",
+        "square",
+        "tanh",
     }
 )
+_STEPS = frozenset({"sign", "floor", "ceil", "round"})
 _ELEMENTWISE = (
     _ACTIVATIONS
     | _ADDS
     | _SCALES
+    | _STEPS
     | {
         "and",
         "asin",
-        "asinh",
-        "atan",
         "atan2",
         "atanh",
         "acos",
         "acosh",
-        "ceil",
         "convert_element_type",
         "copy",
         "cos",
@@ -104,17 +114,11 @@ _ELEMENTWISE = (
         "eq",
         "erf_inv",
         "erfc",
-        "exp",
-        "exp2",
-        "expm1",
-        "floor",
         "ge",
         "gt",
         "is_finite",
         "le",
         "lgamma",
-        "log",
-        "log1p",
         "lt",
         "ne",
         "nextafter",
@@ -122,19 +126,13 @@ _ELEMENTWISE = (
         "or",
         "pow",
         "rem",
-        "round",
         "rsqrt",
-        "sign",
         "sin",
-        "sinh",
         "stop_gradient",
         "tan",
         "xor",
     }
 )
-# Their derivative is 0 everywhere, or is to be taken for 0.
-_STEPS = frozenset({"stop_gradient", "sign", "floor", "ceil", "round"})
-_EVERY_CALL = "jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "scan"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,7 +145,7 @@ class Operation:
       kind: "affine", a linear function of one array plus a constant, with at most one layer of
         weights; "sum", of two arrays, such as a residual addition; "rearrangement", of which each
         value is one of the inputs'; "activation", of one array, value by value; "elementwise", the
-        same of a function that is no activation, such as an exponential; "maximum", of windows or
+        same of a function that is no activation, such as a sine; "maximum", of windows or
         of arrays; "product", of two arrays that depend on the input; "quotient", of two, where
         divisors are not held constant; "softmax"; "unknown".
       primitives: the names of JAX's primitives in it, in their order.
@@ -251,16 +249,16 @@ class Grouping:
 
     Args:
       program: traced with the calls open that may hold activations.
-      holds: whether divisors, reciprocal roots and what only selects are held constant, and
+      holds: whether divisors, reciprocal roots, steps and what only selects are held constant, and
         softmax is one operation.
     """
 
     def __init__(self, program: Program, *, holds: bool):
         self.program, self.holds = program, holds
-        self.carrying = set(filter(program.is_float, program.dependent.intersection(program.inputs)))
+        self.carrying = set(filter(self._is_inexact, program.dependent.intersection(program.inputs)))
         for equation in program.equations:
             if self.carriers(equation) and not self._stops(equation):
-                self.carrying.update(filter(program.is_float, equation.outputs))
+                self.carrying.update(filter(self._is_inexact, equation.outputs))
 
     def groups(self) -> list[Group]:
         """The operations between inputs and outputs, in order."""
@@ -282,7 +280,19 @@ class Grouping:
         return ordered
 
     def group(self, value: int) -> Group:
-        """The operation that makes a value."""
+        """The operation that makes a value. Complex numbers pass inside of operations alone."""
+        group = self._group(value)
+        if any(map(self._is_complex, (*group.inputs, value))):
+            return dataclasses.replace(group, kind="unknown")
+        return group
+
+    def _is_inexact(self, value: int) -> bool:
+        return jnp.issubdtype(self.program.shapes[value].dtype, jnp.inexact)
+
+    def _is_complex(self, value: int) -> bool:
+        return jnp.issubdtype(self.program.shapes[value].dtype, jnp.complexfloating)
+
+    def _group(self, value: int) -> Group:
         equation = self.program.producer(value)
         assert equation is not None
         name, carriers = equation.name, self.carriers(equation)
@@ -347,10 +357,12 @@ class Grouping:
         return name in _CUSTOM
 
     def _stops(self, equation: Equation) -> bool:
-        if equation.name in _STEPS:
+        if equation.name == "stop_gradient":
             return True
         if not self.holds:
             return False
+        if equation.name in _STEPS:
+            return True
         if equation.name == "integer_pow":
             return equation.params["y"] < 0
         if equation.name == "pow":
@@ -363,7 +375,7 @@ class Grouping:
         equations: tuple[Equation, ...] = ()
         root, mixes, weights, dense = value, False, False, False
         while (equation := self.program.producer(root)) is not None:
-            if equations and self.program.uses[root] > 1:
+            if equations and self.program.uses[root] > 1 and not self._is_complex(root):
                 break
             if not self.is_affine(equation) or (equations and self._selects_by_itself(equation)):
                 break
@@ -581,6 +593,10 @@ def _reweighted(
     equation: Equation, arrays: list[Any], carriers: list[int], change: Callable[[Any], Any]
 ) -> list[Any]:
     name = equation.name
+    if name == "fft":
+        raise ValueError(
+            f"expected a rule that needs no weights for a Fourier transform, at {equation.source}"
+        )
     if name in _CUSTOM:
         flags = [at in carriers for at in range(len(arrays))]
         inside = trace_inside(equation.traced, flags, _opens_all)

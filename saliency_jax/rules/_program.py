@@ -135,16 +135,19 @@ def evaluate(equations: Iterable[Equation], values: dict[int, Any]) -> None:
 Opens = Callable[[core.JaxprEqn, Sequence[bool]], bool]
 
 
-def trace(function: Callable, example: Any, opens: Opens) -> Program:
+def trace(
+    function: Callable, example: Any, opens: Opens, *, skipped: frozenset[str] = frozenset()
+) -> Program:
     """The program of a function, traced for arrays of an example's shapes.
 
     Args:
       function: of one PyTree of arrays.
       example: such a PyTree, of arrays or their shapes.
       opens: asked of calls, custom derivatives and scans that depend on the inputs.
+      skipped: names of primitives that are left out, their outputs being their inputs.
     """
     closed, answer = jax.make_jaxpr(function, return_shape=True)(example)
-    builder = _Builder(opens)
+    builder = _Builder(opens, skipped)
     inputs = [builder.new(leaf) for leaf in jax.tree.leaves(example)]
     builder.dependent.update(inputs)
     outputs = builder.inline(closed.jaxpr, builder.constants(closed), inputs, None)
@@ -197,8 +200,8 @@ def _program(
 class _Builder:
     """A program while it grows."""
 
-    def __init__(self, opens: Opens):
-        self.opens = opens
+    def __init__(self, opens: Opens, skipped: frozenset[str] = frozenset()):
+        self.opens, self.skipped = opens, skipped
         self.equations: list[Equation] = []
         self.known: dict[int, Any] = {}
         self.shapes: dict[int, jax.ShapeDtypeStruct] = {}
@@ -247,6 +250,8 @@ class _Builder:
     def add(self, traced: core.JaxprEqn, inputs: list[int], source: Source) -> list[int]:
         flags = [value in self.dependent for value in inputs]
         depends, name = any(flags), traced.primitive.name
+        if name in self.skipped:
+            return inputs
         if depends and (name in _CALLS or name == "scan") and self.opens(traced, flags):
             if name == "scan":
                 return self.unroll(traced, inputs, source)
