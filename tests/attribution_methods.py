@@ -1,4 +1,4 @@
-"""What the invariants are crossed with: a row for every exported function of attribution.
+"""What the invariants are crossed with: a row for every exported function of two rooms.
 
 The methods are those of the one table, `experiments/lab/methods.py`, with its settings for
 benchmarks and small arguments in place of those that suit photographs: samples and steps are
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from saliency_jax import attribution, scores
+from saliency_jax import attribution, rules, scores
 from saliency_jax.layers import Attention, Layer, identity
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
@@ -88,6 +88,7 @@ SMALL: dict[str, Callable] = {
     "size": lambda score, image: (max(1, image.shape[0] - 1), image.shape[1] - 2),
     "window": lambda score, image: (min(3, image.shape[0]), 2),
     "stride": lambda score, image: (min(2, image.shape[0]), 2),
+    "composite": lambda score, image: rules.epsilon_gamma_box(-1.0, 2.0),
     "max_sigma": lambda score, image: 3.0,
 }
 
@@ -131,6 +132,16 @@ def gap(score, image):
     return attribution.completeness_gap(score, image, 0.25 * image)
 
 
+def through_a_channel(score, image):
+    score = scores.as_score(score)
+    return rules.relevance_through(score, image, centred_layer(score), 0)
+
+
+def of_each_channel(score, image):
+    score = scores.as_score(score)
+    return rules.channel_relevances(score, image, centred_layer(score))
+
+
 METHODS: dict[str, Row] = {method.function.__name__: small(method) for method in TABLE.values()} | {
     "saliency": attribution.saliency,
     "fuse_layers": fused_layer_cam,
@@ -148,6 +159,8 @@ FUNCTIONS: dict[str, Row] = {
     "nearest": resized(attribution.nearest),
     "rank_regions": ranked_saliency,
     "completeness_gap": gap,
+    "relevance_through": through_a_channel,
+    "channel_relevances": of_each_channel,
     "gauss_legendre": bind(attribution.integrated_gradients, rule=attribution.gauss_legendre),
     "midpoint": bind(attribution.integrated_gradients, rule=attribution.midpoint),
     "trapezoid": bind(attribution.integrated_gradients, rule=attribution.trapezoid),

@@ -1,6 +1,7 @@
 """Every method crossed with every invariant; the rows are those of `attribution_methods`."""
 
 import functools
+import inspect
 import itertools
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from precisions import PRECISIONS, strictly
 from small_models import MODELS
 
-from saliency_jax import ascent, attribution, scores
+from saliency_jax import ascent, attribution, rules, scores
 
 ADAM = optax.adam(0.1)
 
@@ -67,6 +68,14 @@ def compiled(method):
 
 def test_every_exported_function_is_a_row():
     exported = {name for name, value in vars(attribution).items() if callable(value)}
+    # Of the rules those functions that make an array of a score and an image.
+    exported |= {
+        name
+        for name, value in vars(rules).items()
+        if inspect.isfunction(value)
+        and [*inspect.signature(value).parameters][:2] == ["score", "image"]
+        and name not in ("conservation", "coverage")
+    }
     rows = set(ATTRIBUTIONS) | set(FUNCTIONS)
     assert exported - rows == set(), "without a row in attribution_methods"
     assert rows - exported == set(), "a row without an exported function"

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from saliency_jax import attribution, baselines, filters, scores
+from saliency_jax import attribution, baselines, filters, rules, scores
 from saliency_jax.layers import Layer, identity
 from saliency_jax.models import Classifier
 from saliency_jax.runs import plots
@@ -132,6 +132,7 @@ ARGUMENTS: Mapping[str, Callable[[Case], Any]] = {
     "size": _crop,
     "window": _window,
     "stride": _stride,
+    "composite": lambda case: rules.epsilon_gamma_box(0.0, 1.0),
     "max_sigma": lambda case: MAX_SIGMA * max(case.image.shape[:2]) / PAPER_SIDE,
 }
 
@@ -265,6 +266,17 @@ METHODS: Mapping[str, Method] = {
         ("baseline",),
         _STEPS,
     ),
+    "guided_backprop": Method(
+        rules.guided_backprop, "guided backpropagation", reduce=attribution.max_abs
+    ),
+    "deconvnet": Method(rules.deconvnet, "DeconvNet", reduce=attribution.max_abs),
+    "guided_grad_cam": Method(
+        rules.guided_grad_cam, "guided Grad-CAM", ("layer",), reduce=attribution.max_abs
+    ),
+    "lrp": _summed(rules.lrp, "LRP"),
+    "lrp_epsilon_gamma_box": _summed(rules.lrp, "LRP, gamma", ("composite",)),
+    "deep_lift": _summed(rules.deep_lift, "DeepLIFT", ("baseline",)),
+    "deep_shap": _summed(rules.deep_shap, "DeepSHAP", ("baselines", "batch_size")),
     "xrai": _signed(attribution.xrai, "XRAI", ("regions", "batch_size")),
     "grad_cam": Method(attribution.grad_cam, "Grad-CAM", ("layer",)),
     "grad_cam_plus_plus": Method(attribution.grad_cam_plus_plus, "Grad-CAM++", ("layer",)),

@@ -159,7 +159,7 @@ def ascent_step(
         seen = image if augment is None else as_image(augment(image, key), "the augmented image")
         return at_least_single(score(seen))
 
-    def energy(precise: Params) -> Scalar:
+    def objective(precise: Params) -> Scalar:
         image = as_image(decode(_in_dtypes_of(state.params, precise)), "the decoded image")
         if augment is None or num_samples == 1:
             value = scored(image, augment_key)
@@ -167,17 +167,22 @@ def ascent_step(
             keys = jax.random.split(augment_key, num_samples)
             value = jax.vmap(scored, in_axes=(None, 0))(image, keys).mean()
         if prior is None:
-            return -value
+            return value
         penalty = as_number("what prior returns", prior(image))
-        return jnp.asarray(penalty, value.dtype) - value
+        return value - jnp.asarray(penalty, value.dtype)
+
+    def energy(precise: Params) -> Scalar:
+        return -objective(precise)
 
     # Squares of gradients, and so Adam's moments, vanish in half precision.
     precise = jax.tree.map(at_least_single, state.params)
-    value, gradient = jax.value_and_grad(energy)(precise)
+    # Of the objective, not of the energy: a score's own rules for its gradient may have a sign.
+    value, slope = jax.value_and_grad(objective)(precise)
+    gradient = jax.tree.map(jnp.negative, slope)
     with jax.numpy_dtype_promotion(OPTAX_PROMOTION):
         # Line searches need the energy itself; transformations that do not are not given it.
         updates, opt_state = optax.with_extra_args_support(optimizer).update(
-            gradient, state.opt_state, precise, value=value, grad=gradient, value_fn=energy
+            gradient, state.opt_state, precise, value=-value, grad=gradient, value_fn=energy
         )
         params = _in_dtypes_of(state.params, optax.apply_updates(precise, updates))
     going = state.failed_at == 0
@@ -185,7 +190,7 @@ def ascent_step(
     stopped = state._replace(failed_at=jnp.where(going, state.step + 1, state.failed_at))
     succeeds = going & _is_finite((value, params, decode(params)))
     state = jax.tree.map(lambda new, old: _new_or_old(succeeds, new, old), moved, stopped)
-    return state, jnp.where(going, -value, jnp.nan)
+    return state, jnp.where(going, value, jnp.nan)
 
 
 def ascend(

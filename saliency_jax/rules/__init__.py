@@ -1,4 +1,52 @@
-"""Backward rules on any traced function: rectifiers, relevance propagation, DeepLIFT, layers."""
+"""Backward rules on any traced function: rectifiers, relevance propagation, DeepLIFT, layers.
+
+JAX traces the score of an image to a list of equations. They are merged into operations that a rule
+can be told of, and the rules hand the score back through them to the image. So any model will do,
+of any library or none: there is nothing to register, no module to replace, no hook; a rectifier
+that is used twice, a `where` in place of one, a residual addition and attention are what they are.
+All of it works under `jax.jit` and `jax.vmap`.
+
+What means the same everywhere here:
+
+  score, image, baseline, baselines, batch_size: as in `saliency_jax.attribution`.
+  composite: which rule for which operation: a function of an `Operation` that returns a rule, or
+    None for the kind's default. `epsilon_plus()` by default.
+  rule: `rule(operation, relevance) -> relevances`, a tuple with one array for each of
+    `operation.inputs`.
+
+Layers of weights are merged before a rule applies: a convolution with its bias, the inference batch
+normalization behind it, the padding and the normalization of the image before it are one affine
+operation. Activations hand on what they get; a residual addition shares by contribution; a maximum
+gives to the winner; a product to both factors alike; softmax as AttnLRP has it; what a value is
+divided by, as in layer normalization, is held constant. Calls are opened, scans unrolled.
+
+A rule of one's own is a function. Here one for sine, which has none, by its Taylor expansion, and
+the gamma rule for the first three layers of weights:
+
+  >>> import functools, jax.numpy as jnp, numpy as np
+  >>> from saliency_jax import rules
+  >>> def taylor(operation, relevance):
+  ...     (x,) = operation.inputs
+  ...     return (relevance * x * jnp.cos(x) / operation.output,)
+  >>> def composite(operation):
+  ...     if operation.primitives == ("sin",):
+  ...         return taylor
+  ...     if operation.has_weights and operation.depth < 3:
+  ...         return functools.partial(rules.gamma, gamma=0.5)
+  >>> def score(image):
+  ...     return jnp.sin(image.sum())
+  >>> relevance = rules.lrp(score, jnp.full((1, 2, 1), 0.05), composite=composite)
+  >>> print(np.asarray(relevance.ravel()).round(3))
+  [0.05 0.05]
+
+Without a rule an operation stops the work, with its name and its line in the model; nothing falls
+back to the gradient in silence. `coverage` tells beforehand.
+
+Methods of relevance propagation may be subject to patents in some countries, as the licences of
+other libraries note.
+
+Every function raises TypeError and ValueError as those of `saliency_jax.attribution` do.
+"""
 
 # The order is the order of teaching, which sorting would undo.
 # ruff: noqa: I001

@@ -21,7 +21,7 @@ from ._rules import (
     z_plus,
 )
 
-Rule = Callable[[Operation, Any], Relevances]
+Rule = Callable[..., Relevances]
 Composite = Callable[[Operation], Rule | None]
 
 # Of operations that hold no weights to choose by: what conserves relevance, or the source's.
@@ -45,10 +45,21 @@ def epsilon_everywhere(epsilon: Number = EPSILON) -> Composite:
     Returns:
       The composite.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=rules.epsilon_everywhere())
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [ 6. -1.]
+
     Reference:
       Achtibat et al., AttnLRP, 2024, arXiv:2402.05602.
     """
-    return functools.partial(_with_weights, functools.partial(_EPSILON, epsilon=epsilon))
+    return functools.partial(_by_density, _EPSILON, _EPSILON, None, epsilon)
 
 
 def epsilon_plus(epsilon: Number = EPSILON) -> Composite:
@@ -60,13 +71,22 @@ def epsilon_plus(epsilon: Number = EPSILON) -> Composite:
     Returns:
       The composite.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=rules.epsilon_plus())
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [ 6. -1.]
+
     Reference:
       Kohlbrenner, Bauer, Nakajima, Binder, Samek, Lapuschkin, Towards Best Practice in Explaining
       Neural Network Decisions with LRP, 2019, arXiv:1910.09840.
     """
-    return functools.partial(
-        _by_density, z_plus, functools.partial(_EPSILON, epsilon=epsilon), None
-    )
+    return functools.partial(_by_density, z_plus, _EPSILON, None, epsilon)
 
 
 def epsilon_plus_flat(epsilon: Number = EPSILON) -> Composite:
@@ -78,12 +98,21 @@ def epsilon_plus_flat(epsilon: Number = EPSILON) -> Composite:
     Returns:
       The composite.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=rules.epsilon_plus_flat())
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [2.5 2.5]
+
     Reference:
       Kohlbrenner et al., 2019, arXiv:1910.09840.
     """
-    return functools.partial(
-        _by_density, z_plus, functools.partial(_EPSILON, epsilon=epsilon), flat
-    )
+    return functools.partial(_by_density, z_plus, _EPSILON, flat, epsilon)
 
 
 def epsilon_gamma_box(
@@ -99,14 +128,26 @@ def epsilon_gamma_box(
     Returns:
       The composite.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=rules.epsilon_gamma_box(0.0, 10.0))
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [2. 3.]
+
     Reference:
       Montavon et al., Layer-Wise Relevance Propagation: An Overview, 2019, section 10.3.
     """
     return functools.partial(
         _by_density,
         functools.partial(_GAMMA, gamma=gamma),
-        functools.partial(_EPSILON, epsilon=epsilon),
+        _EPSILON,
         functools.partial(z_box, low=low, high=high),
+        epsilon,
     )
 
 
@@ -122,14 +163,26 @@ def epsilon_alpha_beta(
     Returns:
       The composite.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=rules.epsilon_alpha_beta())
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [ 6. -1.]
+
     Reference:
       Kohlbrenner et al., 2019, arXiv:1910.09840.
     """
     return functools.partial(
         _by_density,
         functools.partial(alpha_beta, alpha=alpha, beta=beta),
-        functools.partial(_EPSILON, epsilon=epsilon),
+        _EPSILON,
         None,
+        epsilon,
     )
 
 
@@ -142,14 +195,37 @@ def deep_taylor(low: Any = 0.0, high: Any = 1.0) -> Composite:
     Returns:
       The composite.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=rules.deep_taylor(0.0, 10.0))
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [2. 3.]
+
     Reference:
       Montavon et al., 2015, arXiv:1512.02479.
     """
-    return functools.partial(_by_density, z_plus, z_plus, functools.partial(z_box, low=low, high=high))
+    box = functools.partial(z_box, low=low, high=high)
+    return functools.partial(_by_density, z_plus, z_plus, box, EPSILON)
 
 
 def excitation_backpropagation(operation: Operation) -> Rule | None:
     """Excitation backpropagation: the z+ rule for all weights.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=rules.excitation_backpropagation)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [5. 0.]
 
     Reference:
       Zhang, Lin, Brandt, Shen, Sclaroff, Top-down Neural Attention by Excitation Backprop, 2016,
@@ -162,15 +238,17 @@ def excitation_backpropagation(operation: Operation) -> Rule | None:
 _EPSILON, _GAMMA = epsilon, gamma
 
 
-def _with_weights(rule: Rule, operation: Operation) -> Rule | None:
-    return rule if operation.has_weights else None
-
-
 def _by_density(
-    convolution: Rule, dense: Rule, first: Rule | None, operation: Operation
+    convolution: Rule, dense: Rule, first: Rule | None, epsilon: Number, operation: Operation
 ) -> Rule | None:
+    if operation.kind in ("affine", "sum", "product"):
+        return functools.partial(_by_place(convolution, dense, first, operation), epsilon=epsilon)
+    return None
+
+
+def _by_place(convolution: Rule, dense: Rule, first: Rule | None, operation: Operation) -> Rule:
     if not operation.has_weights:
-        return None
+        return DEFAULTS[operation.kind]
     if operation.is_first and first is not None:
         return first
     return dense if operation.is_dense else convolution

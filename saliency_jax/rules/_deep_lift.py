@@ -31,7 +31,8 @@ def deep_lift(
 
     A product is handed back by the mean of the other factor, a quotient alike, a maximum to the
     winner of the larger side: all of them exactly, so that the attributions add up to S(I) - S(B),
-    through attention and normalizations too. `attribution.completeness_gap` says how well.
+    through attention and normalizations too. `attribution.completeness_gap` says how well: digits
+    are lost where a normalization divides by almost nothing, as one of a black image's may.
 
     Args:
       score, image, baseline: see the room.
@@ -57,7 +58,7 @@ def deep_lift(
     Reference:
       Shrikumar, Greenside, Kundaje, Learning Important Features Through Propagating Activation
       Differences, 2017, arXiv:1704.02685, sections 3.2 and 3.5.1; of products and maxima Lundberg,
-      Lee, A Unified Approach to Interpreting Model Predictions, 2017, arXiv:1705.07874, section 4.2.
+      Lee, A Unified Approach to Interpreting Model Predictions, 2017, arXiv:1705.07874.
     """
     image, score = as_image(image), as_score(score)
     start = as_baseline(baseline, image)
@@ -66,8 +67,7 @@ def deep_lift(
     values, reference = program.evaluate(image), program.evaluate(start)
 
     def rule_of(group):
-        found = operation(program, group, values)
-        before = operation(program, group, reference)
+        found, before = operation(group, values), operation(group, reference)
         if found.kind not in _RULES:
             raise ValueError(
                 f"expected operations that DeepLIFT has a rule for, got {found.primitives[-1]} at "
@@ -122,9 +122,7 @@ def deep_shap(
             f"expected baselines to have shape (n, {', '.join(map(str, image.shape))}), "
             f"got {starts.shape}"
         )
-    return mean_chunked(
-        lambda start: deep_lift(score, image, baseline=start), starts, batch_size
-    )
+    return mean_chunked(lambda start: deep_lift(score, image, baseline=start), starts, batch_size)
 
 
 def _linear(found: Operation, before: Operation, multiplier: Any) -> Any:
@@ -159,7 +157,7 @@ def _divided(found: Operation, before: Operation, multiplier: Any) -> Any:
 
 
 def _largest(found: Operation, before: Operation, multiplier: Any) -> Any:
-    """A rise to what wins now, a fall to what won before: either has changed by as much at least."""
+    """A rise to what wins now, a fall to what won before, which changed by no less."""
     change = multiplier * (found.output - before.output)
     rises = found.output >= before.output
     _, back_now = jax.vjp(found.function, *found.inputs)

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend import core
 from jax.tree_util import Partial
 
@@ -64,7 +63,7 @@ def layers(model: Callable[[Image], Any], image: Image) -> list[Cut]:
       >>> for cut in cuts:
       ...     print(cut.primitive, cut.shape)
       mul (4, 4, 3)
-      max (4, 4, 3)
+      custom_jvp_call (4, 4, 3)
       reduce_sum (3,)
       >>> print(attribution.grad_cam(scores.logit(model, 0), image, layer=cuts[1].layer).shape)
       (4, 4)
@@ -172,9 +171,9 @@ def _narrow(program: Program) -> list[int]:
         made = program.dependent.intersection(equation.outputs)
         alive = {value for value in alive | made if last.get(value, -1) > index}
         is_answer = not alive.isdisjoint(program.outputs)
-        if made and alive == made and len(equation.outputs) == 1 and not is_answer:
-            if all(map(program.is_float, made)):
-                found.append(index)
+        is_single = len(equation.outputs) == 1 and alive == made
+        if made and is_single and not is_answer and all(map(program.is_float, made)):
+            found.append(index)
     return found
 
 
@@ -183,10 +182,9 @@ def _channel_axis(program: Program, index: int) -> int:
     (value,) = program.equations[index].outputs
     shape = program.shapes[value].shape
     for equation in reversed(program.equations[: index + 1]):
-        numbers = equation.params.get("dimension_numbers")
         if equation.name == "conv_general_dilated":
             made = program.shapes[equation.outputs[0]].shape
-            axis = numbers.out_spec[1]
+            axis = equation.params["dimension_numbers"].out_spec[1]
             fits = len(made) == len(shape) and made[axis] == shape[axis]
             # A convolution of one example, whose axis of examples is dropped behind it.
             dropped = len(made) == len(shape) + 1 and made[0] == 1 and axis > 0

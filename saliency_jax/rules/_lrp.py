@@ -1,5 +1,6 @@
 """Layer-wise relevance propagation through any traced function, and through channels of a layer."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from .._validation import as_image, check_label
 from ..layers import Layer
 from ..scores import Score, as_score
 from ._composites import DEFAULTS, Composite, Rule, epsilon_plus
-from ._operations import Grouping, Group, Operation, opens_all_but_affine, operation
+from ._operations import Group, Grouping, Operation, opens_all_but_affine, operation
 from ._program import Program, trace
 
 _DEFAULT = epsilon_plus()
@@ -43,12 +44,13 @@ def lrp(
 
       >>> import jax
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from saliency_jax import rules
       >>> def score(image):
       ...     hidden = jax.nn.relu(image.reshape(3) @ jnp.full((3, 3), 2.0))
       ...     return jnp.sum(hidden * 3.0)
       >>> image = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)
-      >>> print(rules.lrp(score, image).ravel().round(3))
+      >>> print(np.asarray(rules.lrp(score, image).ravel()).round(3))
       [18. 36. 54.]
 
     Reference:
@@ -92,12 +94,13 @@ def conservation(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from saliency_jax import rules
       >>> def score(image):
       ...     return jnp.sum(2.0 * image) + 1.0
       >>> found = rules.conservation(score, jnp.ones((1, 2, 1)))
-      >>> print(found.score, found.image.round(3), found.lost["epsilon"].round(3))
-      5.0 4.0 1.0
+      >>> print(found.score, *(f"{part:.3f}" for part in (found.image, found.lost["epsilon"])))
+      5.0 4.000 1.000
     """
     image = as_image(image)
     passed = _forward(as_score(score), image)
@@ -141,6 +144,7 @@ def relevance_through(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from saliency_jax import rules, scores
       >>> from saliency_jax.layers import Layer
       >>> def double(image):
@@ -149,7 +153,8 @@ def relevance_through(
       ...     return feature_map.sum((0, 1)) @ jnp.array([[1.0], [3.0]])
       >>> layer = Layer(double, top)
       >>> score = scores.logit(lambda image: top(double(image)), 0)
-      >>> print(rules.relevance_through(score, jnp.ones((1, 1, 2)), layer, 1).ravel().round(3))
+      >>> relevance = rules.relevance_through(score, jnp.ones((1, 1, 2)), layer, 1)
+      >>> print(np.asarray(relevance.ravel()).round(3))
       [0. 6.]
 
     Reference:
@@ -158,12 +163,12 @@ def relevance_through(
       Intelligence 5, 2023, arXiv:2206.03208.
     """
     image = as_image(image)
-    passed, carried, relevances = _at_layer(score, image, layer, composite)
+    passed, relevances = _at_layer(score, image, layer, composite)
     relevance_map, back = jax.vjp(layer.to_map, relevances)
     count = relevance_map.shape[-1]
     chosen = jnp.atleast_1d(_as_channels(channels, count))
-    mask = (jnp.arange(count) == chosen[:, None]).any(0)
-    (kept,) = back(jnp.where(mask, relevance_map, 0))
+    mask = (jnp.arange(count)[None, :] == chosen[:, None]).any(0)
+    (kept,) = back(jnp.where(mask[None, None, :], relevance_map, 0))
     (relevance,) = passed.back(jax.tree.leaves(kept), composite)
     return relevance
 
@@ -189,20 +194,21 @@ def channel_relevances(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from saliency_jax import rules, scores
       >>> from saliency_jax.layers import Layer, identity
       >>> def top(feature_map):
       ...     return feature_map.sum((0, 1)) @ jnp.array([[1.0], [3.0]])
       >>> layer = Layer(identity, top)
       >>> score = scores.logit(top, 0)
-      >>> print(rules.channel_relevances(score, jnp.ones((2, 1, 2)), layer).round(3))
+      >>> print(np.asarray(rules.channel_relevances(score, jnp.ones((2, 1, 2)), layer)).round(3))
       [2. 6.]
 
     Reference:
       Achtibat et al., 2023, arXiv:2206.03208, see `relevance_through`.
     """
     image = as_image(image)
-    _, _, relevances = _at_layer(score, image, layer, composite)
+    _, relevances = _at_layer(score, image, layer, composite)
     relevance_map = layer.as_map(relevances)
     return relevance_map.sum((0, 1))
 
@@ -238,8 +244,8 @@ def coverage(
       >>> import jax.numpy as jnp
       >>> from saliency_jax import rules
       >>> found = rules.coverage(lambda image: jnp.sum(jnp.sin(image)), jnp.ones((1, 1, 1)))
-      >>> print(dict(found.rules), found.missing)
-      {'epsilon': 1} ('sin at <stdin>:1 (<lambda>)',)
+      >>> print(dict(found.rules), [name.partition(" ")[0] for name in found.missing])
+      {'epsilon': 1} ['sin']
     """
     image = as_image(image)
     counts: dict[str, int] = {}
@@ -250,7 +256,7 @@ def coverage(
         passed = _forward(as_score(score), image)
         touched: set[Any] = set()
         for group in passed.groups:
-            found = operation(passed.program, group, passed.values)
+            found = operation(group, passed.values)
             touched.update(group.equations)
             rule = _rule_of(found, composite)
             if rule is None:
@@ -278,6 +284,21 @@ class _Forward(NamedTuple):
     values: Mapping[int, Any]
 
     @property
+    def depth(self) -> int:
+        """How many operations with weights are one behind the other, at most."""
+        return max((group.depth + group.has_weights for group in self.groups), default=0)
+
+    def behind(self, before: "_Forward") -> "_Forward":
+        """The same as a part of a model, behind another part."""
+        if not before.groups:
+            return self
+        groups = [
+            dataclasses.replace(group, depth=group.depth + before.depth, is_first=False)
+            for group in self.groups
+        ]
+        return self._replace(groups=groups)
+
+    @property
     def answers(self) -> list[Any]:
         return [self.values[value] for value in self.program.outputs]
 
@@ -296,7 +317,7 @@ class _Forward(NamedTuple):
         )
 
     def _step(self, group, composite, watch):
-        found = operation(self.program, group, self.values)
+        found = operation(group, self.values)
         rule = _rule_of(found, composite)
         if rule is None:
             raise ValueError(
@@ -357,20 +378,17 @@ def _forward(function: Callable, example: Any) -> _Forward:
 
 def _at_layer(
     score: Score, image: Image, layer: Layer, composite: Composite
-) -> tuple[_Forward, Any, Any]:
-    """The layer's forward pass, what its cut carries, and the relevance of that."""
+) -> tuple[_Forward, Any]:
+    """The layer's forward pass, and the relevance of what its cut carries."""
     passed = _forward(layer.features, image)
     carried = jax.tree.unflatten(passed.program.structure, passed.answers)
-    head = _forward(score.on(layer.head), carried)
+    head = _forward(score.on(layer.head), carried).behind(passed)
     relevances = head.back(head.answers, composite)
-    return passed, carried, jax.tree.unflatten(passed.program.structure, relevances)
+    return passed, jax.tree.unflatten(passed.program.structure, relevances)
 
 
 def _as_channels(channels: Any, count: int) -> Any:
-    if isinstance(channels, jax.Array):
-        chosen = channels
-    else:
-        chosen = np.asarray(channels)
+    chosen = channels if isinstance(channels, jax.Array) else np.asarray(channels)
     for channel in chosen.ravel() if not isinstance(chosen, jax.core.Tracer) else ():
         check_label(channel, count, "channel")
     return chosen

@@ -223,6 +223,7 @@ class Group:
     has_weights: bool = False
     is_dense: bool = False
     depth: int = 0
+    is_first: bool = False
 
 
 def opens_all_but_affine(traced: core.JaxprEqn, dependent: Sequence[bool]) -> bool:
@@ -255,7 +256,9 @@ class Grouping:
 
     def __init__(self, program: Program, *, holds: bool):
         self.program, self.holds = program, holds
-        self.carrying = set(filter(self._is_inexact, program.dependent.intersection(program.inputs)))
+        self.carrying = set(
+            filter(self._is_inexact, program.dependent.intersection(program.inputs))
+        )
         for equation in program.equations:
             if self.carriers(equation) and not self._stops(equation):
                 self.carrying.update(filter(self._is_inexact, equation.outputs))
@@ -276,7 +279,8 @@ class Grouping:
             group = found[value]
             depth = max(depths[entry] for entry in group.inputs)
             depths[value] = depth + group.has_weights
-            ordered.append(dataclasses.replace(group, depth=depth))
+            first = not set(group.inputs).isdisjoint(self.program.inputs)
+            ordered.append(dataclasses.replace(group, depth=depth, is_first=first))
         return ordered
 
     def group(self, value: int) -> Group:
@@ -297,17 +301,9 @@ class Grouping:
         assert equation is not None
         name, carriers = equation.name, self.carriers(equation)
         operands = self._dependent(equation)
-        if name in _ELEMENTWISE and len(operands) > 1:
-            found = self._common_root(equation, self._dependent, _is_elementwise)
-            if found is not None:
-                root, equations = found
-                affine = all(map(self.is_affine, equations))
-                kind: Kind = "affine" if affine else "activation"
-                return Group(kind, (root,), value, equations)
-        if self.holds and name == "div":
-            softmax = self._softmax(equation)
-            if softmax is not None:
-                return softmax
+        merged = self._merged(equation)
+        if merged is not None:
+            return merged
         entries = tuple(dict.fromkeys(equation.inputs[at] for at in carriers))
         if self.is_affine(equation):
             if self._selects_by_itself(equation):
@@ -328,6 +324,17 @@ class Grouping:
             kind = "activation" if name in _ACTIVATIONS else "elementwise"
             return Group(kind, entries, value, (equation,))
         return Group("unknown", entries, value, (equation,))
+
+    def _merged(self, equation: Equation) -> Group | None:
+        """The operation of which an equation is the last, where several are needed to tell."""
+        if equation.name in _ELEMENTWISE and len(self._dependent(equation)) > 1:
+            found = self._common_root(equation, self._dependent, _is_elementwise)
+            if found is not None:
+                root, equations = found
+                affine = all(map(self.is_affine, equations))
+                kind: Kind = "affine" if affine else "activation"
+                return Group(kind, (root,), equation.outputs[0], equations)
+        return self._softmax(equation) if self.holds and equation.name == "div" else None
 
     def carriers(self, equation: Equation) -> list[int]:
         """The positions of the inputs that relevance is handed back to."""
@@ -366,7 +373,7 @@ class Grouping:
         if equation.name == "integer_pow":
             return equation.params["y"] < 0
         if equation.name == "pow":
-            power = self.program.known.get(equation.inputs[1])
+            power: Any = self.program.known.get(equation.inputs[1])
             return _is_number(power) and float(power) < 0
         return equation.name == "rsqrt"
 
@@ -377,7 +384,9 @@ class Grouping:
         while (equation := self.program.producer(root)) is not None:
             if equations and self.program.uses[root] > 1 and not self._is_complex(root):
                 break
-            if not self.is_affine(equation) or (equations and self._selects_by_itself(equation)):
+            if not self.is_affine(equation):
+                break
+            if equations and (self._selects_by_itself(equation) or self._merged(equation)):
                 break
             entries = self._carried(equation)
             link: tuple[Equation, ...] = (equation,)
@@ -394,6 +403,9 @@ class Grouping:
                 entries = (root_entry,)
             mixing = adds_up or not _is_one_to_one(equation)
             if mixing and mixes:
+                if equation.name in _SUMS:
+                    equations = _without_scale(equations)
+                    (root,) = self._carried(equations[0])
                 break
             mixes |= mixing
             holds_weights = equation.name in _WEIGHTS or equation.name in _CUSTOM
@@ -455,19 +467,26 @@ class Grouping:
             or self._behind(total.inputs[0], ("convert_element_type",)) is not exponential
         ):
             return None
-        entry = exponential.inputs[0]
-        shifted = self.program.producer(entry)
-        if shifted is not None and shifted.name == "sub":
-            moves = "broadcast_in_dim", "reshape", "stop_gradient", "max"
-            largest = self._behind(shifted.inputs[1], moves)
-            if (
-                largest is not None
-                and largest.name == "reduce_max"
-                and largest.inputs[0] == shifted.inputs[0]
-            ):
-                entry = shifted.inputs[0]
-        output = equation.outputs[0]
-        return Group("softmax", (entry,), output, self._between(entry, output))
+        entry, output = exponential.inputs[0], equation.outputs[0]
+        equations = self._between(entry, output)
+        shift = self.program.producer(entry)
+        # What is the same along the axes changes nothing, whether it is the maximum or not.
+        if shift is not None and shift.name == "sub":
+            array, constant = shift.inputs
+            if array in self.carrying and self._is_same_along(constant, total.params["axes"]):
+                return Group("softmax", (array,), output, (shift, *equations))
+        return Group("softmax", (entry,), output, equations)
+
+    def _is_same_along(self, value: int, axes: Sequence[int]) -> bool:
+        shape = self.program.shapes[value].shape
+        if not shape or all(shape[axis] == 1 for axis in axes):
+            return True
+        made = self.program.producer(value)
+        if made is None or made.name != "broadcast_in_dim":
+            return False
+        before = self.program.shapes[made.inputs[0]].shape
+        kept = dict(zip(made.params["broadcast_dimensions"], before, strict=True))
+        return all(kept.get(axis, 1) == 1 for axis in axes)
 
     def _behind(self, value: int, moves: tuple[str, ...]) -> Equation | None:
         """What makes a value, behind equations of these names."""
@@ -502,7 +521,7 @@ class Grouping:
         return self.program.producers.get(value, -1)
 
 
-def operation(program: Program, group: Group, values: Mapping[int, Any]) -> Operation:
+def operation(group: Group, values: Mapping[int, Any]) -> Operation:
     """A group with the arrays that passed through it."""
     return Operation(
         kind=group.kind,
@@ -510,7 +529,7 @@ def operation(program: Program, group: Group, values: Mapping[int, Any]) -> Oper
         depth=group.depth,
         has_weights=group.has_weights,
         is_dense=group.is_dense,
-        is_first=not set(group.inputs).isdisjoint(program.inputs),
+        is_first=group.is_first,
         source=group.equations[-1].source,
         inputs=tuple(values[value] for value in group.inputs),
         output=values[group.output],
@@ -532,25 +551,57 @@ def rectifiers(program: Program) -> Iterator[Group]:
             if value in taken or value not in grouping.carrying:
                 continue
             group = grouping.group(value)
-            if group.kind == "activation" and _rectifies(program, group):
+            if group.kind != "activation":
+                continue
+            rectifies = _rectifies(program, grouping, group)
+            if rectifies or _guards(program, group.equations[-1]):
                 taken.update(out for each in group.equations for out in each.outputs)
+            if rectifies:
                 yield group
 
 
-def _rectifies(program: Program, group: Group) -> bool:
+def _guards(program: Program, equation: Equation) -> bool:
+    """Whether it selects by what differs from itself, which is not a number and no kink."""
+    condition = program.producer(equation.inputs[0]) if equation.name == "select_n" else None
+    return condition is not None and condition.name == "ne" and len(set(condition.inputs)) == 1
+
+
+def _rectifies(program: Program, grouping: Grouping, group: Group) -> bool:
     last = group.equations[-1]
     dependent = [value in program.dependent for value in last.inputs]
     if last.name in ("max", "min", "clamp"):
         # The maximum of nothing but what is compared with begins at an infinity.
-        bounds = [program.known.get(value) for value in last.inputs]
+        bounds: list[Any] = [program.known.get(value) for value in last.inputs]
         return not any(_is_number(bound) and np.isinf(bound) for bound in bounds)
     if last.name == "select_n":
-        condition = program.producer(last.inputs[0])
-        # What differs from itself is not a number, which is no kink.
-        return dependent[0] and not (condition.name == "ne" and len(set(condition.inputs)) == 1)
+        return dependent[0] and _compares(program, last.inputs[0])
+    if last.name in _ADDS:
+        # A sum of rectifiers of one array, and of nothing else.
+        terms = [grouping.group(value) for value in last.inputs if value in grouping.carrying]
+        ends = [_behind_scales(program, grouping, term) for term in terms]
+        return all(end is not None and _rectifies(program, grouping, end) for end in ends)
     if last.name in ("mul", "div"):
         return len({value for value in last.inputs if value in program.dependent}) > 1
     return False
+
+
+def _behind_scales(program: Program, grouping: Grouping, group: Group) -> Group | None:
+    """The activation that an affine operation scales."""
+    while group.kind == "affine":
+        if group.inputs[0] in program.inputs:
+            return None
+        group = grouping.group(group.inputs[0])
+    return group if group.kind in ("activation", "elementwise") else None
+
+
+def _compares(program: Program, condition: int) -> bool:
+    """Whether a condition, or one that it is made of, is greater or less than something."""
+    made = program.producer(condition)
+    if made is None:
+        return False
+    if made.name in ("and", "or", "not", "xor", "convert_element_type"):
+        return any(_compares(program, value) for value in made.inputs)
+    return made.name in ("gt", "ge", "lt", "le")
 
 
 def _is_number(value: Any) -> bool:
@@ -566,10 +617,18 @@ def _pools(equation: Equation) -> bool:
     return equation.name in _MAXIMA or equation.name in _MOVES or equation.name == "pad"
 
 
+def _without_scale(equations: tuple[Equation, ...]) -> tuple[Equation, ...]:
+    """What comes behind the scale of a sum, which makes a mean of it."""
+    for index, equation in enumerate(equations):
+        if equation.name in ("mul", "div") and index + 1 < len(equations):
+            return equations[index + 1 :]
+        if equation.name not in _MOVES:
+            break
+    return equations
+
+
 def _is_one_to_one(equation: Equation) -> bool:
-    return not (
-        equation.name in _SUMS or equation.name in _WEIGHTS or equation.name in _CUSTOM
-    )
+    return not (equation.name in _SUMS or equation.name in _WEIGHTS or equation.name in _CUSTOM)
 
 
 def _reweight(
@@ -581,9 +640,7 @@ def _reweight(
     for equation in equations:
         carriers = [at for at, value in enumerate(equation.inputs) if value in carrying]
         arrays = [values[value] for value in equation.inputs]
-        made = (
-            _reweighted(equation, arrays, carriers, change) if carriers else equation(*arrays)
-        )
+        made = _reweighted(equation, arrays, carriers, change) if carriers else equation(*arrays)
         values.update(zip(equation.outputs, made, strict=True))
         if carriers:
             carrying.update(equation.outputs)
@@ -654,7 +711,8 @@ def _added_to_zero(equation: Equation, arrays: list[Any]) -> list[Any]:
         return [None]
     for at, atom in enumerate(equation.traced.invars):
         if arrays[at] is None:
-            arrays[at] = jnp.zeros(atom.aval.shape, atom.aval.dtype)
+            shape: Any = atom.aval
+            arrays[at] = jnp.zeros(shape.shape, shape.dtype)
     return equation(*arrays)
 
 
@@ -662,9 +720,7 @@ def _is_zero(array: Any) -> bool:
     return _is_number(array) and float(array) == 0
 
 
-def _sum_maxima(
-    equations: Sequence[Equation], values: dict[int, Any], carrying: set[int]
-) -> None:
+def _sum_maxima(equations: Sequence[Equation], values: dict[int, Any], carrying: set[int]) -> None:
     for equation in equations:
         arrays = [values[value] for value in equation.inputs]
         params = equation.params

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend import core
 
@@ -115,7 +115,7 @@ class Program:
         return None if index is None else self.equations[index]
 
     def is_float(self, value: int) -> bool:
-        return jnp.issubdtype(self.shapes[value].dtype, jnp.floating)
+        return jax.dtypes.issubdtype(self.shapes[value].dtype, np.floating)
 
     def evaluate(self, *inputs: Any) -> dict[int, Any]:
         """The arrays of all values, for arrays in place of the inputs."""
@@ -170,7 +170,8 @@ def _called(traced: core.JaxprEqn) -> core.Jaxpr | core.ClosedJaxpr:
 def _program(
     builder: "_Builder", inputs: Sequence[int], outputs: Sequence[int], structure: Any
 ) -> Program:
-    needed, equations = set(outputs), []
+    needed: set[int] = set(outputs)
+    equations: list[Equation] = []
     for equation in reversed(builder.equations):
         if not needed.isdisjoint(equation.outputs):
             needed.update(equation.inputs)
@@ -236,7 +237,7 @@ class _Builder:
         def number(atom):
             if isinstance(atom, core.Literal):
                 value = self.new(atom.aval)
-                self.known[value] = jnp.asarray(atom.val, atom.aval.dtype)
+                self.known[value] = np.asarray(atom.val, self.shapes[value].dtype)
                 return value
             return numbers[atom]
 
@@ -273,11 +274,11 @@ class _Builder:
         body, constants = self.open(closed)
         # What is carried has the same shape inside and outside, what is scanned one axis more.
         scanned = sum(
-            outer.aval.ndim > inner.aval.ndim
+            len(_shape(outer)) > len(_shape(inner))
             for outer, inner in zip(traced.invars, body.invars, strict=True)
         )
         carried = sum(
-            outer.aval.ndim == inner.aval.ndim
+            len(_shape(outer)) == len(_shape(inner))
             for outer, inner in zip(traced.outvars, body.outvars, strict=True)
         )
         fixed = len(inputs) - carried - scanned
@@ -299,6 +300,10 @@ class _Builder:
         closed = jax.make_jaxpr(function)(*(self.shapes[value] for value in inputs))
         (output,) = self.inline(closed.jaxpr, self.constants(closed), inputs, source)
         return output
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    return atom.aval.shape
 
 
 def _stack(*arrays: Any) -> Any:
@@ -350,7 +355,8 @@ def _source(traced: core.JaxprEqn, caller: Source | None) -> Source:
     info = traced.source_info
     inside = str(info.name_stack)
     scope = "/".join(text for text in (caller.scope if caller else "", inside) if text)
-    for frame in info.traceback.frames if info.traceback else ():
+    frames: list[Any] = info.traceback.frames if info.traceback else []
+    for frame in frames:
         if not _is_library(frame.file_name):
             name = Path(frame.file_name).name
             return Source(scope, f"{name}:{frame.line_num} ({frame.function_name})")

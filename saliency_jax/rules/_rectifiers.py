@@ -10,7 +10,6 @@ from jax.extend import core
 from jax.tree_util import Partial
 
 from .._types import Attribution, Image, Scalar
-from .._validation import as_image
 from ..attribution import bilinear, grad_cam, input_gradient
 from ..layers import Layer
 from ..scores import Score, as_score
@@ -34,6 +33,14 @@ def guided(cotangent: Any, array: Any, function: Callable[[Any], Any]) -> Any:
     Returns:
       g, of the input's shape.
 
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import rules
+      >>> cotangent, values = jnp.array([1.0, 1.0, -1.0]), jnp.array([2.0, -2.0, 2.0])
+      >>> print(rules.guided(cotangent, values, jax.nn.relu))
+      [1. 0. 0.]
+
     Reference:
       Springenberg, Dosovitskiy, Brox, Riedmiller, Striving for Simplicity, 2014, arXiv:1412.6806.
     """
@@ -53,6 +60,14 @@ def deconvolved(cotangent: Any, array: Any, function: Callable[[Any], Any]) -> A
     Returns:
       g, of the input's shape.
 
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import rules
+      >>> cotangent, values = jnp.array([1.0, 1.0, -1.0]), jnp.array([2.0, -2.0, 2.0])
+      >>> print(rules.deconvolved(cotangent, values, jax.nn.relu))
+      [1. 1. 0.]
+
     Reference:
       Zeiler, Fergus, Visualizing and Understanding Convolutional Networks, 2013, arXiv:1311.2901.
     """
@@ -60,7 +75,7 @@ def deconvolved(cotangent: Any, array: Any, function: Callable[[Any], Any]) -> A
 
 
 def redirected(cotangent: Any, array: Any, function: Callable[[Any], Any]) -> Any:
-    """Lucid's rule for ascent: where nothing gets through, what leads back into the rectifier's range.
+    """Lucid's rule for ascent: where nothing gets through, what leads back into the range.
 
     g = f'(x) c, or if that is 0 everywhere, c where it does not push x further out: not where x < 0
     and c < 0, nor where f'(x) = 0, x > 0 and c > 0
@@ -72,6 +87,14 @@ def redirected(cotangent: Any, array: Any, function: Callable[[Any], Any]) -> An
 
     Returns:
       g, of the input's shape.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import rules
+      >>> cotangent, values = jnp.array([1.0, -1.0]), jnp.array([-2.0, -2.0])
+      >>> print(rules.redirected(cotangent, values, jax.nn.relu))
+      [1. 0.]
 
     Reference:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
@@ -292,7 +315,7 @@ def _opens_all(traced: core.JaxprEqn, dependent: Any) -> bool:
     return True
 
 
-def _has_rectifier(jaxpr: core.Jaxpr) -> bool:
+def _has_rectifier(jaxpr: Any) -> bool:
     function = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, [None] * len(jaxpr.constvars)))
     shapes = [jax.ShapeDtypeStruct(each.aval.shape, each.aval.dtype) for each in jaxpr.invars]
     program = trace(lambda arrays: function(*arrays), shapes, _opens_all)

@@ -37,6 +37,17 @@ def epsilon(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> 
     Returns:
       The relevances of the inputs.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=lambda operation: rules.epsilon)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [ 6. -1.]
+
     Reference:
       Bach, Binder, Montavon, Klauschen, Mueller, Samek, On Pixel-Wise Explanations for Non-Linear
       Classifier Decisions by Layer-Wise Relevance Propagation, PLoS ONE 10(7), 2015, equation 58.
@@ -54,9 +65,9 @@ def gamma(
     R_i = sum_j (c_ij + gamma c+_ij) R_j / (z_j + gamma z+_j), c_ij = w_ij x_i, z+_j = sum_i c+_ij +
     b+_j, where z_j > 0; with c-, z- and b- in their place where z_j < 0
 
-    For inputs of at least 0 and positive outputs, as between rectifiers, it is Montavon's, w + gamma
-    w+ in place of w. At gamma = 0 it is the epsilon rule, at a large gamma alpha-beta's with alpha
-    1.
+    For inputs of at least 0 and positive outputs, as between rectifiers, it is Montavon's, with w +
+    gamma w+ in place of w. At gamma = 0 it is the epsilon rule, at a large gamma the alpha-beta
+    rule with alpha 1.
 
     Args:
       operation, relevance, epsilon: see the module.
@@ -64,6 +75,17 @@ def gamma(
 
     Returns:
       The relevances of the inputs.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=lambda operation: rules.gamma)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [ 5.769 -0.769]
 
     Reference:
       Montavon, Binder, Lapuschkin, Samek, Mueller, Layer-Wise Relevance Propagation: An Overview,
@@ -98,6 +120,17 @@ def alpha_beta(
     Returns:
       The relevances of the inputs.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=lambda operation: rules.alpha_beta)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [10. -5.]
+
     Reference:
       Bach et al., 2015, equation 60, see `epsilon`.
     """
@@ -116,6 +149,17 @@ def z_plus(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> R
 
     Returns:
       The relevances of the inputs, at least 0 for relevance of at least 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=lambda operation: rules.z_plus)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [5. 0.]
 
     Reference:
       Montavon, Lapuschkin, Binder, Samek, Mueller, Explaining NonLinear Classification Decisions
@@ -138,6 +182,17 @@ def flat(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Rel
     Returns:
       The relevances of the inputs.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=lambda operation: rules.flat)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [2.5 2.5]
+
     Reference:
       Lapuschkin, Waeldchen, Binder, Montavon, Samek, Mueller, Unmasking Clever Hans Predictors and
       Assessing What Machines Really Learn, Nature Communications 10, 2019, supplement.
@@ -155,6 +210,17 @@ def w_squared(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -
 
     Returns:
       The relevances of the inputs.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=lambda operation: rules.w_squared)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [4. 1.]
 
     Reference:
       Montavon et al., 2015, arXiv:1512.02479, section 4.1, for inputs without bounds.
@@ -177,6 +243,19 @@ def z_box(
 
     Returns:
       The relevances of the inputs.
+
+    Example:
+      >>> import functools
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.ravel() @ jnp.array([2.0, -1.0])
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> box = functools.partial(rules.z_box, low=0.0, high=10.0)
+      >>> relevance = rules.lrp(score, image, composite=lambda operation: box)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [2. 3.]
 
     Reference:
       Montavon et al., 2015, arXiv:1512.02479, section 4.2.
@@ -202,6 +281,19 @@ def pass_through(operation: Operation, relevance: Any) -> Relevances:
     Returns:
       The relevance of the input.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return jnp.tanh(image.sum())
+      >>> def composite(operation):
+      ...     return rules.pass_through if operation.kind == "activation" else None
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=composite)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [0.749 0.25 ]
+
     Reference:
       Bach et al., 2015, see `epsilon`.
     """
@@ -222,6 +314,19 @@ def gradient(operation: Operation, relevance: Any) -> Relevances:
 
     Returns:
       The relevances of the inputs.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.max()
+      >>> def composite(operation):
+      ...     return rules.gradient if operation.kind == "maximum" else None
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=composite)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [3. 0.]
     """
     _, back = jax.vjp(operation.function, *operation.inputs)
     return back(relevance)
@@ -237,6 +342,19 @@ def proportional(operation: Operation, relevance: Any, epsilon: Number = EPSILON
 
     Returns:
       The relevances of the inputs.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image.max()
+      >>> def composite(operation):
+      ...     return rules.proportional if operation.kind == "maximum" else None
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=composite)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [2.25 0.75]
 
     Reference:
       Montavon et al., 2015, arXiv:1512.02479, section 5.1, on pooling.
@@ -257,6 +375,19 @@ def uniform(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> 
 
     Returns:
       The relevances of the factors.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return image[0, 0, 0] * image[0, 1, 0]
+      >>> def composite(operation):
+      ...     return rules.uniform if operation.kind == "product" else None
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=composite)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [1.5 1.5]
 
     Reference:
       Achtibat, Hatefi, Dreyer, Jain, Wiegand, Lapuschkin, Samek, AttnLRP, 2024, arXiv:2402.05602,
@@ -279,6 +410,20 @@ def softmax(operation: Operation, relevance: Any) -> Relevances:
 
     Returns:
       The relevance of the input; 0 where it is minus infinity.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from saliency_jax import rules
+      >>> def score(image):
+      ...     return jax.nn.softmax(image.ravel())[0]
+      >>> def composite(operation):
+      ...     return rules.softmax if operation.kind == "softmax" else None
+      >>> image = jnp.array([3.0, 1.0]).reshape(1, 2, 1)
+      >>> relevance = rules.lrp(score, image, composite=composite)
+      >>> print(np.asarray(relevance.ravel()).round(3))
+      [ 0.315 -0.105]
 
     Reference:
       Achtibat et al., 2024, arXiv:2402.05602, proposition 3.1.
@@ -319,8 +464,15 @@ def _shares(operation: Operation, shares: Relevances, shares_of_size: Relevances
 
 def _signed_shares(operation, relevance, size, alpha, beta, epsilon, back, back_size):
     """Of c+ = (c + |c|) / 2 and c- = (c - |c|) / 2, so that two transposes serve both."""
-    supports = relevance / _away_from_zero((size + operation.output) / 2, epsilon)
-    opposes = relevance / _away_from_zero((operation.output - size) / 2, epsilon)
+    # What is smaller is of rounding, and so would be its parts.
+    least = size * jnp.finfo(size.dtype).eps ** 0.5
+
+    def shared(part):
+        quotient = relevance / _away_from_zero(part, epsilon)
+        return jnp.where(abs(part) <= least, 0, quotient)
+
+    supports = shared((size + operation.output) / 2)
+    opposes = shared((operation.output - size) / 2)
     along, against = alpha * supports / 2, beta * opposes / 2
     return _shares(operation, back(along - against), back_size(along + against))
 
