@@ -321,7 +321,7 @@ class Grouping:
         if name == "div" and len(entries) > 1:
             return Group("quotient", entries, value, (equation,))
         if name in _ELEMENTWISE and len(operands) == 1:
-            kind = "activation" if name in _ACTIVATIONS else "elementwise"
+            kind: Kind = "activation" if name in _ACTIVATIONS else "elementwise"
             return Group(kind, entries, value, (equation,))
         return Group("unknown", entries, value, (equation,))
 
