@@ -95,8 +95,6 @@ RECTIFIERS = {
     "under vmap": jax.vmap(lambda each: jnp.maximum(each, 0)),
     "under a named scope": jax.named_scope("act")(jax.nn.relu),
 }
-# Two operations with a kink each, which are not one to the loop below.
-SEVERAL = {"slopes by two rectifiers"}
 # To DeconvNet, which has no derivative of a rectifier, a factor behind it is another operation.
 SCALED = {"selu", "hard swish"}
 
@@ -143,10 +141,10 @@ def redirected_by_hand(cotangent, x, slope):
     return np.array(kept)
 
 
-one_by_one = pytest.mark.parametrize("name", [name for name in RECTIFIERS if name not in SEVERAL])
+each_rectifier = pytest.mark.parametrize("name", RECTIFIERS)
 
 
-@one_by_one
+@each_rectifier
 def test_guided_backpropagation_and_deconvnet_are_the_loops(name):
     rectifier = RECTIFIERS[name]
     score = network(rectifier)
@@ -161,26 +159,36 @@ def test_guided_backpropagation_and_deconvnet_are_the_loops(name):
     assert jnp.abs(deconvolved - guided).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", RECTIFIERS)
+@each_rectifier
 @pytest.mark.parametrize("rule", [rules.guided, rules.deconvolved, rules.redirected])
 def test_the_value_stays(name, rule):
     score = network(RECTIFIERS[name])
     assert_allclose(rules.with_rectifiers(score, rule)(IMAGE), score(IMAGE), rtol=1e-6)
 
 
-def test_each_of_two_rectifiers_of_one_activation_has_the_rule():
-    """relu(x) - a relu(-x): guided, the second's cotangent is -a c, which is kept where positive."""
-    weights = jnp.array([1.0, 1, 1, -1, -1, -1]).reshape(2, 3, 1)
+AT_ZERO = {
+    "jax.nn.relu": jax.nn.relu,
+    "jax.nn.relu6": jax.nn.relu6,
+    "jnp.maximum": lambda x: jnp.maximum(x, 0),
+    "jnp.where": lambda x: jnp.where(x > 0, x, 0),
+    "with a derivative of its own": own_derivative,
+    "with a tangent of its own": own_tangent,
+}
+
+
+@pytest.mark.parametrize("name", AT_ZERO)
+def test_at_exactly_zero_the_derivative_is_the_functions_own(name):
+    """As where the image is black: jax.nn.relu's is 0 there, jnp.maximum's 1/2."""
+    rectifier = AT_ZERO[name]
 
     def score(image):
-        activated = jax.nn.relu(image) - 0.5 * jax.nn.relu(-image)
-        return jnp.sum(weights * activated)
+        return jnp.sum(3.0 * rectifier(image))
 
-    image = jnp.array([1.0, -1, 2, 1, -1, -2]).reshape(2, 3, 1)
-    # Positive weight, negative input: the cotangent of relu(-x) is -0.5, of which nothing is left.
-    # Negative weight, negative input: it is 0.5, and its slope in x is -1.
-    expected = [1, 0, 1, 0, -0.5, -0.5]
-    assert_allclose(rules.guided_backprop(score, image).ravel(), expected)
+    image = jnp.array([0.0, 1.0, -1.0, 0.0]).reshape(2, 2, 1)
+    found = rules.guided_backprop(score, image)
+    assert_array_equal(found, attribution.input_gradient(score, image))
+    redirected = rules.with_rectifiers(score, rules.redirected)
+    assert_array_equal(attribution.input_gradient(redirected, image), found)
 
 
 DEAD = {"relu": (jax.nn.relu, -9.0), "relu6": (jax.nn.relu6, -9.0), "above 6": (jax.nn.relu6, 9.0)}

@@ -154,6 +154,14 @@ def of_primitive(cuts, *primitives):
     return [cut for cut in cuts if cut.primitive in primitives]
 
 
+# jnp.maximum, and jax.nn.relu, whose derivative is its own.
+RECTIFIER = ("max", "custom_jvp_call")
+
+
+def rectified(cuts):
+    return of_primitive(cuts, *RECTIFIER)
+
+
 @each_model
 def test_a_cut_is_the_model_at_every_place(name):
     model = MODELS[name]()
@@ -210,7 +218,7 @@ def test_the_places_of_a_plain_network():
     shapes = [(cut.primitive, cut.shape) for cut in cuts]
     assert shapes.count(("conv_general_dilated", (1, 6, 5, 4))) == 1
     assert shapes.count(("conv_general_dilated", (1, 3, 3, 4))) == 1
-    assert ("max", (6, 5, 4)) in shapes
+    assert ("custom_jvp_call", (6, 5, 4)) in shapes
     assert ("tanh", (3, 3, 4)) in shapes
     # Neither the image nor the answer.
     assert (6, 5, 3) not in [cut.shape for cut in cuts[:1] if cut.primitive == "copy"]
@@ -235,24 +243,24 @@ def test_a_scan_is_cut_between_its_steps():
 
 def test_maps_have_their_channels_last():
     by_name = {name: rules.layers(MODELS[name](), IMAGE) for name in ("equinox", "batched", "nnx")}
-    first, second = of_primitive(by_name["equinox"], "max")
+    first, second = rectified(by_name["equinox"])
     assert first.shape == (4, 6, 5)
     assert first.layer.map(IMAGE).shape == (6, 5, 4)
     assert second.layer.map(IMAGE).shape == (2, 2, 5)
     expected = jnp.moveaxis(first.layer.features(IMAGE), 0, -1)
     assert_allclose(first.layer.map(IMAGE), expected)
-    (rectified,) = of_primitive(by_name["batched"], "max")
-    assert rectified.shape == (1, 6, 5, 4)
-    assert rectified.layer.map(IMAGE).shape == (6, 5, 4)
-    (rectified,) = of_primitive(by_name["nnx"], "max")
-    assert rectified.layer.map(IMAGE).shape == (6, 5, 4)
+    (cut,) = rectified(by_name["batched"])
+    assert cut.shape == (1, 6, 5, 4)
+    assert cut.layer.map(IMAGE).shape == (6, 5, 4)
+    (cut,) = rectified(by_name["nnx"])
+    assert cut.layer.map(IMAGE).shape == (6, 5, 4)
 
 
 def test_channels_first_whose_sides_are_as_many_as_channels():
     """Shapes alone do not tell (4, 4, 4) from itself: the convolution's own numbers do."""
     model = EquinoxConvnet(jax.random.key(2))
     image = small_models.image((4, 4, 3))
-    first = of_primitive(rules.layers(model, image), "max")[0]
+    first = rectified(rules.layers(model, image))[0]
     assert first.shape == (4, 4, 4)
     expected = jax.nn.relu(model.first(jnp.moveaxis(image, -1, 0)))
     assert_allclose(first.layer.map(image), jnp.moveaxis(expected, 0, -1), **CLOSE)
@@ -266,13 +274,13 @@ def by_hand(name):
             x = jax.nn.relu(model.first(jnp.moveaxis(image, -1, 0)))
             return jnp.moveaxis(jax.nn.relu(model.second(x)), 0, -1)
 
-        return model, Layer(features, lambda x: model.dense(x.mean((0, 1)))), ("max", (5, 2, 2))
+        return model, Layer(features, lambda x: model.dense(x.mean((0, 1)))), ("custom_jvp_call", (5, 2, 2))
     weights = plain_weights()
     layer = Layer(
         lambda image: jax.nn.relu(conv(image, weights["first"])),
         lambda x: jnp.tanh(conv(x, weights["second"], 2)).mean((0, 1)) @ weights["dense"],
     )
-    return Partial(plain, weights), layer, ("max", (6, 5, 4))
+    return Partial(plain, weights), layer, ("custom_jvp_call", (6, 5, 4))
 
 
 # For which something at the layer speaks.
@@ -322,10 +330,10 @@ def test_lines_and_scopes_are_those_of_the_model():
     (added,) = [cut for cut in cuts if cut.primitive == "add" and cut.scope]
     assert added.scope == "block"
     assert added.line == f"test_traced_layers.py:{line_of('x = x + y')} (residual)"
-    rectified = of_primitive(cuts, "max")
-    assert rectified[0].line.startswith("test_traced_layers.py:")
-    assert rectified[-1].line.endswith(f":{line_of('jnp.maximum(x, 0)')} (residual)")
-    assert rectified[-1].scope == ""
+    first, last = rectified(cuts)
+    assert first.line.endswith(f":{line_of('jax.nn.relu(conv(image')} (residual)")
+    assert last.line.endswith(f":{line_of('jnp.maximum(x, 0)')} (residual)")
+    assert last.scope == ""
 
 
 def test_scopes_within_scopes():
@@ -349,7 +357,7 @@ def test_lines_of_modules_are_of_the_test_and_not_the_library(name):
 
 def test_weights_stay_leaves_of_the_layer():
     weights = plain_weights()
-    (cut, *_) = of_primitive(rules.layers(Partial(plain, weights), IMAGE), "max")
+    (cut, *_) = rectified(rules.layers(Partial(plain, weights), IMAGE))
     leaves = jax.tree.leaves(cut.layer)
     for weight in jax.tree.leaves(weights):
         assert any(leaf is weight for leaf in leaves)
@@ -369,7 +377,7 @@ def test_weights_are_arguments_of_the_program_and_no_constants():
             return jax.nn.relu(conv(image, kernel)).mean((0, 1)) @ dense
 
         model = Partial(model, kernel, dense)
-        (cut,) = of_primitive(rules.layers(model, IMAGE), "max")
+        (cut,) = rectified(rules.layers(model, IMAGE))
         mapped = jax.jit(lambda score, layer: attribution.grad_cam(score, IMAGE, layer=layer))
         return mapped.lower(scores.logit(model, 1), cut.layer).as_text()
 
@@ -382,7 +390,7 @@ def test_another_cut_compiles_again_and_other_weights_do_not(compilations):
     counts = []
     other = Partial(plain, jax.tree.map(lambda leaf: 2 * leaf, plain_weights()))
     first, second, third = (
-        of_primitive(rules.layers(each, IMAGE), "max", "tanh") for each in (model, other, model)
+        of_primitive(rules.layers(each, IMAGE), *RECTIFIER, "tanh") for each in (model, other, model)
     )
     for cut in (first[0], second[0], third[1]):
         with compilations.counted():
@@ -406,7 +414,7 @@ def test_mapped_over_images_a_cut_is_a_loop(name):
 def test_a_cut_can_be_found_inside_jit():
     def cam(image):
         model = Partial(plain, plain_weights())
-        (cut, *_) = of_primitive(rules.layers(model, image), "max")
+        (cut, *_) = rectified(rules.layers(model, image))
         return attribution.grad_cam(scores.logit(model, 0), image, layer=cut.layer)
 
     assert_allclose(jax.jit(cam)(IMAGE), cam(IMAGE), **CLOSE)
@@ -414,7 +422,7 @@ def test_a_cut_can_be_found_inside_jit():
 
 
 def test_the_picture_of_a_channel_of_a_cut():
-    (cut, *_) = of_primitive(rules.layers(EquinoxConvnet(jax.random.key(2)), IMAGE), "max")
+    (cut, *_) = rectified(rules.layers(EquinoxConvnet(jax.random.key(2)), IMAGE))
     # One that is awake.
     channel = int(cut.layer.map(IMAGE).sum((0, 1)).argmax())
     score, optimizer = scores.channel(cut.layer, channel), optax.sgd(1.0)
@@ -475,7 +483,7 @@ def test_numpy_images_are_welcome():
     model = Partial(plain, plain_weights())
     cuts = rules.layers(model, np.asarray(IMAGE, np.float64))
     assert [cut.shape for cut in cuts] == [cut.shape for cut in rules.layers(model, IMAGE)]
-    (cut, *_) = of_primitive(cuts, "max")
+    (cut, *_) = rectified(cuts)
     score = scores.logit(model, 1)
     found = attribution.grad_cam(score, np.asarray(IMAGE), layer=cut.layer)
     assert_allclose(found, attribution.grad_cam(score, IMAGE, layer=cut.layer), **CLOSE)
