@@ -167,7 +167,9 @@ class Sum:
         answers = [np.asarray(forward(branch, x)) for branch in self.branches]
         total = sum(answers)
         return sum(
-            relevances(branch, x, answer / (total + np.where(total >= 0, 1e-12, -1e-12)) * relevance)
+            relevances(
+                branch, x, answer / (total + np.where(total >= 0, 1e-12, -1e-12)) * relevance
+            )
             for branch, answer in zip(self.branches, answers, strict=True)
         )
 
@@ -227,7 +229,9 @@ class Normalization:
             normalized = centered / deviation
             # Affine behind the division, identity at it, affine before it.
             for j in range(size):
-                share = self.scale[j] * normalized[j] / (self.scale[j] * normalized[j] + self.bias[j])
+                share = (
+                    self.scale[j] * normalized[j] / (self.scale[j] * normalized[j] + self.bias[j])
+                )
                 each = share * relevance[index][j]
                 found[index] += mixing[j] * x[index] / (mixing[j] @ x[index]) * each
         return found

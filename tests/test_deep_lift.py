@@ -217,7 +217,9 @@ def test_convolutional_network_with_a_max_pool(size, stride):
     expected = chain(stages, IMAGE, BASELINE) * (IMAGE - BASELINE)
     assert found.dtype == jnp.float64
     assert_allclose(found, expected, **CLOSE)
-    assert_allclose(found.sum(), score(jnp.asarray(IMAGE)) - score(jnp.asarray(BASELINE)), rtol=1e-10)
+    assert_allclose(
+        found.sum(), score(jnp.asarray(IMAGE)) - score(jnp.asarray(BASELINE)), rtol=1e-10
+    )
 
 
 def test_a_maximum_by_hand():

@@ -544,7 +544,7 @@ def test_between_rectifiers_the_gamma_rule_is_as_printed():
     stages = [
         Affine(block, slow),
         relu,
-        Affine(lambda x: (x.ravel() @ weights[:, :2]), slow),
+        Affine(lambda x: x.ravel() @ weights[:, :2], slow),
     ]
     found = relevance(stages, image, everywhere(rules.gamma, {"gamma": 0.5, "epsilon": 0.0}))
     # Shut rectifiers have no relevance, whatever their share would be.

@@ -96,7 +96,7 @@ RECTIFIERS = {
     "under a named scope": jax.named_scope("act")(jax.nn.relu),
 }
 # To DeconvNet, which has no derivative of a rectifier, a factor behind it is another operation.
-SCALED = {"selu", "hard swish"}
+SCALED = {"selu", "hard swish", "celu"}
 
 
 def network(rectifier):

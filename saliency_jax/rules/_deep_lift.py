@@ -132,7 +132,7 @@ def _linear(found: Operation, before: Operation, multiplier: Any) -> Any:
 
 def _rescaled(found: Operation, before: Operation, multiplier: Any) -> Any:
     (array,), (start,) = found.inputs, before.inputs
-    change = array - start
+    change = jnp.where(array == start, 0, array - start)
     # There the ratio is the slope, which halfway is right to third order.
     _, back = jax.vjp(found.function, (array + start) / 2)
     (by_slope,) = back(multiplier)

@@ -63,7 +63,7 @@ def layers(model: Callable[[Image], Any], image: Image) -> list[Cut]:
       >>> for cut in cuts:
       ...     print(cut.primitive, cut.shape)
       mul (4, 4, 3)
-      custom_jvp_call (4, 4, 3)
+      max (4, 4, 3)
       reduce_sum (3,)
       >>> print(attribution.grad_cam(scores.logit(model, 0), image, layer=cuts[1].layer).shape)
       (4, 4)
@@ -86,7 +86,7 @@ def layers(model: Callable[[Image], Any], image: Image) -> list[Cut]:
             Partial(_Head(here), whole),
             _ToMap(shape, _channel_axis(program, index)),
         )
-        cuts.append(Cut(layer, shape, equation.name, *equation.source))
+        cuts.append(Cut(layer, shape, _made_by(equation.traced), *equation.source))
     return cuts
 
 
@@ -153,6 +153,15 @@ class _ToMap:
         rearranged = jnp.moveaxis(carried, self.channel_axis, -1)
         is_batch = rearranged.ndim == 4 and rearranged.shape[0] == 1
         return rearranged[0] if is_batch else rearranged
+
+
+def _made_by(traced: core.JaxprEqn) -> str:
+    """The name of the primitive that makes an equation's output, which calls may hide."""
+    for jaxpr in core.jaxprs_in_params(traced.params):
+        for inner in reversed(jaxpr.eqns):
+            if jaxpr.outvars[0] in inner.outvars:
+                return _made_by(inner)
+    return traced.primitive.name
 
 
 def _opens(traced: core.JaxprEqn, dependent: Any) -> bool:

@@ -5,6 +5,7 @@ with 0, a `where` and a product of x with a function of x are activations, howev
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from ._program import Equation, Program, Source, evaluate, trace_inside
+from ._program import Equation, Program, Source, evaluate, trace, trace_inside
 
 Kind = Literal[
     "affine",
@@ -66,6 +67,7 @@ _SCALES = frozenset({"mul", "div", "neg"})
 _SUMS = frozenset({"reduce_sum", "cumsum", "reduce_window_sum", "fft"})
 _WEIGHTS = frozenset({"dot_general", "conv_general_dilated"})
 _CUSTOM = frozenset({"custom_vjp_call", "custom_vjp_call_jaxpr"})
+_CUSTOM_DERIVATIVES = _CUSTOM | {"custom_jvp_call"}
 _MAXIMA = frozenset({"max", "reduce_max", "reduce_window_max"})
 # By themselves: monotone, or 0 where the input is.
 _ACTIVATIONS = frozenset(
@@ -206,7 +208,7 @@ class Operation:
     def axes(self) -> tuple[int, ...]:
         """A softmax's axes."""
         sums = (found for found in self._group.equations if found.name == "reduce_sum")
-        return next(sums).params["axes"]
+        return _axes(next(sums))
 
     def _with(self, inputs: Sequence[Any]) -> dict[int, Any]:
         return {**self._values, **dict(zip(self._group.inputs, inputs, strict=True))}
@@ -239,6 +241,30 @@ def opens_all_but_affine(traced: core.JaxprEqn, dependent: Sequence[bool]) -> bo
         for equation in inside.equations
         if not inside.dependent.isdisjoint(equation.outputs)
     )
+
+
+def opens_rectifiers(traced: core.JaxprEqn, dependent: Sequence[bool]) -> bool:
+    """Whether to open a call: where it holds a rectifier and more; else its derivative stays."""
+    if traced.primitive.name in ("jit", "pjit"):
+        return True
+    if traced.primitive.name in _CUSTOM_DERIVATIVES:
+        if _elementwise_inside(traced, tuple(dependent)) is not None:
+            return False
+    return has_rectifier(traced, dependent)
+
+
+def has_rectifier(traced: core.JaxprEqn, dependent: Sequence[bool]) -> bool:
+    """Whether an equation holds equations of which one is a rectifier, at any depth."""
+    if traced.primitive.name not in ("scan", "while", "cond"):
+        return any(True for _ in rectifiers(trace_inside(traced, dependent, _opens_all)))
+    for jaxpr in core.jaxprs_in_params(traced.params):
+        function = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, [None] * len(jaxpr.constvars)))
+        avals: list[Any] = [variable.aval for variable in jaxpr.invars]
+        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+        program = trace(lambda arrays, run=function: run(*arrays), shapes, _opens_all)
+        if any(True for _ in rectifiers(program)):
+            return True
+    return False
 
 
 def _opens_all(traced: core.JaxprEqn, dependent: Sequence[bool]) -> bool:
@@ -320,6 +346,8 @@ class Grouping:
             return Group("product", entries, value, (equation,))
         if name == "div" and len(entries) > 1:
             return Group("quotient", entries, value, (equation,))
+        if name in _CUSTOM_DERIVATIVES and self._is_elementwise(equation):
+            return Group("activation", entries, value, (equation,))
         if name in _ELEMENTWISE and len(operands) == 1:
             kind: Kind = "activation" if name in _ACTIVATIONS else "elementwise"
             return Group(kind, entries, value, (equation,))
@@ -327,8 +355,8 @@ class Grouping:
 
     def _merged(self, equation: Equation) -> Group | None:
         """The operation of which an equation is the last, where several are needed to tell."""
-        if equation.name in _ELEMENTWISE and len(self._dependent(equation)) > 1:
-            found = self._common_root(equation, self._dependent, _is_elementwise)
+        if self._is_elementwise(equation) and len(self._dependent(equation)) > 1:
+            found = self._common_root(equation, self._dependent, self._is_elementwise)
             if found is not None:
                 root, equations = found
                 affine = all(map(self.is_affine, equations))
@@ -394,7 +422,7 @@ class Grouping:
             if adds_up:
                 found = None
                 if equation.name in _ADDS:
-                    found = self._common_root(equation, self._carried, self._is_path)
+                    found = self._sums_up(equation)
                 if found is None:
                     if equations:
                         break
@@ -408,8 +436,8 @@ class Grouping:
                     (root,) = self._carried(equations[0])
                 break
             mixes |= mixing
-            holds_weights = equation.name in _WEIGHTS or equation.name in _CUSTOM
-            weights |= holds_weights or (adds_up and any(each.name == "mul" for each in link))
+            weights |= any(each.name in _WEIGHTS or each.name in _CUSTOM for each in link)
+            weights |= adds_up and any(each.name == "mul" for each in link)
             dense |= self._is_dense(equation)
             equations, root = link + equations, entries[0]
         moved = all(each.name in _MOVES or each.name in _JOINS for each in equations)
@@ -419,10 +447,29 @@ class Grouping:
     def _selects_by_itself(self, equation: Equation) -> bool:
         return equation.name == "select_n" and equation.inputs[0] in self.program.dependent
 
+    def _sums_up(self, equation: Equation) -> tuple[int, tuple[Equation, ...]] | None:
+        """A sum's terms as paths from one value, all with one layer of weights or all without."""
+        found = self._common_root(equation, self._carried, self._is_path)
+        if found is None:
+            return None
+        root, equations = found
+        layers: dict[int, set[int]] = {root: {0}}
+        for each in equations:
+            passed = set().union(*(layers[value] for value in self._carried(each)))
+            more = each.name in _WEIGHTS or each.name in _CUSTOM
+            for value in each.outputs:
+                layers[value] = {count + more for count in passed}
+        return found if layers[equation.outputs[0]] in ({0}, {1}) else None
+
+    def _is_elementwise(self, equation: Equation) -> bool:
+        if equation.name in _CUSTOM_DERIVATIVES:
+            return _closed_elementwise(self.program, equation) is not None
+        return equation.name in _ELEMENTWISE
+
     def _is_path(self, equation: Equation) -> bool:
         name = equation.name
-        one_to_one = name in _MOVES or name in _JOINS or name in _ADDS or name in _SCALES
-        return one_to_one and self.is_affine(equation) and not self._selects_by_itself(equation)
+        is_sum = name in _SUMS or self._selects_by_itself(equation)
+        return self.is_affine(equation) and not is_sum and not self._merged(equation)
 
     def _is_dense(self, equation: Equation) -> bool:
         if equation.name != "dot_general":
@@ -473,7 +520,7 @@ class Grouping:
         # What is the same along the axes changes nothing, whether it is the maximum or not.
         if shift is not None and shift.name == "sub":
             array, constant = shift.inputs
-            if array in self.carrying and self._is_same_along(constant, total.params["axes"]):
+            if array in self.carrying and self._is_same_along(constant, _axes(total)):
                 return Group("softmax", (array,), output, (shift, *equations))
         return Group("softmax", (entry,), output, equations)
 
@@ -553,7 +600,7 @@ def rectifiers(program: Program) -> Iterator[Group]:
             group = grouping.group(value)
             if group.kind != "activation":
                 continue
-            rectifies = _rectifies(program, grouping, group)
+            rectifies = _rectifies(program, group)
             if rectifies or _guards(program, group.equations[-1]):
                 taken.update(out for each in group.equations for out in each.outputs)
             if rectifies:
@@ -566,8 +613,11 @@ def _guards(program: Program, equation: Equation) -> bool:
     return condition is not None and condition.name == "ne" and len(set(condition.inputs)) == 1
 
 
-def _rectifies(program: Program, grouping: Grouping, group: Group) -> bool:
+def _rectifies(program: Program, group: Group) -> bool:
     last = group.equations[-1]
+    if last.name in _CUSTOM_DERIVATIVES:
+        inside = _closed_elementwise(program, last)
+        return inside is not None and any(True for _ in rectifiers(inside))
     dependent = [value in program.dependent for value in last.inputs]
     if last.name in ("max", "min", "clamp"):
         # The maximum of nothing but what is compared with begins at an infinity.
@@ -575,23 +625,9 @@ def _rectifies(program: Program, grouping: Grouping, group: Group) -> bool:
         return not any(_is_number(bound) and np.isinf(bound) for bound in bounds)
     if last.name == "select_n":
         return dependent[0] and _compares(program, last.inputs[0])
-    if last.name in _ADDS:
-        # A sum of rectifiers of one array, and of nothing else.
-        terms = [grouping.group(value) for value in last.inputs if value in grouping.carrying]
-        ends = [_behind_scales(program, grouping, term) for term in terms]
-        return all(end is not None and _rectifies(program, grouping, end) for end in ends)
     if last.name in ("mul", "div"):
         return len({value for value in last.inputs if value in program.dependent}) > 1
     return False
-
-
-def _behind_scales(program: Program, grouping: Grouping, group: Group) -> Group | None:
-    """The activation that an affine operation scales."""
-    while group.kind == "affine":
-        if group.inputs[0] in program.inputs:
-            return None
-        group = grouping.group(group.inputs[0])
-    return group if group.kind in ("activation", "elementwise") else None
 
 
 def _compares(program: Program, condition: int) -> bool:
@@ -609,8 +645,29 @@ def _is_number(value: Any) -> bool:
     return value is not None and not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0
 
 
-def _is_elementwise(equation: Equation) -> bool:
-    return equation.name in _ELEMENTWISE
+def _closed_elementwise(program: Program, equation: Equation) -> Program | None:
+    flags = tuple(value in program.dependent for value in equation.inputs)
+    return _elementwise_inside(equation.traced, flags)
+
+
+def _axes(equation: Equation) -> tuple[int, ...]:
+    return tuple(map(int, equation.params["axes"]))
+
+
+@functools.lru_cache(maxsize=256)
+def _elementwise_inside(traced: core.JaxprEqn, dependent: tuple[bool, ...]) -> Program | None:
+    """What a function with a derivative of its own does, if it is one of one array by values."""
+    inside = trace_inside(traced, dependent, _opens_all)
+    entries = inside.dependent.intersection(inside.inputs)
+    shapes = {inside.shapes[value].shape for value in (*entries, *inside.outputs)}
+    if len(entries) != 1 or len(inside.outputs) != 1 or len(shapes) != 1:
+        return None
+    names = {
+        equation.name
+        for equation in inside.equations
+        if not inside.dependent.isdisjoint(equation.outputs)
+    }
+    return inside if names <= _ELEMENTWISE else None
 
 
 def _pools(equation: Equation) -> bool:

@@ -6,15 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 from jax.tree_util import Partial
 
 from .._types import Attribution, Image, Scalar
 from ..attribution import bilinear, grad_cam, input_gradient
 from ..layers import Layer
 from ..scores import Score, as_score
-from ._operations import Group, rectifiers
-from ._program import Program, evaluate, trace, trace_inside
+from ._operations import Group, has_rectifier, opens_rectifiers, rectifiers
+from ._program import Program, evaluate, trace
 
 # (cotangent of the output, input, function) -> cotangent of the input
 RectifierRule = Callable[[Any, Any, Callable[[Any], Any]], Any]
@@ -264,7 +263,7 @@ class _Ruled:
         return hash((_Ruled, self.rule))
 
     def __call__(self, model: Callable, image: Any) -> Any:
-        program = trace(model, image, _opens_rectifiers)
+        program = trace(model, image, opens_rectifiers)
         _refuse_hidden(program)
         by_output = {group.output: group for group in rectifiers(program)}
         values = {**program.known, **dict(zip(program.inputs, jax.tree.leaves(image), strict=True))}
@@ -302,31 +301,11 @@ def _ruled(group: Group, values: dict[int, Any], rule: RectifierRule) -> Any:
     return ruled([values[value] for value in others], values[entry])
 
 
-def _opens_rectifiers(traced: core.JaxprEqn, dependent: Any) -> bool:
-    """Whether to open a call: where it holds a rectifier; else its own derivative stays."""
-    if traced.primitive.name == "scan":
-        return any(map(_has_rectifier, core.jaxprs_in_params(traced.params)))
-    if traced.primitive.name in ("jit", "pjit"):
-        return True
-    return any(True for _ in rectifiers(trace_inside(traced, dependent, _opens_all)))
-
-
-def _opens_all(traced: core.JaxprEqn, dependent: Any) -> bool:
-    return True
-
-
-def _has_rectifier(jaxpr: Any) -> bool:
-    function = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, [None] * len(jaxpr.constvars)))
-    shapes = [jax.ShapeDtypeStruct(each.aval.shape, each.aval.dtype) for each in jaxpr.invars]
-    program = trace(lambda arrays: function(*arrays), shapes, _opens_all)
-    return any(True for _ in rectifiers(program))
-
-
 def _refuse_hidden(program: Program) -> None:
     for equation in program.equations:
         if equation.name not in ("while", "cond") or program.dependent.isdisjoint(equation.outputs):
             continue
-        if any(map(_has_rectifier, core.jaxprs_in_params(equation.params))):
+        if has_rectifier(equation.traced, []):
             raise ValueError(
                 f"expected rectifiers outside of loops and branches, got one in a "
                 f"{equation.name!r} at {equation.source}; a scan of constant length, or "
