@@ -1,7 +1,7 @@
 """Relevance propagation written from the papers, in NumPy: explicit matrices, output by output.
 
-A network is a list of stages, each with `__call__(x)`, which JAX can trace, and `back(x, relevance)`
-from the relevance of its answer to that of what it takes.
+A network is a list of stages, each with `__call__(x)`, which JAX can trace, and with
+`back(x, relevance)`, from the relevance of its answer to that of what it takes.
 """
 
 import dataclasses

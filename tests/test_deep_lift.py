@@ -1,4 +1,4 @@
-"""DeepLIFT against a slow version over explicit matrices, and its completeness through everything."""
+"""DeepLIFT against a slow version over explicit matrices, and complete through everything."""
 
 import functools
 

@@ -62,7 +62,7 @@ RECTIFIERS = {
     "lax.max": lambda x: lax.max(x, jnp.float32(0) * jnp.ones_like(x)),
     "jnp.where": lambda x: jnp.where(x > 0, x, 0),
     "jnp.where, turned": lambda x: jnp.where(x <= 0, 0.0, x),
-    "jnp.where on the left": lambda x: jnp.where(0 < x, x, 0.0),
+    "jnp.where on the left": lambda x: jnp.where(jnp.less(0, x), x, 0.0),
     "lax.select": lambda x: lax.select(x > 0, x, jnp.zeros_like(x)),
     "jnp.clip": lambda x: jnp.clip(x, 0),
     "jnp.clip to both sides": lambda x: jnp.clip(x, 0, 1),

@@ -343,7 +343,7 @@ def test_bad_input_is_refused(name):
         method(lambda image: image.sum((0, 1)), IMAGE)
     with pytest.raises(ValueError, match=r"to be one image .* batch of shape \(2, 4, 4, 3\)"):
         method(jnp.sum, jnp.zeros((2, 4, 4, 3)))
-    with pytest.raises(TypeError, match="floats|floating"):
+    with pytest.raises(TypeError, match=r"floats|floating"):
         method(jnp.sum, jnp.zeros((4, 4, 3), jnp.int32))
 
 
@@ -468,7 +468,9 @@ def test_a_sum_of_scores_and_a_scaled_score():
     apart = [rules.lrp(each, IMAGE, composite=composite) for each in (first, second)]
     # The epsilon rule is linear in the score but for epsilon.
     assert_allclose(both, apart[0] + 2 * apart[1], rtol=1e-3, atol=1e-4)
-    assert_allclose(rules.lrp(3.0 * first, IMAGE), 3 * rules.lrp(first, IMAGE), rtol=1e-4, atol=1e-5)
+    assert_allclose(
+        rules.lrp(3.0 * first, IMAGE), 3 * rules.lrp(first, IMAGE), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_reductions_take_what_rules_give():

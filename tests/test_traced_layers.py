@@ -274,7 +274,11 @@ def by_hand(name):
             x = jax.nn.relu(model.first(jnp.moveaxis(image, -1, 0)))
             return jnp.moveaxis(jax.nn.relu(model.second(x)), 0, -1)
 
-        return model, Layer(features, lambda x: model.dense(x.mean((0, 1)))), ("custom_jvp_call", (5, 2, 2))
+        return (
+            model,
+            Layer(features, lambda x: model.dense(x.mean((0, 1)))),
+            ("custom_jvp_call", (5, 2, 2)),
+        )
     weights = plain_weights()
     layer = Layer(
         lambda image: jax.nn.relu(conv(image, weights["first"])),
@@ -338,9 +342,8 @@ def test_lines_and_scopes_are_those_of_the_model():
 
 def test_scopes_within_scopes():
     def model(image):
-        with jax.named_scope("stage 1"):
-            with jax.named_scope("block 2"):
-                x = jnp.tanh(image)
+        with jax.named_scope("stage 1"), jax.named_scope("block 2"):
+            x = jnp.tanh(image)
         return jax.named_scope("head")(jax.jit(jnp.sin))(x).sum((0, 1))
 
     cuts = rules.layers(model, IMAGE)
@@ -390,7 +393,8 @@ def test_another_cut_compiles_again_and_other_weights_do_not(compilations):
     counts = []
     other = Partial(plain, jax.tree.map(lambda leaf: 2 * leaf, plain_weights()))
     first, second, third = (
-        of_primitive(rules.layers(each, IMAGE), *RECTIFIER, "tanh") for each in (model, other, model)
+        of_primitive(rules.layers(each, IMAGE), *RECTIFIER, "tanh")
+        for each in (model, other, model)
     )
     for cut in (first[0], second[0], third[1]):
         with compilations.counted():

@@ -1,0 +1,301 @@
+"""Backward rules against Captum's on the same weights: where it is right, and where it is not."""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from numpy.testing import assert_allclose
+from precisions import strictly
+
+from saliency_jax import attribution, rules, scores
+
+torch = pytest.importorskip("torch", reason="the comparison needs the extra bench")
+captum = pytest.importorskip("captum.attr", reason="the comparison needs the extra bench")
+lrp_rules = pytest.importorskip("captum.attr._utils.lrp_rules")
+
+LABEL = 1
+IMAGE = np.random.default_rng(0).uniform(size=(8, 8, 3))
+BASELINE = np.random.default_rng(1).uniform(size=(8, 8, 3)) / 2
+
+
+@pytest.fixture(autouse=True)
+def in_double_precision():
+    with strictly(True):
+        yield
+
+
+class Network(torch.nn.Module):
+    """A residual block between a stem with a pool and a mean; its rectifiers in three ways."""
+
+    def __init__(self, rectifiers="modules", *, skip=True, bias=True, norm=True, pool="max"):
+        super().__init__()
+        self.skip, self.rectifiers = skip, rectifiers
+        self.conv1 = torch.nn.Conv2d(3, 4, 3, padding=1, bias=bias)
+        self.conv2 = torch.nn.Conv2d(4, 4, 3, padding=1, bias=bias)
+        self.conv3 = torch.nn.Conv2d(4, 4, 3, padding=1, bias=bias)
+        if norm:
+            self.bn1, self.bn2, self.bn3 = (torch.nn.BatchNorm2d(4) for _ in range(3))
+        if rectifiers == "modules":
+            self.relu1, self.relu2, self.relu3 = (torch.nn.ReLU() for _ in range(3))
+        elif rectifiers == "reused":
+            self.relu = torch.nn.ReLU()
+        self.pool = torch.nn.MaxPool2d(2) if pool == "max" else torch.nn.AvgPool2d(2)
+        self.mean = torch.nn.AdaptiveAvgPool2d(1)
+        self.fc = torch.nn.Linear(4, 3, bias=bias)
+
+    def convolved(self, x, number):
+        x = getattr(self, f"conv{number}")(x)
+        norm = getattr(self, f"bn{number}", None)
+        return x if norm is None else norm(x)
+
+    def rectify(self, x, number):
+        if self.rectifiers == "functional":
+            return torch.nn.functional.relu(x)
+        return (self.relu if self.rectifiers == "reused" else getattr(self, f"relu{number}"))(x)
+
+    def forward(self, x):
+        x = self.pool(self.rectify(self.convolved(x, 1), 1))
+        y = self.convolved(self.rectify(self.convolved(x, 2), 2), 3)
+        x = self.rectify(x + y if self.skip else y, 3)
+        return self.fc(self.mean(x).flatten(1))
+
+
+def theirs(rectifiers="modules", **settings):
+    torch.manual_seed(0)
+    network = Network(rectifiers, **settings).double().eval()
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                with torch.no_grad():
+                    tensor.copy_(torch.rand(4, generator=generator, dtype=torch.float64) + 0.3)
+    return network
+
+
+def ours(network):
+    """The same weights and the same network, in jax.numpy."""
+    state = {name: jnp.asarray(each.numpy()) for name, each in network.state_dict().items()}
+    skip, has_maxima = network.skip, isinstance(network.pool, torch.nn.MaxPool2d)
+
+    def convolved(x, number):
+        kernel = state[f"conv{number}.weight"].transpose(2, 3, 1, 0)
+        x = lax.conv_general_dilated(
+            x[None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )[0]
+        if f"conv{number}.bias" in state:
+            x = x + state[f"conv{number}.bias"][None, None]
+        if f"bn{number}.weight" not in state:
+            return x
+        names = ("running_mean", "running_var", "weight", "bias")
+        mean, variance, scale, bias = (state[f"bn{number}.{name}"][None, None] for name in names)
+        return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
+
+    def model(image):
+        x = jax.nn.relu(convolved(image, 1))
+        if has_maxima:
+            x = lax.reduce_window(x, -jnp.inf, lax.max, (2, 2, 1), (2, 2, 1), "VALID")
+        else:
+            x = x.reshape(4, 2, 4, 2, 4).mean((1, 3))
+        y = convolved(jax.nn.relu(convolved(x, 2)), 3)
+        x = jax.nn.relu(x + y if skip else y)
+        logits = state["fc.weight"] @ x.mean((0, 1))
+        return logits + state["fc.bias"] if "fc.bias" in state else logits
+
+    return scores.logit(model, LABEL)
+
+
+def batch(image):
+    return torch.tensor(image.transpose(2, 0, 1)[None], requires_grad=True)
+
+
+def attributed(method, network, **arguments):
+    with warnings.catch_warnings():
+        # Of hooks that are set, and of gradients that were required already.
+        warnings.simplefilter("ignore")
+        found = method(network).attribute(batch(IMAGE), target=LABEL, **arguments)
+    return found.detach().numpy()[0].transpose(1, 2, 0)
+
+
+def difference(found, expected):
+    return np.linalg.norm(np.asarray(found) - expected) / np.linalg.norm(expected)
+
+
+def with_captums_rules(network, chosen):
+    """Captum reads a module's rule off it."""
+    for name, rule in chosen.items():
+        getattr(network, name).rule = rule
+    return network
+
+
+def everywhere(rule, **parameters):
+    """For convolutions; exact epsilon for all else."""
+    bound = functools.partial(rule, **parameters)
+
+    def composite(operation):
+        if operation.has_weights and not operation.is_dense:
+            return bound
+        return rules.epsilon_everywhere(1e-9)(operation)
+
+    return composite
+
+
+CONVOLUTIONS = ("conv1", "conv2", "conv3")
+
+
+class TestWhereCaptumIsRight:
+    def test_the_networks_are_the_same(self):
+        network = theirs()
+        expected = network(batch(IMAGE)).detach().numpy()[0]
+        assert_allclose(ours(network)(IMAGE), expected[LABEL], rtol=1e-10)
+
+    @pytest.mark.parametrize("skip", [True, False])
+    def test_guided_backpropagation_and_deconvnet(self, skip):
+        network = theirs(skip=skip)
+        guided = attributed(captum.GuidedBackprop, network)
+        assert difference(rules.guided_backprop(ours(network), IMAGE), guided) < 1e-6
+        deconvolved = attributed(captum.Deconvolution, network)
+        assert difference(rules.deconvnet(ours(network), IMAGE), deconvolved) < 1e-6
+
+    def test_guided_grad_cam(self):
+        network = theirs()
+        found = attributed(
+            functools.partial(captum.GuidedGradCam, layer=network.conv1),
+            network,
+            interpolate_mode="bilinear",
+        )
+        score = ours(network)
+        # Behind the bias, of the image's own size, so that nothing is interpolated.
+        cut = next(
+            each
+            for each in rules.layers(score.model, IMAGE)
+            if each.shape == (8, 8, 4) and each.primitive == "add"
+        )
+        mine = rules.guided_grad_cam(score, IMAGE, layer=cut.layer)
+        assert difference(mine, found) < 1e-6
+
+    @pytest.mark.parametrize("skip", [True, False])
+    def test_deep_lift(self, skip):
+        network = theirs(skip=skip, pool="mean")
+        found = attributed(captum.DeepLift, network, baselines=batch(BASELINE))
+        mine = rules.deep_lift(ours(network), IMAGE, baseline=BASELINE)
+        assert difference(mine, found) < 1e-6
+
+    def test_deep_shap(self):
+        network = theirs(pool="mean")
+        baselines = np.random.default_rng(2).uniform(size=(3, 8, 8, 3))
+        stacked = torch.tensor(baselines.transpose(0, 3, 1, 2))
+        found = attributed(captum.DeepLiftShap, network, baselines=stacked)
+        assert difference(rules.deep_shap(ours(network), IMAGE, baselines=baselines), found) < 1e-6
+
+    @pytest.mark.parametrize("rectifiers", ["modules", "functional", "reused"])
+    def test_lrp_epsilon_with_batch_normalization(self, rectifiers):
+        """There it is a module of its own; with this rule merging changes nothing."""
+        network = theirs(rectifiers, skip=False)
+        found = attributed(captum.LRP, network)
+        mine = rules.lrp(ours(network), IMAGE, composite=rules.epsilon_everywhere(1e-9))
+        assert difference(mine, found) < 1e-5
+
+    def test_lrp_gamma(self):
+        """Without biases, which Captum leaves as they are: Montavon et al. have b + gamma b+."""
+        network = theirs(skip=False, bias=False, norm=False)
+        score = ours(network)
+        expected = {name: lrp_rules.GammaRule(gamma=0.5) for name in CONVOLUTIONS}
+        found = attributed(captum.LRP, with_captums_rules(network, expected))
+        mine = rules.lrp(score, IMAGE, composite=everywhere(rules.gamma, gamma=0.5, epsilon=1e-9))
+        assert difference(mine, found) < 1e-5
+
+    def test_lrp_z_plus(self):
+        network = theirs(skip=False, norm=False)
+        score = ours(network)
+        chosen = {name: lrp_rules.Alpha1_Beta0_Rule(set_bias_to_zero=True) for name in CONVOLUTIONS}
+        found = attributed(captum.LRP, with_captums_rules(network, chosen))
+        mine = rules.lrp(score, IMAGE, composite=everywhere(rules.z_plus, epsilon=1e-9))
+        assert difference(mine, found) < 1e-5
+
+
+class TestWhereCaptumIsWrong:
+    """Ours is what it was with a module for each rectifier, and theirs is something else."""
+
+    @pytest.mark.parametrize("method", [captum.GuidedBackprop, captum.Deconvolution])
+    def test_rectifiers_that_are_functions(self, method):
+        """Captum's hooks do not see them, and its answer is the gradient."""
+        network = theirs("functional")
+        mine = {
+            captum.GuidedBackprop: rules.guided_backprop,
+            captum.Deconvolution: rules.deconvnet,
+        }[method](ours(network), IMAGE)
+        assert difference(mine, attributed(method, theirs())) < 1e-6
+        found = attributed(method, network)
+        assert difference(mine, found) > 0.1
+        gradient = attribution.input_gradient(ours(network), IMAGE)
+        assert difference(found, np.asarray(gradient)) < 1e-6
+
+    @pytest.mark.parametrize("rectifiers", ["functional", "reused"])
+    def test_deep_lift_of_rectifiers(self, rectifiers):
+        """Complete through a rectifier that is used again, and through one without a module."""
+        network, right = theirs(rectifiers, pool="mean"), theirs(pool="mean")
+        score, start = ours(network), batch(BASELINE)
+        mine = rules.deep_lift(score, IMAGE, baseline=BASELINE)
+        assert difference(mine, attributed(captum.DeepLift, right, baselines=start)) < 1e-6
+        change = score(jnp.asarray(IMAGE)) - score(jnp.asarray(BASELINE))
+        assert abs(mine.sum() - change) < 1e-9 * abs(change)
+        try:
+            found = attributed(captum.DeepLift, network, baselines=start)
+        except (AssertionError, RuntimeError):
+            return
+        assert abs(found.sum() - change) > 1e-3 * abs(change)
+
+    @pytest.mark.parametrize("skip", [True, False])
+    def test_deep_lift_of_a_max_pool(self, skip):
+        """A third of the change is missing from theirs, or 5 %; ours is complete."""
+        network = theirs(skip=skip)
+        score = ours(network)
+        mine = rules.deep_lift(score, IMAGE, baseline=BASELINE)
+        change = score(jnp.asarray(IMAGE)) - score(jnp.asarray(BASELINE))
+        assert abs(mine.sum() - change) < 1e-9 * abs(change)
+        found = attributed(captum.DeepLift, network, baselines=batch(BASELINE))
+        assert abs(found.sum() - change) > 0.04 * abs(change)
+
+    def test_relevance_through_a_skip_connection(self):
+        """Captum hands all of it to both branches, so that more comes out than went in."""
+        network = theirs(skip=True, bias=False, norm=False)
+        score = ours(network)
+        mine = rules.lrp(score, IMAGE, composite=rules.epsilon_everywhere(1e-12))
+        # Without constants it is input x gradient, and adds up to the score.
+        expected = IMAGE * np.asarray(attribution.input_gradient(score, IMAGE))
+        assert difference(mine, expected) < 1e-6
+        assert_allclose(mine.sum(), score(IMAGE), rtol=1e-6)
+        found = attributed(captum.LRP, network)
+        assert difference(found, expected) > 0.1
+        assert abs(found.sum() - score(IMAGE)) > 0.05 * abs(score(IMAGE))
+
+    def test_relevance_through_a_layer_that_is_used_twice(self):
+        """Weights that are shared: Captum refuses, ours are two operations."""
+
+        class Twice(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv = torch.nn.Conv2d(3, 3, 3, padding=1, bias=False)
+
+            def forward(self, x):
+                return self.conv(torch.relu(self.conv(x))).mean((2, 3))
+
+        network = Twice().double()
+        kernel = jnp.asarray(network.conv.weight.detach().numpy().transpose(2, 3, 1, 0))
+
+        def convolved(x):
+            layout = ("NHWC", "HWIO", "NHWC")
+            return lax.conv_general_dilated(
+                x[None], kernel, (1, 1), "SAME", dimension_numbers=layout
+            )[0]
+
+        score = scores.logit(lambda x: convolved(jax.nn.relu(convolved(x))).mean((0, 1)), LABEL)
+        mine = rules.lrp(score, IMAGE, composite=rules.epsilon_everywhere(1e-12))
+        expected = IMAGE * np.asarray(attribution.input_gradient(score, IMAGE))
+        assert difference(mine, expected) < 1e-6
+        with pytest.raises(RuntimeError, match="used more than once"):
+            attributed(captum.LRP, network)
