@@ -230,26 +230,17 @@ class Group:
 
 def opens_all_but_affine(traced: core.JaxprEqn, dependent: Sequence[bool]) -> bool:
     """Whether to open a call: all but custom derivatives of what is affine, which may be faster."""
-    if traced.primitive.name not in _CUSTOM:
-        return True
-    inside = trace_inside(traced, dependent, _opens_all)
-    if len(inside.outputs) != 1:
-        return True
-    grouping = Grouping(inside, holds=False)
-    return not all(
-        grouping.is_affine(equation)
-        for equation in inside.equations
-        if not inside.dependent.isdisjoint(equation.outputs)
-    )
+    closed = traced.primitive.name in _CUSTOM
+    return not (closed and _is_affine_inside(traced, tuple(dependent)))
 
 
 def opens_rectifiers(traced: core.JaxprEqn, dependent: Sequence[bool]) -> bool:
     """Whether to open a call: where it holds a rectifier and more; else its derivative stays."""
     if traced.primitive.name in ("jit", "pjit"):
         return True
-    if traced.primitive.name in _CUSTOM_DERIVATIVES:
-        if _elementwise_inside(traced, tuple(dependent)) is not None:
-            return False
+    closed = traced.primitive.name in _CUSTOM_DERIVATIVES
+    if closed and _elementwise_inside(traced, tuple(dependent)) is not None:
+        return False
     return has_rectifier(traced, dependent)
 
 
@@ -389,7 +380,8 @@ class Grouping:
             return carriers == [0]
         if name == "mul" or name in _WEIGHTS:
             return len(carriers) == 1
-        return name in _CUSTOM
+        flags = tuple(value in self.program.dependent for value in equation.inputs)
+        return name in _CUSTOM and _is_affine_inside(equation.traced, flags)
 
     def _stops(self, equation: Equation) -> bool:
         if equation.name == "stop_gradient":
@@ -410,7 +402,8 @@ class Grouping:
         equations: tuple[Equation, ...] = ()
         root, mixes, weights, dense = value, False, False, False
         while (equation := self.program.producer(root)) is not None:
-            if equations and self.program.uses[root] > 1 and not self._is_complex(root):
+            taken = sum(each.inputs.count(root) for each in equations)
+            if equations and self.program.uses[root] > taken and not self._is_complex(root):
                 break
             if not self.is_affine(equation):
                 break
@@ -448,18 +441,34 @@ class Grouping:
         return equation.name == "select_n" and equation.inputs[0] in self.program.dependent
 
     def _sums_up(self, equation: Equation) -> tuple[int, tuple[Equation, ...]] | None:
-        """A sum's terms as paths from one value, all with one layer of weights or all without."""
+        """A sum's terms as paths from one value: all without a layer of weights, or all with one.
+
+        The layers have to be of one array's parts, as those of a convolution by shifted products:
+        two layers side by side are added up like any others.
+        """
         found = self._common_root(equation, self._carried, self._is_path)
         if found is None:
             return None
         root, equations = found
         layers: dict[int, set[int]] = {root: {0}}
+        arrays: set[int] = set()
         for each in equations:
             passed = set().union(*(layers[value] for value in self._carried(each)))
             more = each.name in _WEIGHTS or each.name in _CUSTOM
+            if more:
+                arrays.update(map(self._part_of, set(each.inputs).difference(self._carried(each))))
             for value in each.outputs:
                 layers[value] = {count + more for count in passed}
-        return found if layers[equation.outputs[0]] in ({0}, {1}) else None
+        return found if layers[equation.outputs[0]] in ({0}, {1}) and len(arrays) < 2 else None
+
+    def _part_of(self, value: int) -> int:
+        """The array that another is a part of, or is made of alone."""
+        while (made := self.program.producer(value)) is not None:
+            arrays = [entry for entry in made.inputs if self.program.shapes[entry].shape]
+            if len(arrays) != 1:
+                break
+            (value,) = arrays
+        return value
 
     def _is_elementwise(self, equation: Equation) -> bool:
         if equation.name in _CUSTOM_DERIVATIVES:
@@ -652,6 +661,17 @@ def _closed_elementwise(program: Program, equation: Equation) -> Program | None:
 
 def _axes(equation: Equation) -> tuple[int, ...]:
     return tuple(map(int, equation.params["axes"]))
+
+
+@functools.lru_cache(maxsize=256)
+def _is_affine_inside(traced: core.JaxprEqn, dependent: tuple[bool, ...]) -> bool:
+    inside = trace_inside(traced, dependent, _opens_all)
+    grouping = Grouping(inside, holds=False)
+    return len(inside.outputs) == 1 and all(
+        grouping.is_affine(equation)
+        for equation in inside.equations
+        if not inside.dependent.isdisjoint(equation.outputs)
+    )
 
 
 @functools.lru_cache(maxsize=256)

@@ -465,7 +465,7 @@ def _shares(operation: Operation, shares: Relevances, shares_of_size: Relevances
 def _signed_shares(operation, relevance, size, alpha, beta, epsilon, back, back_size):
     """Of c+ = (c + |c|) / 2 and c- = (c - |c|) / 2, so that two transposes serve both."""
     # What is smaller is of rounding, and so would be its parts.
-    least = size * jnp.finfo(size.dtype).eps ** 0.5
+    least = size * jnp.asarray(float(jnp.finfo(size.dtype).eps) ** 0.5, size.dtype)
 
     def shared(part):
         quotient = relevance / _away_from_zero(part, epsilon)
