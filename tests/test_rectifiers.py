@@ -73,7 +73,6 @@ RECTIFIERS = {
     "leaky": jax.nn.leaky_relu,
     "leaky by maximum": lambda x: jnp.maximum(x, 0.1 * x),
     "slopes of channels": lambda x: jnp.where(x >= 0, x, SLOPES * x),
-    "slopes by two rectifiers": lambda x: jax.nn.relu(x) - SLOPES * jax.nn.relu(-x),
     "thresholded": lambda x: jnp.where(x > 0.3, x, 0),
     "elu": jax.nn.elu,
     "selu": jax.nn.selu,
@@ -164,6 +163,19 @@ def test_guided_backpropagation_and_deconvnet_are_the_loops(name):
 def test_the_value_stays(name, rule):
     score = network(RECTIFIERS[name])
     assert_allclose(rules.with_rectifiers(score, rule)(IMAGE), score(IMAGE), rtol=1e-6)
+
+
+def test_each_of_two_rectifiers_has_the_rule():
+    """relu(x) - relu(-x) / 2: to the second comes -c / 2, of which what is positive is kept."""
+    weights = jnp.array([1.0, 1, 1, -1, -1, -1]).reshape(2, 3, 1)
+
+    def score(image):
+        return jnp.sum(weights * (jax.nn.relu(image) - 0.5 * jax.nn.relu(-image)))
+
+    image = jnp.array([1.0, -1, 2, 1, -1, -2]).reshape(2, 3, 1)
+    # Where the weight and the pixel are negative 1/2 comes to relu(-x), whose slope in x is -1.
+    expected = [1, 0, 1, 0, -0.5, -0.5]
+    assert_allclose(rules.guided_backprop(score, image).ravel(), expected)
 
 
 AT_ZERO = {
