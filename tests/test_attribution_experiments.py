@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from small_classifiers import CLASS_NAMES, SIDE
 
-from saliency_jax import attribution, baselines, metrics, models, scores
+from saliency_jax import attribution, baselines, metrics, models, rules, scores
 from saliency_jax.images import fit
 from saliency_jax.models import Classifier, Input
 from saliency_jax.segments import felzenszwalb_regions
@@ -36,6 +36,7 @@ def scripts():
     import input_scale
     import lab
     import labels
+    import relevance
     import robust_vs_standard
     import saliency
     import ten_examples
@@ -48,6 +49,7 @@ def scripts():
             input_scale,
             labels,
             lab,
+            relevance,
             robust_vs_standard,
             saliency,
             ten_examples,
@@ -677,6 +679,41 @@ class TestTenExamples:
         for each in shown:
             assert each.image.ndim == 3
             assert 0.9 < each.image.max() <= 1
+
+
+class TestRelevance:
+    def test_a_run_leaves_a_whole_folder(self, scripts, folders, monkeypatch, capsys):
+        script = scripts["relevance"]
+        kept = {name: script.METHODS[name] for name in ("input x gradient", "epsilon")}
+        monkeypatch.setattr(script, "METHODS", kept)
+        monkeypatch.setattr(script, "COMPOSITES", {
+            name: script.COMPOSITES[name] for name in ("epsilon", script.OF_CHANNELS)
+        })  # fmt: skip
+        kept[script.OF_CHANNELS] = script.METHODS["epsilon"]
+        script.main(
+            script.Settings(model=folders[:1], label="lemon", channels=2, output=Path("out"))
+        )
+        assert {path.name for path in Path("out").iterdir()} == {
+            "config.json", "index.html", "rules-first.png", "channels-first.png",
+            "relevance-first.npz",
+        }  # fmt: skip
+        stored = arrays(Path("out/relevance-first.npz"))
+        assert stored["numbers"].shape == (2, 2)
+        assert (stored["shares"][:, 0] >= stored["shares"][:, 1]).all()
+        assert set(stored["numbers"].ravel()) == set(stored["pictured"])
+        network = models.load(folders[0]).network
+        score = scores.logit(network, CLASS_NAMES.index("lemon"))
+        composite = rules.epsilon_everywhere()
+        image = jnp.asarray(stored["images"][1])
+        relevance = rules.lrp(score, image, composite=composite).sum(-1)
+        assert_allclose(stored["epsilon"][1], relevance, rtol=1e-3, atol=1e-5)
+        printed = capsys.readouterr().out
+        assert f"{relevance.sum():.2f}" in printed
+
+    def test_an_unknown_layer_is_refused_in_one_line(self, scripts, folders, capsys):
+        script = scripts["relevance"]
+        with pytest.raises(ValueError, match="stage 9"):
+            script.layer_of(models.load(folders[0]), script.Settings(layer="stage 9"))
 
 
 class TestCompareMethods:

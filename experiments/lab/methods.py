@@ -90,7 +90,7 @@ def _noise_images(case: Case) -> jax.Array:
 
 def deepest_map(network: Any, image: jax.Array) -> Layer:
     """The deepest of a network's layers that makes a map (i, j, d) of the image."""
-    return next(_maps(network, image))[0]
+    return network.layer(next(_maps(network, image))[0])
 
 
 def finer_map(network: Any, image: jax.Array) -> Layer:
@@ -98,12 +98,17 @@ def finer_map(network: Any, image: jax.Array) -> Layer:
 
     Of a smaller image no map may have as many; then it is the deepest one.
     """
+    return network.layer(finer_map_name(network, image))
+
+
+def finer_map_name(network: Any, image: Any) -> str:
+    """The name of that layer, for an image or its shape."""
     maps = [*_maps(network, image)]
-    fine = (layer for layer, sides in maps if min(sides) >= FINE)
+    fine = (name for name, sides in maps if min(sides) >= FINE)
     return next(fine, maps[0][0])
 
 
-def _maps(network: Any, image: jax.Array) -> Iterator[tuple[Layer, tuple[int, ...]]]:
+def _maps(network: Any, image: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The layers that make a map of the image, from the logits to the image, with its sides."""
     found = False
     for name in reversed(network.layers):
@@ -113,7 +118,7 @@ def _maps(network: Any, image: jax.Array) -> Iterator[tuple[Layer, tuple[int, ..
         except ValueError:
             continue
         found = True
-        yield layer, sides
+        yield name, sides
     if not found:
         raise ValueError(f"expected a network with a layer that is a map, got {network.layers}")
 

@@ -65,6 +65,8 @@ from ._lrp import coverage as coverage
 from ._lrp import Coverage as Coverage
 from ._lrp import relevance_through as relevance_through
 from ._lrp import channel_relevances as channel_relevances
+from ._composites import Rule as Rule
+from ._composites import Composite as Composite
 from ._composites import epsilon_plus as epsilon_plus
 from ._composites import epsilon_plus_flat as epsilon_plus_flat
 from ._composites import epsilon_gamma_box as epsilon_gamma_box

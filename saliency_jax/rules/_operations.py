@@ -675,6 +675,27 @@ def _is_affine_inside(traced: core.JaxprEqn, dependent: tuple[bool, ...]) -> boo
 
 
 @functools.lru_cache(maxsize=256)
+def _is_product_inside(traced: core.JaxprEqn, dependent: tuple[bool, ...]) -> bool:
+    """Whether weights are multiplied with an array and nothing else: other weights may be given."""
+    inside = trace_inside(traced, dependent, _opens_all)
+    given = set(inside.inputs)
+    for equation in inside.equations:
+        others = set(equation.inputs) - inside.dependent
+        if inside.dependent.isdisjoint(equation.outputs):
+            # Parts of the weights, rearranged.
+            multiplies = equation.name in _MOVES and given.issuperset(others)
+            given.update(equation.outputs)
+        elif equation.name == "mul" or equation.name in _WEIGHTS:
+            multiplies = given.issuperset(others)
+        else:
+            adds_nothing = all(_is_zero(inside.known.get(value)) for value in others)
+            multiplies = adds_nothing and equation.name in _MOVES | {"add", "add_any", "pad"}
+        if not multiplies:
+            return False
+    return sum(dependent) == 1 and len(dependent) == 2
+
+
+@functools.lru_cache(maxsize=256)
 def _elementwise_inside(traced: core.JaxprEqn, dependent: tuple[bool, ...]) -> Program | None:
     """What a function with a derivative of its own does, if it is one of one array by values."""
     inside = trace_inside(traced, dependent, _opens_all)
@@ -732,7 +753,14 @@ def _reweighted(
             f"expected a rule that needs no weights for a Fourier transform, at {equation.source}"
         )
     if name in _CUSTOM:
-        flags = [at in carriers for at in range(len(arrays))]
+        flags = tuple(at in carriers for at in range(len(arrays)))
+        if _is_product_inside(equation.traced, flags):
+            return equation(
+                *(
+                    array if flag else change(array)
+                    for array, flag in zip(arrays, flags, strict=True)
+                )
+            )
         inside = trace_inside(equation.traced, flags, _opens_all)
         values = {**inside.known, **dict(zip(inside.inputs, arrays, strict=True))}
         dependent = set(inside.dependent.intersection(inside.inputs))

@@ -258,6 +258,11 @@ class _Builder:
                 return self.unroll(traced, inputs, source)
             return self.inline(*self.open(_called(traced)), inputs, source)
         outputs = [self.new(variable.aval) for variable in traced.outvars]
+        number = self.known.get(inputs[0]) if name == "convert_element_type" else None
+        if isinstance(number, np.ndarray) and not number.ndim:
+            # It stays a number that can be asked for under `jax.jit`.
+            self.known[outputs[0]] = number.astype(self.shapes[outputs[0]].dtype)
+            return outputs
         self.equations.append(Equation(traced, tuple(inputs), tuple(outputs), source))
         if depends:
             self.dependent.update(outputs)

@@ -1,0 +1,273 @@
+"""Which rule shows what, and which channels of the network speak for the class?
+
+  python experiments/relevance.py
+  python experiments/relevance.py --images ./compass.jpg --label "magnetic compass"
+  python experiments/relevance.py --model tiny-imagenet-robust --layer "stage 3" --channels 8
+
+Photographs, the cat and the cup of coffee that scikit-image carries if none are named, explained by
+the backward rules of `saliency_jax.rules`: the gradient times the image, guided backpropagation,
+layer-wise relevance propagation by its composites, and DeepLIFT from black; of EfficientNet-Lite0's
+likeliest class if none is named. With every composite how much of the score arrives at the image,
+and how much stays with biases on the way.
+
+Then the channels that most of the relevance passes through at a layer, by the composite
+epsilon-gamma-box: of each the picture that excites it most (feature visualization), and the
+relevance that passes through it (concept relevance propagation, Achtibat et al. 2023,
+arXiv:2206.03208).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from lab import frame, imagenet, loading, methods, photographs
+from lab.frame import Count, Run, Seed
+from lab.photographs import SCORES, Photograph
+from matplotlib.figure import Figure
+
+from saliency_jax import ascent, attribution, rules, scores
+from saliency_jax.models import Classifier
+from saliency_jax.runs import Section, Table, plots
+
+CELL_WIDTH = 192
+COMPOSITES: Mapping[str, rules.Composite] = {
+    "epsilon": rules.epsilon_everywhere(),
+    "epsilon-plus": rules.epsilon_plus(),
+    "epsilon-plus-flat": rules.epsilon_plus_flat(),
+    "epsilon-alpha-beta": rules.epsilon_alpha_beta(),
+    "epsilon-gamma-box": rules.epsilon_gamma_box(0.0, 1.0),
+    "deep Taylor": rules.deep_taylor(0.0, 1.0),
+    "excitation": rules.excitation_backpropagation,
+}
+OF_CHANNELS = "epsilon-gamma-box"
+OTHERS = {
+    "input x gradient": attribution.input_x_gradient,
+    "guided backpropagation": rules.guided_backprop,
+    "DeconvNet": rules.deconvnet,
+    "DeepLIFT": rules.deep_lift,
+}
+METHODS = OTHERS | {
+    name: functools.partial(rules.lrp, composite=composite)
+    for name, composite in COMPOSITES.items()
+}
+HOW_TO_READ = (
+    "Of each composite what arrives at the image, added up over its pixels, and what stays on the "
+    "way, with the constants of operations, which biases are, and with what a rule leaves out: the "
+    "two make the score. Below the maps: the value of the last colour."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(photographs.Settings):
+    layer: str | None = None
+    """Whose channels are ranked, by its name; the deepest that makes a map of at least 7x7 cells if
+    none."""
+    channels: Count = 5
+    """How many of them are shown, those that most relevance passes through first."""
+    seed: Seed = 0
+    """Of the channels' pictures."""
+
+
+class Channels(NamedTuple):
+    """The channels that most of a photograph's relevance passes through.
+
+    Attributes:
+      numbers: (k,).
+      shares: (k,), of all the channels' relevance that is positive.
+      maps: (k, h, w), what of it passes through each.
+    """
+
+    numbers: np.ndarray
+    shares: np.ndarray
+    maps: np.ndarray
+
+
+@frame.experiment("Relevance, rule by rule and channel by channel")
+def main(settings: Settings, run: Run) -> list[Section]:
+    classifiers = loading.load(settings.model)
+    shown = photographs.from_files(settings.images)
+    labels = settings.labels(classifiers)
+    run.expect(len(classifiers) * len(shown) * (1 + len(METHODS) + settings.channels), "map")
+    rows: list[Sequence[Any]] = []
+    figures, of_channels = [], []
+    for classifier, label in zip(classifiers, labels, strict=True):
+        layer = layer_of(classifier, settings)
+        images = np.stack([classifier.preprocess(each.image, size=settings.size) for each in shown])
+        example = {"image": images, "label": np.full(len(images), -1 if label is None else label)}
+        maps = {}
+        for name in METHODS:
+            (asked, maps[name], value), _ = run.sweep(
+                classifier,
+                name,
+                functools.partial(explain, name=name, score=settings.score),
+                {"example": example},
+                shared=classifier.network,
+                batch_size=1,
+            )
+        found, _ = run.sweep(
+            classifier,
+            "channels",
+            functools.partial(rank, score=settings.score, layer=layer, count=settings.channels),
+            {"example": {"image": images, "label": asked}},
+            shared=classifier.network,
+            batch_size=1,
+        )
+        channels = Channels(*found)
+        wanted = np.unique(channels.numbers)
+        pictures, _ = run.sweep(
+            classifier,
+            "pictures",
+            functools.partial(picture, layer=layer, seed=settings.seed, shape=images.shape[1:]),
+            {"channel": wanted.astype(np.int32)},
+            shared=classifier.network,
+            batch_size=1,
+        )
+        run.save_arrays(
+            f"relevance-{classifier.file_name}",
+            images=images,
+            labels=asked,
+            pictured=wanted,
+            pictures=pictures,
+            **channels._asdict(),
+            **{name.replace(" ", "-"): values for name, values in maps.items()},
+        )
+        names = [classifier.class_names[number] for number in asked]
+        figure = draw(classifier, shown, images, names, maps)
+        figures.append(run.save_figure(f"rules-{classifier.file_name}", figure))
+        by_channel = dict(zip(wanted, pictures, strict=True))
+        figure = draw_channels(classifier, images, names, layer, channels, by_channel)
+        of_channels.append(run.save_figure(f"channels-{classifier.file_name}", figure))
+        rows += [
+            [classifier.name, each.title, class_name, name, *(f"{part:.2f}" for part in parts)]
+            for index, (each, class_name) in enumerate(zip(shown, names, strict=True))
+            for name in COMPOSITES
+            for arrived in [maps[name][index].sum()]
+            for parts in [(value[index], arrived, value[index] - arrived)]
+        ]
+    header = ("model", "photograph", "class", "composite", "score", "at the image", "on the way")
+    return [
+        Section("Rules", f"{HOW_TO_READ} {methods.SIGNED_COLORS}", figures, Table(header, rows)),
+        Section(
+            "Channels",
+            f"The channels that most of the relevance passes through, by {OF_CHANNELS}.",
+            of_channels,
+        ),
+    ]
+
+
+def layer_of(classifier: Classifier, settings: Settings) -> str:
+    """The name of the layer whose channels are ranked."""
+    network: Any = classifier.network
+    if settings.layer is not None:
+        network.layer(settings.layer)
+        return settings.layer
+    sides = settings.size or classifier.input.size
+    height, width = (sides, sides) if isinstance(sides, int) else sides
+    image = jax.ShapeDtypeStruct((height, width, classifier.input.channels), jnp.float32)
+    return methods.finer_map_name(network, image)
+
+
+def explain(network, *, example, name, score):
+    """The label, a method's map (h, w), and the score."""
+    image = example["image"]
+    label = jnp.where(example["label"] < 0, jnp.argmax(network(image)), example["label"])
+    explained = SCORES[score](network, label)
+    return label, METHODS[name](explained, image).sum(-1), explained(image)
+
+
+def rank(network, *, example, score, layer, count):
+    """See `Channels`."""
+    image, composite = example["image"], COMPOSITES[OF_CHANNELS]
+    cut, explained = network.layer(layer), SCORES[score](network, example["label"])
+    relevances = rules.channel_relevances(explained, image, cut, composite=composite)
+    largest, numbers = jax.lax.top_k(relevances, count)
+
+    def through(channel):
+        relevance = rules.relevance_through(explained, image, cut, channel, composite=composite)
+        return relevance.sum(-1)
+
+    return numbers, largest / jnp.maximum(relevances, 0).sum(), jax.lax.map(through, numbers)
+
+
+def picture(network, *, channel, layer, seed, shape):
+    """The picture (h, w, c) that excites a channel, by the recipe of classes' pictures."""
+    chosen = imagenet.RECIPES[imagenet.BEST]
+    image_key, step_key = imagenet.keys(seed, channel)
+    canvas = chosen.make_canvas(shape)
+    score = scores.channel(network.layer(layer), channel)
+    # A layer's values are of no scale; the steps of Adam are, and so is the prior's weight.
+    state = ascent.initial_state(chosen.start(image_key, shape), chosen.optimizer, step_key)
+    made = ascent.ascend(
+        rules.with_rectifiers(score, rules.redirected),
+        state,
+        chosen.optimizer,
+        chosen.steps[0],
+        decode=canvas.decode,
+        augment=chosen.augment,
+    )
+    return made.image
+
+
+def draw(
+    classifier: Classifier,
+    shown: Sequence[Photograph],
+    images: np.ndarray,
+    names: Sequence[str],
+    maps: Mapping[str, np.ndarray],
+) -> Figure:
+    """A row of maps for each photograph."""
+    rows = []
+    for index, each in enumerate(shown):
+        cells = [plots.image(images[index], each.title, names[index])]
+        cells += [plots.signed_map(maps[name][index]) for name in METHODS]
+        half = -(-len(cells) // 2)
+        titles = ["", *METHODS]
+        cells = [
+            dataclasses.replace(cell, title=cell.title or title)
+            for cell, title in zip(cells, titles, strict=True)
+        ]
+        rows += [cells[:half], cells[half:]]
+    return plots.grid(
+        rows,
+        caption=f"{classifier.name}: the class below the photograph is explained. "
+        f"{methods.SIGNED_COLORS} {methods.LAST_COLOR}",
+        cell_width=CELL_WIDTH,
+    )
+
+
+def draw_channels(
+    classifier: Classifier,
+    images: np.ndarray,
+    names: Sequence[str],
+    layer: str,
+    channels: Channels,
+    pictures: Mapping[int, np.ndarray],
+) -> Figure:
+    """Of each photograph two rows: what its channels look for, and where they find it."""
+    rows: list[list[plots.Cell | None]] = []
+    for image, name, numbers, shares, maps in zip(images, names, *channels, strict=True):
+        rows.append(
+            [
+                plots.image(image, name),
+                *(
+                    plots.image(pictures[number], f"channel {number}", plots.percent(share))
+                    for number, share in zip(numbers, shares, strict=True)
+                ),
+            ]
+        )
+        rows.append([None, *map(plots.signed_map, maps)])
+    return plots.grid(
+        rows,
+        caption=f"{classifier.name}, {layer}. Above: the picture that excites a channel most, and "
+        "below it the channel's share of all that speaks for the class. Below: the relevance that passes "
+        f"through the channel. {methods.SIGNED_COLORS} {methods.LAST_COLOR}",
+        cell_width=CELL_WIDTH,
+    )
+
+
+if __name__ == "__main__":
+    main.from_command_line()
