@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import slow_rules
+from jax import lax
 from numpy.testing import assert_allclose
 from precisions import strictly
 from slow_rules import (
@@ -194,6 +195,137 @@ def test_convolution_with_batch_normalization_is_one_operation(name, convolve):
     ]
     found = relevance(stages, IMAGE, everywhere(rule, parameters))
     assert_allclose(found, slow_rules.lrp(stages, IMAGE), **CLOSE)
+
+
+def along_first(constants, x):
+    return constants.reshape((-1,) + (1,) * (x.ndim - 1))
+
+
+def of_layout(x, kernel, layout, **settings):
+    return lax.conv_general_dilated(x, jnp.asarray(kernel), dimension_numbers=layout, **settings)
+
+
+HWIO = ("NHWC", "HWIO", "NHWC")
+KERNEL, DEEP, SHIFTS = numbers(60, 3, 3, 2, 3), numbers(61, 3, 3, 1, 4), numbers(62, 3)
+
+
+def grouped(x):
+    """Two groups of a channel each, two outputs from either."""
+    settings = {"window_strides": (1, 1), "padding": "SAME", "feature_group_count": 2}
+    return of_layout(x[None], DEEP, HWIO, **settings)[0]
+
+
+def dilated(x):
+    settings = {"window_strides": (1, 1), "padding": "SAME", "rhs_dilation": (2, 2)}
+    return of_layout(x[None], KERNEL, HWIO, **settings)[0] + along(SHIFTS, x)
+
+
+def transposed(x):
+    return lax.conv_transpose(x[None], jnp.asarray(KERNEL), (2, 2), "SAME", dimension_numbers=HWIO)[
+        0
+    ]
+
+
+def channels_first(x):
+    kernel = KERNEL.transpose(3, 2, 0, 1)
+    settings = {"window_strides": (2, 2), "padding": "SAME"}
+    made = of_layout(x.transpose(2, 0, 1)[None], kernel, ("NCHW", "OIHW", "NCHW"), **settings)[0]
+    made = made + along_first(SHIFTS, made)
+    multiplier = along_first(1 / np.sqrt(np.abs(SHIFTS) + 0.1), made)
+    return (made - 0.3) * multiplier
+
+
+def along_rows(x):
+    """In one dimension."""
+    kernel = KERNEL[:, 0]
+    settings = {"window_strides": (2,), "padding": "VALID"}
+    return of_layout(x, kernel, ("NWC", "WIO", "NWC"), **settings)
+
+
+def wrapped(x):
+    padded = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="wrap")
+    return of_layout(padded[None], KERNEL, HWIO, window_strides=(1, 1), padding="VALID")[0]
+
+
+def normalized_before(x):
+    """Batch normalization, then padding, then the convolution: zeros are the normalized ones."""
+    x = x * along(SHIFTS[:2], x) + along(SHIFTS[1:], x)
+    return of_layout(x[None], KERNEL, HWIO, window_strides=(1, 1), padding="SAME")[0]
+
+
+def standardized_weights(x):
+    kernel = (KERNEL - KERNEL.mean((0, 1, 2), keepdims=True)) / KERNEL.std((0, 1, 2), keepdims=True)
+    return of_layout(x[None], kernel, HWIO, window_strides=(1, 1), padding="SAME")[0]
+
+
+def by_einsum(x):
+    weights = jnp.asarray(numbers(63, 6, 2, 4))
+    return jnp.einsum("hwc,wco->ho", x, weights) - 0.2
+
+
+def from_the_left(x):
+    return jnp.asarray(numbers(64, 4, 6)) @ x[..., 0]
+
+
+def by_dot_general(x):
+    weights = jnp.asarray(numbers(65, 2, 6, 3))
+    return lax.dot_general(x, weights, (((1,), (1,)), ((2,), (0,))))
+
+
+def patches(x):
+    """A vision transformer's: cut out, flattened, multiplied."""
+    cut = x.reshape(2, 3, 2, 3, 2).swapaxes(1, 2).reshape(4, 18)
+    return cut @ jnp.asarray(numbers(66, 18, 3)) + SHIFTS[None]
+
+
+def subtracted(x):
+    return 1.0 - x.ravel() @ jnp.asarray(numbers(67, 72, 4))
+
+
+def scaled_and_scaled(x):
+    return -2.0 * (x.ravel() @ jnp.asarray(numbers(70, 72, 4))) / 3.0 + 1.0
+
+
+def of_one_sign(x):
+    """In half of its outputs."""
+    weights = jnp.asarray(numbers(71, 72, 4)).at[:, :2].set(0.25)
+    return x.ravel() @ weights
+
+
+LAYERS = {
+    "grouped": grouped,
+    "dilated": dilated,
+    "transposed": transposed,
+    "channels first": channels_first,
+    "along rows": along_rows,
+    "wrapped": wrapped,
+    "normalized before": normalized_before,
+    "standardized weights": standardized_weights,
+    "einsum": by_einsum,
+    "from the left": from_the_left,
+    "dot_general": by_dot_general,
+    "patches": patches,
+    "subtracted": subtracted,
+    "scaled": scaled_and_scaled,
+    "of one sign": of_one_sign,
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@each_rule
+def test_every_kind_of_layer_is_its_matrix(name, layer):
+    composite, first, _ = vanishing(name)
+    function = LAYERS[layer]
+    weights = jnp.asarray(numbers(72, function(jnp.asarray(IMAGE)).size, 2))
+    stages = [Affine(function, first), relu, Affine(lambda x: x.ravel() @ weights)]
+
+    def chosen(operation):
+        return composite(operation) if operation.is_first else exactly(operation)
+
+    found = relevance(stages, IMAGE, chosen)
+    expected = slow_rules.lrp(stages, IMAGE)
+    assert np.abs(expected).max() > 1e-3
+    assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 
 
 def image_normalized(x):
