@@ -413,6 +413,26 @@ def test_transformers_are_complete(name):
     complete(scores.logit(model, 1), TOKENS, TOKENS0, 1e-9)
 
 
+STANDARDIZED = {
+    "deviation": lambda x: (x - x.mean()) / x.std(),
+    "at least": lambda x: (x - x.mean()) / jnp.maximum(x.std(), 0.1),
+    "reciprocal": lambda x: (x - x.mean()) * (1 / x.std()),
+    "largest": lambda x: x / (x.max() + 1),
+    "total": lambda x: x / jnp.abs(x).sum(),
+}
+
+
+@pytest.mark.parametrize("name", STANDARDIZED)
+def test_an_image_standardized_by_itself_is_complete(name):
+    """By one number for the whole image."""
+    last = dense(70, 72)
+
+    def score(image):
+        return last(jax.nn.relu(STANDARDIZED[name](image)))
+
+    complete(score, IMAGE, BASELINE, 1e-10)
+
+
 def test_a_softmax_in_another_precision_is_complete():
     model = transformer(normalized_by_var, in_single_precision)
     complete(scores.logit(model, 1), TOKENS, TOKENS0, 1e-5)

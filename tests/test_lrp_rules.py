@@ -612,6 +612,23 @@ def test_a_mask_of_minus_infinity_gets_nothing():
     assert jnp.abs(found.reshape(4, 3)[:2]).min() > 0
 
 
+EXPONENTIALS = {
+    "log_prob": lambda model: scores.log_prob(model, 1),
+    "probability": lambda model: scores.probability(model, 1),
+    "logsumexp": lambda model: lambda image: jax.nn.logsumexp(model(image)),
+    "log_softmax": lambda model: lambda image: jax.nn.log_softmax(model(image))[1],
+}
+
+
+@pytest.mark.parametrize("name", EXPONENTIALS)
+def test_an_exponential_outside_of_a_softmax_is_refused(name):
+    """No rule of the papers fits: what is exp(0) = 1 would be shared out by 0."""
+    stages = conv_stages()
+    score = EXPONENTIALS[name](lambda image: slow_rules.forward(stages, image))
+    with pytest.raises(ValueError, match="got exp at"):
+        rules.lrp(score, IMAGE)
+
+
 def biasless(seed, outputs=3):
     """Rectifiers, convolutions, pools and a skip without a constant anywhere."""
     kernels = [jnp.asarray(numbers(seed + at, 3, 3, 2, 2)) for at in range(2)]
