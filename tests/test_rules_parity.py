@@ -299,3 +299,180 @@ class TestWhereCaptumIsWrong:
         assert difference(mine, expected) < 1e-6
         with pytest.raises(RuntimeError, match="used more than once"):
             attributed(captum.LRP, network)
+
+
+def imported(name):
+    """Libraries that are compared with where they are installed: for tests alone, as Zennit's
+    licence is the LGPL. They warn when they are imported.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(name)
+
+
+def sequential(norm=True):
+    """Zennit joins a convolution and the batch normalization that is the next of its modules."""
+    torch.manual_seed(2)
+    layers = [
+        torch.nn.Conv2d(3, 4, 3, padding=1),
+        torch.nn.BatchNorm2d(4) if norm else None,
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 5, 3, padding=1),
+        torch.nn.BatchNorm2d(5) if norm else None,
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(80, 6),
+        torch.nn.ReLU(),
+        torch.nn.Linear(6, 3),
+    ]
+    network = torch.nn.Sequential(*(layer for layer in layers if layer is not None)).double().eval()
+    for module in network:
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                with torch.no_grad():
+                    tensor.copy_(torch.rand(tensor.shape, dtype=torch.float64) + 0.3)
+    return network
+
+
+def of_modules(network):
+    """The same in jax.numpy, module by module."""
+    modules = list(network)
+
+    def array(tensor):
+        return jnp.asarray(tensor.detach().numpy())
+
+    def model(image):
+        x = image
+        for module in modules:
+            if isinstance(module, torch.nn.Conv2d):
+                kernel = array(module.weight).transpose(2, 3, 1, 0)
+                x = lax.conv_general_dilated(
+                    x[None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                )[0]
+                x = x + array(module.bias)[None, None]
+            elif isinstance(module, torch.nn.BatchNorm2d):
+                mean, variance, scale, bias = (
+                    array(each)[None, None]
+                    for each in (
+                        module.running_mean,
+                        module.running_var,
+                        module.weight,
+                        module.bias,
+                    )
+                )
+                x = (x - mean) / jnp.sqrt(variance + module.eps) * scale + bias
+            elif isinstance(module, torch.nn.ReLU):
+                x = jax.nn.relu(x)
+            elif isinstance(module, torch.nn.MaxPool2d):
+                x = lax.reduce_window(x, -jnp.inf, lax.max, (2, 2, 1), (2, 2, 1), "VALID")
+            elif isinstance(module, torch.nn.Flatten):
+                x = x.transpose(2, 0, 1).ravel()
+            else:
+                x = array(module.weight) @ x + array(module.bias)
+        return x
+
+    return scores.logit(model, LABEL)
+
+
+def bounds(value):
+    return torch.full((1, 3, 8, 8), value, dtype=torch.float64)
+
+
+def without_bias(zennit):
+    """Zennit's z+ shares out to the bias, as alpha-beta does; of deep Taylor's it has no share."""
+    return [(zennit.types.Convolution, zennit.rules.ZPlus(zero_params=["bias"]))]
+
+
+ZENNIT = {
+    "epsilon gamma box": (
+        lambda zennit: zennit.composites.EpsilonGammaBox(bounds(-0.5), bounds(1.5), gamma=0.3),
+        rules.epsilon_gamma_box(low=-0.5, high=1.5, gamma=0.3),
+    ),
+    "epsilon plus": (
+        lambda zennit: zennit.composites.EpsilonPlus(layer_map=without_bias(zennit)),
+        rules.epsilon_plus(),
+    ),
+    "epsilon plus flat": (
+        lambda zennit: zennit.composites.EpsilonPlusFlat(layer_map=without_bias(zennit)),
+        rules.epsilon_plus_flat(),
+    ),
+    "epsilon alpha beta": (
+        lambda zennit: zennit.composites.EpsilonAlpha2Beta1(),
+        rules.epsilon_alpha_beta(2.0, 1.0),
+    ),
+    "epsilon alpha 1": (
+        lambda zennit: zennit.composites.EpsilonPlus(),
+        rules.epsilon_alpha_beta(1.0, 0.0),
+    ),
+    "excitation": (
+        lambda zennit: zennit.composites.ExcitationBackprop(zero_params=["bias"]),
+        rules.excitation_backpropagation,
+    ),
+    "guided": (lambda zennit: zennit.composites.GuidedBackprop(), None),
+    "deconvnet": (lambda zennit: zennit.composites.DeconvNet(), None),
+}
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("name", ZENNIT)
+def test_zennits_composites(name, norm):
+    zennit = imported("zennit")
+    make, composite = ZENNIT[name]
+    network = sequential(norm)
+    score = of_modules(network)
+    zennits = make(zennit)
+    zennits.canonizers = [zennit.canonizers.SequentialMergeBatchNorm()] if norm else []
+    image = batch(IMAGE)
+    with warnings.catch_warnings(), zennits.context(network) as modified:
+        warnings.simplefilter("ignore")
+        logits = modified(image)
+        # LRP hands back the score, the others its gradient.
+        start = torch.zeros_like(logits)
+        start[0, LABEL] = logits[0, LABEL].detach() if composite else 1.0
+        (found,) = torch.autograd.grad(logits, image, start)
+    expected = found.detach().numpy()[0].transpose(1, 2, 0)
+    if composite is None:
+        method = rules.guided_backprop if name == "guided" else rules.deconvnet
+        mine = method(score, IMAGE)
+    else:
+        mine = rules.lrp(score, IMAGE, composite=composite)
+    assert difference(mine, expected) < 1e-5
+
+
+def test_lxts_attention():
+    """A block with layer normalization, one head and a residual addition, by AttnLRP's authors."""
+    found = imported("lxt.explicit.functional")
+    generator = np.random.default_rng(5)
+    query, key, value, last = (generator.normal(size=(3, 3)) for _ in range(4))
+    scale, bias = generator.normal(size=(2, 3))
+    tokens = generator.normal(size=(1, 5, 3))
+
+    x = torch.tensor(tokens[0], requires_grad=True)
+    weights = [torch.tensor(each.T) for each in (query, key, value, last)]
+    normalized = found.layer_norm(x, torch.tensor(scale), torch.tensor(bias), 1e-5)
+    q, k, v = (found.linear_epsilon(normalized, each, None, 1e-12) for each in weights[:3])
+    logits = found.matmul(q, k.transpose(0, 1), False, 1e-12)
+    attended = found.matmul(found.softmax(logits, -1), v, False, 1e-12)
+    hidden = found.add2(x, attended, False, 1e-12)
+    answers = found.linear_epsilon(hidden, weights[3], None, 1e-12)
+    start = torch.zeros_like(answers)
+    start[2, 1] = answers[2, 1].detach()
+    (expected,) = torch.autograd.grad(answers, x, start)
+
+    def score(image):
+        tokens = image[0]
+        centered = tokens - tokens.mean(-1, keepdims=True)
+        deviation = jnp.sqrt((centered**2).mean(-1, keepdims=True) + 1e-5)
+        normalized = centered / deviation * scale[None] + bias[None]
+        q, k, v = (normalized @ each for each in (query, key, value))
+        return ((tokens + jax.nn.softmax(q @ k.T) @ v) @ last)[2, 1]
+
+    def composite(operation):
+        by_kind = {"affine": rules.epsilon, "sum": rules.epsilon, "product": rules.uniform}
+        rule = by_kind.get(operation.kind)
+        return rule and functools.partial(rule, epsilon=1e-12)
+
+    assert_allclose(score(tokens), answers[2, 1].item(), rtol=1e-10)
+    mine = rules.lrp(score, tokens, composite=composite)
+    assert difference(mine[0], expected.numpy()) < 1e-6
