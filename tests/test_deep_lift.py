@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from precisions import strictly
 from slow_rules import matrix
 
-from saliency_jax import attribution, rules, scores
+from saliency_jax import attribution, models, rules, scores
 from saliency_jax.models import convolution, depthwise_convolution
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-10}
@@ -461,6 +461,12 @@ def test_single_precision_is_complete(attend):
 
         image, baseline = (jnp.asarray(each, jnp.float32) for each in (TOKENS, TOKENS0))
         complete(score, image, baseline, 1e-5)
+
+
+def test_a_whole_residual_network_is_complete_in_single_precision():
+    with strictly(False):
+        score = scores.logit(models.load("tiny-imagenet-standard").network, 5)
+        complete(score, small_models.image((16, 16, 3)), np.zeros((16, 16, 3), np.float32), 1e-5)
 
 
 def residual_model(seed=50):

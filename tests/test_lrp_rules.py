@@ -21,7 +21,7 @@ from slow_rules import (
     Sum,
 )
 
-from saliency_jax import attribution, rules, scores
+from saliency_jax import attribution, models, rules, scores
 from saliency_jax.layers import Layer
 from saliency_jax.models import convolution, depthwise_convolution
 
@@ -650,6 +650,24 @@ def test_without_constants_the_epsilon_rule_is_input_x_gradient(composite):
     assert jnp.abs(expected).max() > 0.1
     assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
     assert_allclose(found.sum(), score(IMAGE), rtol=1e-6)
+
+
+def test_on_a_whole_residual_network_the_epsilon_rule_is_input_x_gradient():
+    """With biases and batch normalization too, as rectifiers are linear where they are open."""
+    network = models.load("tiny-imagenet-standard").network
+    double = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, network
+    )
+    image = np.random.default_rng(0).uniform(size=(16, 16, 3))
+
+    @jax.jit
+    def both(score, image):
+        composite = rules.epsilon_everywhere(1e-13)
+        expected = attribution.input_x_gradient(score, image)
+        return rules.lrp(score, image, composite=composite), expected
+
+    found, expected = both(scores.logit(double, 5), image)
+    assert_allclose(found, expected, rtol=0, atol=1e-8 * jnp.abs(expected).max())
 
 
 def conv_stages(slow=slow_rules.epsilon):
