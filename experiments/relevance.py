@@ -263,8 +263,8 @@ def draw_channels(
     return plots.grid(
         rows,
         caption=f"{classifier.name}, {layer}. Above: the picture that excites a channel most, and "
-        "below it the channel's share of all that speaks for the class. Below: the relevance that passes "
-        f"through the channel. {methods.SIGNED_COLORS} {methods.LAST_COLOR}",
+        "below it the channel's share of all that speaks for the class. Below: the relevance that "
+        f"passes through the channel. {methods.SIGNED_COLORS} {methods.LAST_COLOR}",
         cell_width=CELL_WIDTH,
     )
 

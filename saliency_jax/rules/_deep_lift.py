@@ -177,7 +177,9 @@ def _largest(found: Operation, before: Operation, multiplier: Any) -> Any:
 
 
 def _fit(array: Any, like: Any) -> Any:
-    """Summed over the axes along which the other was repeated."""
+    """Summed over the axes along which the other was repeated, all of them if it is a number."""
+    if not like.ndim:
+        return array.sum()
     axes = [axis for axis in range(array.ndim) if array.shape[axis] != like.shape[axis]]
     return array.sum(tuple(axes), keepdims=True)
 

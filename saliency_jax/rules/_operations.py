@@ -78,8 +78,6 @@ _ACTIVATIONS = frozenset(
         "cbrt",
         "clamp",
         "erf",
-        "exp",
-        "exp2",
         "expm1",
         "integer_pow",
         "log",
@@ -88,6 +86,7 @@ _ACTIVATIONS = frozenset(
         "max",
         "min",
         "mul",
+        "pow",
         "select_n",
         "sinh",
         "sqrt",
@@ -116,6 +115,8 @@ _ELEMENTWISE = (
         "eq",
         "erf_inv",
         "erfc",
+        "exp",
+        "exp2",
         "ge",
         "gt",
         "is_finite",
@@ -126,7 +127,6 @@ _ELEMENTWISE = (
         "nextafter",
         "not",
         "or",
-        "pow",
         "rem",
         "rsqrt",
         "sin",
@@ -340,7 +340,8 @@ class Grouping:
         if name in _CUSTOM_DERIVATIVES and self._is_elementwise(equation):
             return Group("activation", entries, value, (equation,))
         if name in _ELEMENTWISE and len(operands) == 1:
-            kind: Kind = "activation" if name in _ACTIVATIONS else "elementwise"
+            has_base = name != "pow" or equation.inputs[0] in operands
+            kind: Kind = "activation" if name in _ACTIVATIONS and has_base else "elementwise"
             return Group(kind, entries, value, (equation,))
         return Group("unknown", entries, value, (equation,))
 
