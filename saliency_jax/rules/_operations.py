@@ -325,7 +325,7 @@ class Grouping:
         if self.is_affine(equation):
             if self._selects_by_itself(equation):
                 return Group("rearrangement", entries, value, (equation,))
-            if len(entries) == 1 or name in _ADDS:
+            if len(entries) == 1 or name in _ADDS or self._sums_up(equation) is not None:
                 return self._chain(value)
             return Group("rearrangement", entries, value, (equation,))
         if name in _MAXIMA and (name != "max" or len(entries) > 1):
@@ -415,7 +415,7 @@ class Grouping:
             adds_up = len(entries) > 1
             if adds_up:
                 found = None
-                if equation.name in _ADDS:
+                if equation.name in _ADDS or equation.name in _JOINS:
                     found = self._sums_up(equation)
                 if found is None:
                     if equations:
@@ -423,7 +423,7 @@ class Grouping:
                     return Group("sum", entries, value, link)
                 (root_entry, link) = found
                 entries = (root_entry,)
-            mixing = adds_up or not _is_one_to_one(equation)
+            mixing = any(not _is_one_to_one(each) or self._adds(each) for each in link)
             if mixing and mixes:
                 if equation.name in _SUMS:
                     equations = _without_scale(equations)
@@ -441,8 +441,11 @@ class Grouping:
     def _selects_by_itself(self, equation: Equation) -> bool:
         return equation.name == "select_n" and equation.inputs[0] in self.program.dependent
 
+    def _adds(self, equation: Equation) -> bool:
+        return equation.name in _ADDS and len(self._carried(equation)) > 1
+
     def _sums_up(self, equation: Equation) -> tuple[int, tuple[Equation, ...]] | None:
-        """A sum's terms as paths from one value: all without a layer of weights, or all with one.
+        """What is added up or joined as paths from one value, all with one layer of weights or none.
 
         The layers have to be of one array's parts, as those of a convolution by shifted products:
         two layers side by side are added up like any others.
