@@ -15,7 +15,7 @@ from jax import lax
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose
 
-from saliency_jax import ascent, attribution, rules, scores
+from saliency_jax import ascent, attribution, models, rules, scores
 from saliency_jax.layers import Layer
 
 IMAGE = small_models.image((6, 5, 3))
@@ -319,6 +319,16 @@ def test_relevance_and_readouts_of_a_cuts_channels(name):
     through = rules.relevance_through(score, IMAGE, cut.layer, 1)
     expected = rules.relevance_through(score, IMAGE, layer, 1)
     assert_allclose(through, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_stages_of_a_bundled_network_are_among_the_cuts():
+    """Which it names itself, `network.layer("stage 3")`."""
+    network, image = models.load("tiny-imagenet-standard").network, small_models.image((16, 16, 3))
+    last = rectified(rules.layers(network, image))
+    for name in ("stem", "stage 1", "stage 4"):
+        expected = network.layer(name).map(image)
+        maps = [cut.layer.map(image) for cut in last if cut.shape == (1, *expected.shape)]
+        assert any(np.allclose(found, expected, rtol=1e-5, atol=1e-6) for found in maps)
 
 
 def test_lines_and_scopes_are_those_of_the_model():

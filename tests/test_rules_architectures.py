@@ -1,0 +1,97 @@
+"""Every architecture of the library under the backward rules: covered, complete, and adding up."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import test_convnext
+import test_efficientnet_lite
+import test_resnet
+import test_vision_transformer
+from numpy.testing import assert_allclose
+from precisions import strictly
+
+from saliency_jax import attribution, rules, scores
+
+IMAGE = np.random.default_rng(0).random((32, 32, 3))
+SMALL = np.random.default_rng(0).random((8, 12, 3))
+ARCHITECTURES = {
+    "resnet 18": (test_resnet.small, IMAGE),
+    "resnet 50": (functools.partial(test_resnet.small, depth=50), IMAGE),
+    "efficientnet lite": (test_efficientnet_lite.small, IMAGE),
+    "vision transformer": (test_vision_transformer.small, SMALL),
+    "distilled transformer": (
+        functools.partial(test_vision_transformer.small, distilled=True),
+        SMALL,
+    ),
+    "convnext": (test_convnext.small, IMAGE),
+}
+each_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+
+
+def setting(name):
+    make, image = ARCHITECTURES[name]
+    return make(), image
+
+
+def in_double(model):
+    return jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, model
+    )
+
+
+@each_architecture
+@pytest.mark.parametrize("composite", [rules.epsilon_plus(), rules.epsilon_gamma_box()])
+def test_every_operation_has_a_rule(name, composite):
+    model, image = setting(name)
+    found = rules.coverage(scores.logit(model, 1), image, composite=composite)
+    assert found.missing == ()
+
+
+@each_architecture
+def test_deep_lift_is_complete(name):
+    with strictly(True):
+        model, image = setting(name)
+        score, baseline = scores.logit(in_double(model), 1), np.full(image.shape, 0.5)
+        found = jax.jit(lambda score, image: rules.deep_lift(score, image, baseline=baseline))(
+            score, image
+        )
+        gap = attribution.completeness_gap(score, image, found, baseline=baseline)
+        change = score(jnp.asarray(image)) - score(jnp.asarray(baseline))
+        assert abs(gap) < 1e-8 * abs(change)
+
+
+@each_architecture
+def test_relevance_adds_up_but_for_what_is_told(name):
+    with strictly(True):
+        model, image = setting(name)
+        score = scores.logit(in_double(model), 1)
+        found = jax.jit(
+            lambda score, image: rules.conservation(
+                score, image, composite=rules.epsilon_everywhere(1e-12)
+            )
+        )(score, image)
+        total = found.image + sum(found.lost.values())
+        assert_allclose(total, found.score, rtol=1e-6)
+        # Products, sums and activations hand on all that they get; a softmax has a constant.
+        held = {"epsilon", "softmax"}
+        assert all(abs(found.lost[rule]) < 1e-6 for rule in set(found.lost) - held)
+
+
+@each_architecture
+def test_a_named_layer_is_among_the_cuts(name):
+    model, image = setting(name)
+    image = jnp.asarray(image, jnp.float32)
+    cuts = rules.layers(model, image)
+    expected = jax.tree.leaves(model.layer(model.layers[2]).features(image))[0]
+    found = [
+        cut.layer.features(image).reshape(expected.shape)
+        for cut in cuts
+        if np.prod(cut.shape) == expected.size
+    ]
+    assert any(np.allclose(each, expected, rtol=1e-4, atol=1e-5) for each in found)
+    logits = model(image)
+    for cut in cuts[:: max(1, len(cuts) // 5)]:
+        assert_allclose(cut.layer.head(cut.layer.features(image)), logits, rtol=1e-3, atol=1e-4)
