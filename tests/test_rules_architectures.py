@@ -85,7 +85,9 @@ def test_a_named_layer_is_among_the_cuts(name):
     model, image = setting(name)
     image = jnp.asarray(image, jnp.float32)
     cuts = rules.layers(model, image)
-    expected = jax.tree.leaves(model.layer(model.layers[2]).features(image))[0]
+    carried = jax.tree.leaves(model.layer(model.layers[2]).features(image))
+    # A transformer's tokens, the class's and the patches', in a row.
+    expected = jnp.concatenate([leaf.reshape(-1, leaf.shape[-1]) for leaf in carried])
     found = [
         cut.layer.features(image).reshape(expected.shape)
         for cut in cuts
