@@ -445,7 +445,7 @@ class Grouping:
         return equation.name in _ADDS and len(self._carried(equation)) > 1
 
     def _sums_up(self, equation: Equation) -> tuple[int, tuple[Equation, ...]] | None:
-        """What is added up or joined as paths from one value, all with one layer of weights or none.
+        """What is added up or joined as paths from one value, with one layer of weights or none.
 
         The layers have to be of one array's parts, as those of a convolution by shifted products:
         two layers side by side are added up like any others.
