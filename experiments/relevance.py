@@ -54,6 +54,8 @@ METHODS = OTHERS | {
     name: functools.partial(rules.lrp, composite=composite)
     for name, composite in COMPOSITES.items()
 }
+# Of a channel's mean activation; with less the pictures clip.
+L2 = 3e-4
 HOW_TO_READ = (
     "Of each composite what arrives at the image, added up over its pixels, and what stays on the "
     "way, with the constants of operations, which biases are, and with what a rule leaves out: the "
@@ -199,7 +201,6 @@ def picture(network, *, channel, layer, seed, shape):
     image_key, step_key = imagenet.keys(seed, channel)
     canvas = chosen.make_canvas(shape)
     score = scores.channel(network.layer(layer), channel)
-    # A layer's values are of no scale; the steps of Adam are, and so is the prior's weight.
     state = ascent.initial_state(chosen.start(image_key, shape), chosen.optimizer, step_key)
     made = ascent.ascend(
         rules.with_rectifiers(score, rules.redirected),
@@ -208,6 +209,7 @@ def picture(network, *, channel, layer, seed, shape):
         chosen.steps[0],
         decode=canvas.decode,
         augment=chosen.augment,
+        prior=ascent.l2(L2, center=imagenet.GREY),
     )
     return made.image
 
