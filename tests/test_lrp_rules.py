@@ -247,6 +247,16 @@ def wrapped(x):
     return of_layout(padded[None], KERNEL, HWIO, window_strides=(1, 1), padding="VALID")[0]
 
 
+def unstacked(x):
+    turned = jnp.stack(jnp.unstack(x, axis=1)[::-1], axis=1)
+    return of_layout(turned[None], KERNEL, HWIO, window_strides=(1, 1), padding="VALID")[0]
+
+
+def tiled(x):
+    twice = jnp.tile(x, (1, 2, 1))
+    return of_layout(twice[None], KERNEL, HWIO, window_strides=(1, 1), padding="VALID")[0]
+
+
 def normalized_before(x):
     """Batch normalization, then padding, then the convolution: zeros are the normalized ones."""
     x = x * along(SHIFTS[:2], x) + along(SHIFTS[1:], x)
@@ -299,6 +309,8 @@ LAYERS = {
     "channels first": channels_first,
     "along rows": along_rows,
     "wrapped": wrapped,
+    "unstacked": unstacked,
+    "tiled": tiled,
     "normalized before": normalized_before,
     "standardized weights": standardized_weights,
     "einsum": by_einsum,

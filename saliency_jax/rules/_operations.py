@@ -44,6 +44,8 @@ _MOVES = frozenset(
         "gather",
         "rev",
         "split",
+        "unstack",
+        "tile",
         "convert_element_type",
         "reduce_precision",
         "copy",
@@ -61,7 +63,7 @@ _MOVES = frozenset(
     }
 )
 # Of several arrays: each value of the answer is one of theirs.
-_JOINS = frozenset({"concatenate", "pad", "select_n", "dynamic_update_slice", "complex"})
+_JOINS = frozenset({"concatenate", "stack", "pad", "select_n", "dynamic_update_slice", "complex"})
 _ADDS = frozenset({"add", "add_any", "sub"})
 _SCALES = frozenset({"mul", "div", "neg"})
 _SUMS = frozenset({"reduce_sum", "cumsum", "reduce_window_sum", "fft"})
