@@ -90,7 +90,7 @@ def gamma(
     Reference:
       Montavon, Binder, Lapuschkin, Samek, Mueller, Layer-Wise Relevance Propagation: An Overview,
       2019, section 10.2.2; for both signs Andeol, Kawakami, Wada, Kanamori, Mueller, Montavon,
-      2021, arXiv:2106.04923.
+      Learning Domain Invariant Representations by Joint Wasserstein Distance Minimization, 2021.
     """
     size, back, back_size = _with_magnitudes(operation)
     sign = jnp.where(operation.output >= 0, 1, -1).astype(relevance.dtype)
@@ -195,7 +195,7 @@ def flat(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Rel
 
     Reference:
       Lapuschkin, Waeldchen, Binder, Montavon, Samek, Mueller, Unmasking Clever Hans Predictors and
-      Assessing What Machines Really Learn, Nature Communications 10, 2019, supplement.
+      Assessing What Machines Really Learn, Nature Communications 10, 2019, arXiv:1902.10178.
     """
     return _by_weights(operation, relevance, jnp.ones_like, epsilon)
 
