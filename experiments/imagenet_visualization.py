@@ -5,14 +5,14 @@
   python experiments/imagenet_visualization.py --classes 20 --skip 100 --recipes coarse-to-fine
 
 Class model visualization by the recipes of `lab/imagenet.py`: the paper's (Simonyan et al. 2013,
-arXiv:1312.6034), lucid's (Olah et al. 2017), the main command's, from coarse to fine, a smoother
-one, and MACO (Fel et al. 2023, arXiv:2306.06805) with the spectrum and the colours of ImageNet's
-photographs, as `color_statistics.py` measures them. A hundred classes are drawn by the seed; of
-each a picture is made for EfficientNet-Lite0, and EfficientNet-Lite2, which had no part in it, says
-what it shows. `--photographs` asks it about photographs too. Steps at 224 pixels are alike in cost,
-so that 64 of each recipe are a like budget; coarse-to-fine and smooth make 64 at 112 pixels and 32
-at 224, three quarters of it. The last command is of classes after the hundred, on which recipes are
-chosen. Interrupted, the same command continues.
+arXiv:1312.6034), lucid's (Olah et al. 2017), one from coarse to fine, a smoother one, the main
+command's, and MACO (Fel et al. 2023, arXiv:2306.06805) with the spectrum and the colours of
+ImageNet's photographs, as `color_statistics.py` measures them. A hundred classes are drawn by the
+seed; of each a picture is made for EfficientNet-Lite0, and EfficientNet-Lite2, which had no part in
+it, says what it shows. `--photographs` asks it about photographs too. Steps at 224 pixels are alike
+in cost, so that 64 of each recipe are a like budget; coarse-to-fine and smooth make 64 at 112
+pixels and 32 at 224, three quarters of it. The last command is of classes after the hundred, on
+which recipes are chosen. Interrupted, the same command continues.
 
 All of it but the smooth ones takes 44 minutes, and they 9, on two processor cores that others used
 as well, with `JAX_NUM_CPU_DEVICES=2`: 4 to 8 s a picture.

@@ -151,7 +151,7 @@ def test_the_main_command_names_the_same_recipes(imagenet, monkeypatch):
     settings = class_visualization.Settings
     small, large = (classifier(side=side) for side in (64, 128))
     assert class_visualization.recipe(settings(), small) == "pixels"
-    assert class_visualization.recipe(settings(), large) == imagenet.BEST
+    assert class_visualization.recipe(settings(), large) == imagenet.SHOWN
     for name in imagenet.RECIPES:
         assert (
             class_visualization.recipe(tyro.cli(settings, args=["--recipe", name]), small) == name

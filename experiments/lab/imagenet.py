@@ -126,7 +126,8 @@ def any_phases(key: jax.Array, shape: Shape) -> Any:
     return ascent.uniform_noise(key, (height, width // 2 + 1, channels), -math.pi, math.pi)
 
 
-BEST = "coarse-to-fine"
+# The other network names most of its pictures, and people most of the other's.
+BEST, SHOWN = "coarse-to-fine", "smooth"
 RECIPES: Mapping[str, Recipe] = {
     "paper": Recipe(
         "Simonyan et al. 2013: the pixels, from the mean colour, by plain gradients, with an L2 "
@@ -163,7 +164,7 @@ RECIPES: Mapping[str, Recipe] = {
         AUGMENT,
         ascent.l2(L2, center=GREY),
     ),
-    "smooth": Recipe(
+    SHOWN: Recipe(
         "as coarse-to-fine, by steps of one length along the gradient, without a norm",
         canvas,
         ascent.fourier_noise,
