@@ -9,22 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from saliency_jax import attribution
+from saliency_jax import attribution, rules
 
 ROOT = Path(__file__).parent.parent
-ROOM = ROOT / "saliency_jax" / "attribution"
+ROOMS = [ROOT / "saliency_jax" / name for name in ("attribution", "rules")]
 EXPERIMENTS = ROOT / "experiments"
+# They say something of a relevance, and make none.
+NO_METHODS = {"conservation", "coverage"}
+# Where a family shares a test.
+SHARED_TESTS = {"_gradient.py": "test_attribution.py", "_lrp.py": "test_lrp_rules.py"}
 
 
 def is_method(function: ast.FunctionDef) -> bool:
     """Whether a function of the room is a public `method(score, image, *, ...)`."""
     arguments = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
-    return arguments == ["score", "image"] and not function.name.startswith("_")
+    is_public = not function.name.startswith("_") and function.name not in NO_METHODS
+    return arguments == ["score", "image"] and is_public
 
 
 def defined() -> Iterator[tuple[str, str]]:
-    """The methods of the room's files, each with its file."""
-    for path in sorted(ROOM.glob("_*.py")):
+    """The methods of the rooms' files, each with its file."""
+    for path in sorted(path for room in ROOMS for path in room.glob("_*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and is_method(node):
                 yield node.name, path.name
@@ -43,8 +48,9 @@ FILES = dict(defined())
 ROWS = table()
 EXPORTED = {
     name
-    for name, function in vars(attribution).items()
+    for name, function in (vars(attribution) | vars(rules)).items()
     if inspect.isfunction(function)
+    and name not in NO_METHODS
     and list(inspect.signature(function).parameters)[:2] == ["score", "image"]
     and [
         parameter.kind
@@ -58,16 +64,15 @@ EXPORTED = {
 def missing(name: str) -> list[str]:
     """Which of its places a method lacks."""
     file = FILES.get(name, f"_{name}.py")
-    # The gradient's own family has the test that is called after the room.
-    tests = [f"test{file}", "test_attribution.py"]
+    tests = [f"test{file}", SHARED_TESTS.get(file, "")]
     texts = [
-        path.read_text() for path in map(Path(__file__).parent.joinpath, tests) if path.exists()
+        path.read_text() for path in map(Path(__file__).parent.joinpath, tests) if path.is_file()
     ]
     places = {
-        f"a file of saliency_jax/attribution/, such as {file}": name in FILES,
+        f"a file of saliency_jax/attribution/ or rules/, such as {file}": name in FILES,
         f"a test of it in tests/test{file}": any(re.search(rf"\b{name}\b", text) for text in texts),
-        f"a line `from .{Path(file).stem} import {name} as {name}` in saliency_jax/attribution/"
-        "__init__.py": name in EXPORTED,
+        f"a line `from .{Path(file).stem} import {name} as {name}` in its room's __init__.py": name
+        in EXPORTED,
         # The saliency map is a row that keeps the gradient, which it reduces.
         "a row of METHODS in experiments/lab/methods.py": name in ROWS or name in ROWS.values(),
     }
@@ -81,7 +86,7 @@ def test_a_method_has_its_four_places(name):
 
 def test_each_missing_place_is_named():
     file, test, line, row = missing("new_method")
-    assert "saliency_jax/attribution/" in file
+    assert "saliency_jax/attribution/ or rules/" in file
     assert test == "a test of it in tests/test_new_method.py"
     assert line.startswith("a line `from ._new_method import new_method as new_method`")
     assert row == "a row of METHODS in experiments/lab/methods.py"
