@@ -7,6 +7,11 @@ Saliency's gradient, guided backpropagation, relevance by two composites and Dee
 images at 224x224 through a ResNet with random weights: the median time, beside the gradient's; the
 seconds that tracing and compiling take; and what the compiled program takes beside its arguments
 and its result.
+
+Measured on two processor cores, eight images through a ResNet-50: the gradient takes 0.91 s, guided
+backpropagation 0.96 times that, DeepLIFT 1.19, relevance by epsilon-gamma-box 1.85 and by
+epsilon-plus 1.96; each compiles in 2 to 5 s. The gradient and guided backpropagation need 427 MiB,
+DeepLIFT 574, relevance 855 and 898, for it keeps what comes of the weights' magnitudes too.
 """
 
 import dataclasses

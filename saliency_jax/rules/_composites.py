@@ -216,6 +216,12 @@ def deep_taylor(low: Any = 0.0, high: Any = 1.0) -> Composite:
 def excitation_backpropagation(operation: Operation) -> Rule | None:
     """Excitation backpropagation: the z+ rule for all weights.
 
+    Args:
+      operation: see `Operation`.
+
+    Returns:
+      The z+ rule for an operation with weights, None for others.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import numpy as np
