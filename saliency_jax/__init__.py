@@ -19,3 +19,4 @@ from . import images as images
 from . import filters as filters
 from . import baselines as baselines
 from . import segments as segments
+from . import devices as devices

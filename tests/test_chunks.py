@@ -1,11 +1,16 @@
 """Chunked evaluation against a loop, and its memory against the number of samples."""
 
+import functools
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from saliency_jax import devices
 from saliency_jax._chunks import map_chunked, mean_chunked, sum_chunked
 from saliency_jax.attribution import integrated_gradients
 
@@ -30,6 +35,98 @@ def test_every_sample_counts_once(batch_size):
     assert_array_equal(summed["square"], sum(squares))
     mean = mean_chunked(pair, POINTS, batch_size)
     assert_allclose(mean["product"], sum(products) / 7, rtol=1e-6)
+
+
+def totals(batch_size, points=POINTS):
+    mapped = map_chunked(pair, points, batch_size)
+    return mapped, sum_chunked(pair, points, batch_size), mean_chunked(pair, points, batch_size)
+
+
+def assert_close(found, expected):
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 7, 100])
+def test_devices_of_a_mesh_share_the_samples_out(batch_size):
+    expected = totals(batch_size)
+    program = jax.jit(functools.partial(totals, batch_size))
+    with jax.set_mesh(devices.mesh(2)):
+        found = program(POINTS)
+        # Three functions, each on either device.
+        assert program.lower(POINTS).as_text().count("manual_computation") == 3
+        assert_close(totals(batch_size), expected)
+    assert_close(found, expected)
+
+
+def weighed(weights, batch_size=2):
+    """A number that depends on something beside the samples."""
+    points = POINTS[1]
+    total = sum_chunked(lambda point: jnp.sin(weights * point).sum(), points, batch_size)
+    return total + (map_chunked(lambda point: weights @ point, points, batch_size) ** 2).sum()
+
+
+@pytest.mark.parametrize("transform", [jax.grad, jax.hessian, jax.vmap])
+def test_sharing_out_goes_with_every_transformation(transform):
+    weights = jnp.array([[0.3, -0.2], [0.1, 0.5], [0.2, 0.2]])
+    weights = weights if transform is jax.vmap else weights[0]
+    expected = transform(weighed)(weights)
+    with jax.set_mesh(devices.mesh()):
+        found = jax.jit(transform(weighed))(weights), transform(weighed)(weights)
+    assert_allclose(found[0], expected, rtol=1e-5)
+    assert_allclose(found[1], expected, rtol=1e-5)
+
+
+def shared_out(function, *arguments):
+    """How often something is shared out in a program."""
+    return str(jax.make_jaxpr(function)(*arguments)).count("shard_map[")
+
+
+def test_nothing_is_shared_out_twice():
+    nested = functools.partial(map_chunked, lambda point: totals(2, (point[1], POINTS[1][:2])))
+    with jax.set_mesh(devices.mesh()):
+        assert shared_out(lambda: nested(POINTS, 3)) == 1
+        # One sample leaves its own samples to be shared out.
+        assert shared_out(lambda: nested(jax.tree.map(lambda leaf: leaf[:1], POINTS), 3)) == 3
+    with jax.set_mesh(devices.mesh(1)):
+        assert shared_out(lambda: nested(POINTS, 3)) == 0
+
+
+def test_an_axis_whose_sharding_is_explicit_is_the_callers():
+    mesh = jax.make_mesh((2,), ("images",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        images = jax.device_put(np.ones((4, 2), np.float32), jax.P("images"))
+        assert shared_out(jax.vmap(weighed), images) == 0
+        assert_allclose(jax.jit(jax.vmap(weighed))(images), [weighed(jnp.ones(2))] * 4, rtol=1e-6)
+
+
+def test_eight_devices_share_out_fewer_samples_and_more():
+    program = """
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_num_cpu_devices", 8)
+from saliency_jax import devices
+from saliency_jax import devices
+from saliency_jax._chunks import map_chunked, mean_chunked
+@jax.jit
+def both(points):
+    return map_chunked(jnp.square, points, 5), mean_chunked(jnp.square, points, 5)
+for count in (3, 8, 19):
+    points = np.arange(count, dtype=np.float32)
+    with jax.set_mesh(devices.mesh()):
+        mapped, mean = both(points)
+    assert len(mapped.sharding.device_set) == 8
+    np.testing.assert_array_equal(mapped, points**2)
+    np.testing.assert_allclose(mean, (points**2).mean(), rtol=1e-6)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.usefixtures("entry_checks")
+def test_a_mesh_of_devices_that_are_not_there():
+    with pytest.raises(ValueError, match="number of devices to be at most 2, got 3"):
+        devices.mesh(3)
+    with pytest.raises(ValueError, match="number of devices to be at least 1, got 0"):
+        devices.mesh(0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 100, 1000])

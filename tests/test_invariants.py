@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from precisions import PRECISIONS, strictly
 from small_models import MODELS
 
-from saliency_jax import ascent, attribution, rules, scores
+from saliency_jax import ascent, attribution, devices, rules, scores
 
 ADAM = optax.adam(0.1)
 
@@ -236,6 +236,16 @@ def test_chunks_change_nothing_but_rounding(method):
     score, image = scores.logit(small_models.plain_convnet(), 1), small_models.image()
     whole = functools.partial(method, batch_size=1000)
     assert_allclose(compiled(method)(score, image), jax.jit(whole)(score, image), **TOLERANCE)
+
+
+@pytest.mark.parametrize("method", CHUNKED.values(), ids=CHUNKED)
+def test_devices_of_a_mesh_change_nothing_but_rounding(method):
+    score, image = scores.logit(small_models.plain_convnet(), 1), small_models.image()
+    shared_out = jax.jit(lambda score, image: method(score, image))
+    with jax.set_mesh(devices.mesh()):
+        result = shared_out(score, image)
+        assert "manual_computation" in shared_out.lower(score, image).as_text()
+    assert_allclose(result, compiled(method)(score, image), **TOLERANCE)
 
 
 each_attribution = pytest.mark.parametrize("method", ATTRIBUTIONS.values(), ids=ATTRIBUTIONS)

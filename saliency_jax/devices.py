@@ -1,0 +1,58 @@
+"""The devices that long work is shared out among: a processor's cores, or accelerators.
+
+Where a mesh is set, every method shares out its path steps, samples and masks, also those of one
+image:
+
+    with jax.set_mesh(devices.mesh()):
+        attribution = explain(score, image)
+
+JAX makes each core of a processor a device where `jax.config.update("jax_num_cpu_devices", n)`, or
+the environment's JAX_NUM_CPU_DEVICES, says so before its first computation.
+"""
+
+import jax
+import numpy as np
+
+from ._types import Count
+from ._validation import check_count
+
+AXIS = "devices"
+
+
+def mesh(count: Count | None = None) -> jax.sharding.Mesh:
+    """A mesh of this process's devices along one axis, which JAX may share work out along.
+
+    Under `jax.set_mesh(mesh)` whatever is computed is computed on every device, each alike, but for
+    what is shared out: what methods do in chunks, what `runs.sweep` does at its points, and what is
+    done on arrays that are laid out along the axis. A method that is called eagerly is slowed by
+    it: compile what calls it.
+
+    Args:
+      count: of how many devices, the first ones; all if None.
+
+    Returns:
+      The mesh, whose one axis is `devices.AXIS`.
+
+    Raises:
+      TypeError: count is not an integer.
+      ValueError: count is below 1 or above the number of devices.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import attribution, devices
+      >>> @jax.jit
+      ... def explain(image):
+      ...     return attribution.integrated_gradients(jnp.sum, image)
+      >>> with jax.set_mesh(devices.mesh()):
+      ...     print(explain(jnp.ones((1, 2, 1))).squeeze().round(4))
+      [1. 1.]
+
+    Reference:
+      Bradbury et al., JAX: composable transformations of Python+NumPy programs, 2018, on sharding
+      (not on arXiv).
+    """
+    local = jax.local_devices()
+    if count is not None and check_count("the number of devices", count, 1) > len(local):
+        raise ValueError(f"expected the number of devices to be at most {len(local)}, got {count}")
+    return jax.sharding.Mesh(np.array(local[:count]), (AXIS,))
