@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
-from saliency_jax.runs import RunFolder, Section, Table, file_name
+from saliency_jax.runs import Link, RunFolder, Section, Table, file_name, plots
 
 
 class Page(HTMLParser):
@@ -151,7 +152,8 @@ def test_the_page_needs_no_other_file_and_escapes_names(in_a_folder):
         run.save_page("A title & more", [section, Section("only a title")], "a question")
     html = (in_a_folder / "run" / "index.html").read_text(encoding="utf-8")
     page = Page(html)
-    assert "script" not in page.tags
+    # The page's own: one before it is shown, one after.
+    assert page.tags.count("script") == 2
     # The section's title, the table's header and cell, the settings.
     assert page.texts.count(evil) == 4
     assert {"A title & more", "a question", "a text", "only a title", "n", "3"} <= set(page.texts)
@@ -159,6 +161,86 @@ def test_the_page_needs_no_other_file_and_escapes_names(in_a_folder):
     encoded = address.removeprefix("data:image/png;base64,")
     assert base64.b64decode(encoded) == (in_a_folder / "run" / "plot.png").read_bytes()
     assert not re.search(r"https?://|url\(|@import", html)
+
+
+def test_a_page_says_how_to_repeat_the_run_and_what_its_arrays_hold(in_a_folder):
+    with RunFolder("run", "demo") as run:
+        run.save_config({"steps": 3}, "python demo.py --classes lemon 'red wine'")
+        run.save_arrays("some maps", maps=np.zeros((3, 4, 5)), labels=np.arange(3))
+        about = "\n  python demo.py\n\nIt counts,\nand ends.\n"
+        run.save_page("A title", [], "What is it?", about)
+    html = (in_a_folder / "run" / "index.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert "python demo.py --classes lemon 'red wine'" in page.texts
+    assert page.addresses == ["some%20maps.npz"]
+    assert (in_a_folder / "run" / "some maps.npz").exists()
+    assert any("maps (3, 4, 5), labels (3)" in text for text in page.texts)
+    assert {"What is it?", "python demo.py", "It counts, and ends."} <= set(page.texts)
+    config = json.loads((in_a_folder / "run" / "config.json").read_text())
+    assert config["command"] == "python demo.py --classes lemon 'red wine'"
+
+
+def test_a_folder_has_pages_of_other_names_that_its_page_leads_to(in_a_folder):
+    with RunFolder("run", "demo") as run:
+        run.save_page("Lemon", [], name="lemon")
+        picture = plots.image(np.zeros((4, 4, 3)))
+        run.save_page(
+            "All", [Section("Classes", links=[Link("lemon.html", "Lemon", "a", picture)])]
+        )
+    assert everything_in(in_a_folder / "run") == ["index.html", "lemon.html"]
+    page = Page((in_a_folder / "run" / "index.html").read_text(encoding="utf-8"))
+    assert page.addresses[0] == "lemon.html"
+    assert page.addresses[1].startswith("data:image/webp;base64,")
+
+
+def noise(side: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((side, side, 3))
+
+
+def shown_in(html: str) -> list[np.ndarray]:
+    """The pictures that a page has inside, decoded."""
+    encoded = re.findall(r"data:image/\w+;base64,([^\"]+)", html)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in encoded]
+
+
+def test_small_pictures_lose_nothing_and_equal_ones_are_written_once(in_a_folder):
+    images = [noise(16, seed) for seed in range(2)]
+    cells = [plots.image(image) for image in (*images, images[0])]
+    with RunFolder("run", "demo") as run:
+        run.save_page("A title", [Section("a", views=[plots.explore([cells])])] * 2)
+    html = (in_a_folder / "run" / "index.html").read_text(encoding="utf-8")
+    shown = shown_in(html)
+    assert len(shown) == 2
+    for image, picture in zip(images, shown, strict=True):
+        np.testing.assert_array_equal(picture, np.rint(image * 255))
+    assert html.count("data-same=") == 4 + 1  # And once in the script.
+
+
+def test_a_page_that_would_be_too_large_is_coarser(in_a_folder):
+    # What cannot be compressed: 4.2 MB, or 5.6 as text.
+    large, small = noise(1180), noise(16)
+    figure = Figure(figsize=(11.8, 11.8), dpi=100)
+    figure.figimage(large)
+    with RunFolder("run", "demo") as run:
+        name = run.save_figure("noise", figure)
+        section = Section("a", figures=[name], views=[plots.explore([[plots.image(small)]])])
+        run.save_page("A title", [section])
+    content = (in_a_folder / "run" / "index.html").read_bytes()
+    assert (in_a_folder / "run" / "noise.png").stat().st_size > 4_000_000
+    assert len(content) < 5_000_000
+    exact, coarse = shown_in(content.decode())
+    np.testing.assert_array_equal(exact, np.rint(small * 255))
+    assert coarse.shape == large.shape
+    assert 0.01 < np.abs(coarse / 255 - large).mean() < 0.25
+
+
+def test_a_page_that_cannot_be_small_is_written_with_a_word(in_a_folder, caplog):
+    table = Table(("a",), [("long" * 1_300_000,)])
+    with RunFolder("run", "demo") as run:
+        run.save_page("A title", [Section("a", table=table)])
+    (record,) = caplog.records
+    assert "the page 'A title' has 5.2 MB, more than 5.0 MB" in record.getMessage()
+    assert (in_a_folder / "run" / "index.html").exists()
 
 
 def test_a_page_with_a_figure_that_was_not_saved_fails(in_a_folder):

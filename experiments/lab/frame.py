@@ -70,7 +70,12 @@ class Run(runs.RunFolder):
         super().__init__(settings.output, name)
         self.complaint = ""
         self._settings = settings
+        unnamed = dataclasses.replace(settings, output=None)
+        self._command = runs.command(f"experiments/{name}.py", unnamed)
         self._bar: tqdm.tqdm | None = None
+
+    def save_config(self, settings: Any, command: str = "") -> None:
+        super().save_config(settings, command or self._command)
 
     def expect(self, points: int, unit: str) -> Path:
         """Shows a bar of so much work to come, and tells where to keep what is done of it."""
@@ -173,7 +178,8 @@ class Experiment(Generic[Settings]):
         with Run(settings, self.name) as run:
             run.save_config(settings)
             sections = self._function(settings, run)
-            run.save_page(self._title, sections, self.description.partition("\n")[0])
+            question, _, about = self.description.partition("\n")
+            run.save_page(self._title, sections, question, about)
         for section in sections:
             if section.table is not None:
                 print("\n" + "\n".join(filter(None, (section.title, str(section.table)))))

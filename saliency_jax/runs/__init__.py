@@ -1,7 +1,12 @@
 """Runs: grids of work that continue, the folder that a run leaves behind, its figures and page.
 
 `sweep` does the work, a `RunFolder` takes what came of it, `plots` draws, and a page of `Section`s
-with figures and `Table`s shows it. What is written is there whole or not at all.
+with figures, `Table`s and views shows it. What is written is there whole or not at all.
+
+A page is one file: it needs no network and no other file, opens from a disk or on a telephone, and
+is light or dark as its reader's device is, or as the switch on it says. A figure of `plots.grid`
+stands still; a view of `plots.explore` has the same cells with a slider along a sweep, and layers
+that lie over each other. Notebooks show both.
 
 What means the same everywhere here:
 
@@ -21,10 +26,12 @@ is replaced by \N{REPLACEMENT CHARACTER}, with a word in the log and on the page
 
 from ._folder import RunFolder as RunFolder
 from ._page import Section as Section
+from ._page import Link as Link
 from ._table import Table as Table
 from . import plots as plots
 from ._sweep import sweep as sweep
 from ._folder import file_name as file_name
+from ._command_line import command as command
 from ._command_line import from_command_line as from_command_line
 from .._files import whole as whole
 from .._files import claim as claim

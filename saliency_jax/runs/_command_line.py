@@ -1,8 +1,10 @@
 """How a script starts: flags from a dataclass, one line and status 2 for a mistake."""
 
 import contextlib
+import dataclasses
 import io
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -64,6 +66,43 @@ def from_command_line(
         # Python's own way out can crash while XLA's threads are still computing.
         print("terminated", file=sys.stderr, flush=True)
         os._exit(TERMINATED)
+
+
+def command(script: str, settings: Any) -> str:
+    """What is typed to run a script with these settings: the flags of all that are not the usual.
+
+    Args:
+      script: the script's path.
+      settings: a dataclass of plain values and tuples of them, as `from_command_line` takes its
+        class.
+
+    Returns:
+      The command, for a shell of POSIX.
+
+    Example:
+      >>> import dataclasses
+      >>> from saliency_jax import runs
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Settings:
+      ...     classes: tuple[str, ...] = ()
+      ...     steps: int = 3
+      >>> runs.command("script.py", Settings(classes=("lemon", "red wine")))
+      "python script.py --classes lemon 'red wine'"
+    """
+    words = ["python", script]
+    for field in dataclasses.fields(settings):
+        value, usual = getattr(settings, field.name), field.default
+        if field.default_factory is not dataclasses.MISSING:
+            usual = field.default_factory()
+        if value == usual:
+            continue
+        flag = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        words += [f"--{flag}", *map(str, values)]
+    return shlex.join(words)
 
 
 class _Terminated(BaseException):

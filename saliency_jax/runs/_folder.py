@@ -100,6 +100,7 @@ class RunFolder:
         self._unfinished: list[Path] = []
         self._config: Mapping[str, Any] = {}
         self._unshown: set[str] = set()
+        self._held_in: dict[str, str] = {}
 
     def __enter__(self) -> "RunFolder":
         self._partial = self._whole.__enter__()
@@ -116,13 +117,15 @@ class RunFolder:
                 for folder in self._unfinished:
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def save_config(self, settings: Any) -> None:
+    def save_config(self, settings: Any, command: str = "") -> None:
         """Writes `config.json`: the settings, and the versions and devices that ran them.
 
         Args:
           settings: see the room.
+          command: what is typed to do the same again, as `runs.command` returns it.
         """
         self._config = {
+            "command": command,
             "settings": _mapping(settings),
             "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": {"python": platform.python_version()}
@@ -166,10 +169,14 @@ class RunFolder:
           name: see the room.
           **arrays: the arrays by name.
         """
+        known = {key: _known(array) for key, array in arrays.items()}
         with zipfile.ZipFile(self._file(f"{name}.npz"), "w", zipfile.ZIP_DEFLATED) as archive:
-            for key, array in arrays.items():
+            for key, array in known.items():
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, _known(array), allow_pickle=False)
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+        self._held_in[f"{name}.npz"] = ", ".join(
+            f"{key} {array.shape}".replace(",)", ")") for key, array in known.items()
+        )
 
     def save_figure(self, name: str, figure: Figure) -> str:
         """Writes `NAME.png` at the figure's own resolution, its texts as they are written.
@@ -232,13 +239,26 @@ class RunFolder:
         scipy.io.wavfile.write(self._file(sound_file(name)), int(sample_rate), levels)
         return name
 
-    def save_page(self, title: str, sections: Sequence[Section], text: str = "") -> None:
-        """Writes `index.html`: one file with pictures and sounds inside, the settings at its end.
+    def save_page(
+        self,
+        title: str,
+        sections: Sequence[Section],
+        text: str = "",
+        about: str = "",
+        *,
+        name: str = "index",
+    ) -> None:
+        """Writes `index.html`: one file with pictures and sounds inside, light or dark.
+
+        It ends with the command, the arrays and the settings. It has 5 MB at most: what is larger
+        has its pictures made coarser, from the largest on.
 
         Args:
           title: the page's title.
           sections: what it shows, from the top down; their figures and sounds must have been saved.
           text: what the page answers, under its title.
+          about: more of it, which is folded up: paragraphs, and commands that are indented.
+          name: of the page, where a folder has several; see the room.
 
         Raises:
           FileNotFoundError: a figure or a sound was not saved.
@@ -249,11 +269,16 @@ class RunFolder:
             title,
             sections,
             text,
+            about=about,
             media={file: self._file(file).read_bytes() for file in files},
+            arrays=[
+                (file, self._file(file).stat().st_size, held)
+                for file, held in self._held_in.items()
+            ],
             note=note(self._unshown),
             config=self._config,
         )
-        self._file("index.html").write_text(made, encoding="utf-8")
+        self._file(f"{name}.html").write_text(made, encoding="utf-8")
 
     def _file(self, file: str) -> Path:
         if Path(file).name != file or "\0" in file:

@@ -27,6 +27,8 @@ _UNPRINTABLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _NO_TEXT = re.compile(r"\.?Last ?Resort.*|cm[a-z]+10|STIXNonUnicode|STIXSize.*", re.IGNORECASE)
 # Of the figures' texts, in points, and of the figures, in pixels an inch.
 FONT_SIZE, DPI = 8.5, 100
+# The height of a line of them in pixels.
+LINE = 17
 _MOST_NAMED = 20
 
 _logger = logging.getLogger("saliency_jax")

@@ -17,19 +17,25 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
 import matplotlib
 import numpy as np
 from jaxtyping import Array, Float, Real
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image as PILImage
 
-from .._types import Number
 from .._validation import check_array, check_at_least, check_finite
-from ._text import BOLD, DPI, FONT_SIZE, literal, one_line, shortened, text_width, wrapped
+from ._cells import MOST_HIGH, MOST_WIDE, Pixels, enlarged
+from ._cells import Cell as Cell
+from ._cells import Layers as Layers
+from ._cells import Picture as Picture
+from ._cells import Ranking as Ranking
+from ._cells import percent as percent
+from ._text import BOLD, DPI, FONT_SIZE, LINE, literal, one_line, text_width, wrapped
+from ._view import View as View
+from ._view import explore as explore
 
 PERCENTILE = 99.0
 # The note of a map that has no scale.
@@ -39,7 +45,6 @@ _DIVERGING = matplotlib.colormaps["RdBu_r"].resampled(257)
 _SEQUENTIAL = matplotlib.colormaps["inferno"]
 _ROUNDING = 1e-5
 
-_LINE = 17
 _GAP = 12
 _MARGIN = 14
 _PANEL_WIDTH, _PANEL_HEIGHT = 330, 250
@@ -53,96 +58,14 @@ _INTERVALS_IN_A_ROW, _INTERVALS_WIDTH, _INTERVALS_LINE, _INTERVALS_MARGIN = 5, 2
 _SPREAD = 0.3
 # Of curves beyond the ten colours.
 _LINE_STYLES = (".-", ".--", ".:", ".-.")
-# A picture that is wider or higher than so many times its other side is stretched.
-_MOST_WIDE, _MOST_HIGH = 32, 8
 # What Agg, and many viewers, can draw.
 _LARGEST_SIDE = 2**16 - 1
 
-Pixels = Float[np.ndarray, "h w 3"]
 AnyImage = Float[Array | np.ndarray, "h w c"]
 AnyMap = Float[Array | np.ndarray, "h w"]
 Values = Real[Array | np.ndarray, "n"]
 Box = Real[Array | np.ndarray, "4"]
 RED = (1.0, 0.2, 0.2)
-
-
-@runtime_checkable
-class Cell(Protocol):
-    """One place of a grid: a title above it, a note below it, and how it is drawn."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def note(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, int]: ...
-    def draw(self, axes: Axes) -> None: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A cell of coloured pixels.
-
-    Attributes:
-      pixels: (h, w, 3) in [0, 1].
-      title: what is written above.
-      note: what is written below; for a map, how its colours were chosen.
-    """
-
-    pixels: Pixels
-    title: str = ""
-    note: str = ""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.pixels.shape[0], self.pixels.shape[1]
-
-    def draw(self, axes: Axes) -> None:
-        stretched = not 1 / _MOST_WIDE <= self.shape[0] / self.shape[1] <= _MOST_HIGH
-        aspect: Literal["auto", "equal"] = "auto" if stretched else "equal"
-        axes.imshow(self.pixels, interpolation="auto", aspect=aspect)
-
-
-@dataclasses.dataclass(frozen=True)
-class Ranking:
-    """A cell of horizontal bars: the likeliest classes, say, with their probabilities.
-
-    Attributes:
-      names: from the top down, at least one; a name that its bar does not hold is shortened.
-      fractions: the length of each bar, in [0, 1]; it is written out in per cent.
-      title: what is written above.
-      note: what is written below.
-    """
-
-    names: Sequence[str]
-    fractions: Sequence[Number]
-    title: str = ""
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        check_at_least("the number of names", len(self.names), 1)
-        if len(self.fractions) != len(self.names):
-            raise ValueError(
-                f"expected {len(self.names)} fractions, one for each name, got "
-                f"{len(self.fractions)}"
-            )
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return 1, 1
-
-    def draw(self, axes: Axes) -> None:
-        rows = range(len(self.names))
-        axes.barh(rows, [float(part) for part in self.fractions], height=0.86, color="#b9cfe6")
-        box = axes.get_window_extent()
-        lines = max(1, int(box.height / len(self.names) / _LINE))
-        for row, name, fraction in zip(rows, self.names, self.fractions, strict=True):
-            share = percent(fraction)
-            available = 0.94 * box.width - text_width(share) - _GAP
-            text = shortened(one_line(name), available, lines)
-            axes.text(0.03, row, text, va="center", fontsize=FONT_SIZE)
-            axes.text(0.97, row, share, va="center", ha="right", fontsize=FONT_SIZE)
-        axes.set(xlim=(0, 1), ylim=(len(self.names) - 0.5, -0.5))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,25 +256,6 @@ def outlined(image: AnyImage, box: Box, color: Sequence[int | float] = RED) -> P
     return marked
 
 
-def percent(fraction: Number) -> str:
-    """A probability as it is written in titles: without decimals, unless it is near 0 or 1.
-
-    Args:
-      fraction: in [0, 1].
-
-    Returns:
-      The text. It says 100 % or 0 % only where that is right to a tenth of a per cent.
-
-    Example:
-      >>> from saliency_jax.runs import plots
-      >>> plots.percent(0.6789), plots.percent(0.9971), plots.percent(0.9999)
-      ('68 %', '99.7 %', '100 %')
-    """
-    of_hundred = 100 * float(fraction)
-    text = f"{of_hundred:.1f}" if min(of_hundred, 100 - of_hundred) < 1 else f"{of_hundred:.0f}"
-    return f"{text.removesuffix('.0')} %"
-
-
 def grid(
     rows: Sequence[Sequence[Cell | None]],
     *,
@@ -396,7 +300,7 @@ def grid(
         if titles and len(titles) != count:
             raise ValueError(f"expected {count} {name}, got {len(titles)}")
 
-    width = _enlarged(max(cell.shape[1] for cell in cells), cell_width)
+    width = enlarged(max(cell.shape[1] for cell in cells), cell_width)
     heights = [
         max((_cell_height(cell, width) for cell in row if cell is not None), default=width)
         for row in rows
@@ -405,7 +309,7 @@ def grid(
         wrapped(title, height, BOLD) for title, height in zip(row_titles, heights, strict=False)
     ]
     column_texts = [wrapped(title, width, BOLD) for title in column_titles]
-    beside = max((_num_lines(text) for text in row_texts), default=0) * _LINE
+    beside = max((_num_lines(text) for text in row_texts), default=0) * LINE
     left = _MARGIN + (beside + _GAP // 2 if row_titles else 0)
     total_width = left + num_columns * (width + _GAP) - _GAP + _MARGIN
     caption_text = wrapped(caption, total_width - left - _MARGIN)
@@ -495,7 +399,7 @@ def curves(
     legend = _Legend(panels, total_width)
     titles = [wrapped(title, _PANEL_WIDTH - _PANEL_MARGIN, BOLD) for title in panels]
     label = wrapped(x_label, _PANEL_WIDTH - _PANEL_MARGIN)
-    texts_height = rows * (max(map(_num_lines, titles)) + _num_lines(label) - 2) * _LINE
+    texts_height = rows * (max(map(_num_lines, titles)) + _num_lines(label) - 2) * LINE
     height = rows * _PANEL_HEIGHT + texts_height + legend.height
     size = (total_width / DPI, height / DPI)
     figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
@@ -634,7 +538,7 @@ class _Legend:
     @property
     def height(self) -> int:
         rows = -(-len(self.names) // self._columns)
-        return (rows * max(map(_num_lines, self._texts), default=0) + 1) * _LINE
+        return (rows * max(map(_num_lines, self._texts), default=0) + 1) * LINE
 
     def write(self, figure: Figure) -> None:
         """Writes what `handles` were found for: all names."""
@@ -690,14 +594,9 @@ def _limit(magnitudes: Float[np.ndarray, "h w"], percentile: int | float) -> tup
     return float(magnitudes.max()) or 1.0, "maximum"
 
 
-def _enlarged(width: int, wanted: int) -> int:
-    """The multiple of the width that is nearest to the wanted one."""
-    return wanted if width > 1.5 * wanted else max(1, round(wanted / width)) * width
-
-
 def _cell_height(cell: Cell, width: int) -> int:
     rows, columns = cell.shape
-    return round(width * min(max(rows / columns, 1 / _MOST_WIDE), _MOST_HIGH))
+    return round(width * min(max(rows / columns, 1 / MOST_WIDE), MOST_HIGH))
 
 
 def _num_lines(text: str) -> int:
@@ -706,4 +605,4 @@ def _num_lines(text: str) -> int:
 
 def _height(texts: Sequence[str]) -> int:
     lines = max(map(_num_lines, texts), default=0)
-    return lines * _LINE + (6 if lines else 0)
+    return lines * LINE + (6 if lines else 0)
