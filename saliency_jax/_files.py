@@ -116,7 +116,7 @@ def claim(
                 shutil.rmtree(left, ignore_errors=True)
         path = place / file
         if path.exists():
-            _check_same(json.loads(text), path, folder, kind)
+            check_same(json.loads(text), path.read_text(encoding="utf-8"), path, folder, kind)
         elif any(not name.startswith(".") for name in os.listdir(place)):
             raise ValueError(f"expected {folder} to be empty or a {kind}'s, got another folder")
         else:
@@ -200,11 +200,16 @@ def _check_new(place: Path, asked: str | os.PathLike) -> None:
         )
 
 
-def _check_same(
-    settings: Mapping[str, Any], path: Path, folder: str | os.PathLike, kind: str
+def check_same(
+    settings: Mapping[str, Any],
+    text: str,
+    path: str | os.PathLike,
+    folder: str | os.PathLike,
+    kind: str,
 ) -> None:
+    """Raises unless a file's text holds the settings, as JSON has them."""
     try:
-        stored = dict(json.loads(path.read_text(encoding="utf-8")))
+        stored = dict(json.loads(text))
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"expected {path} to hold the settings of a {kind}, got a damaged file; remove "

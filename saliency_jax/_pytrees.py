@@ -1,11 +1,14 @@
 """Callables as PyTrees: what crosses `jax.jit` as an argument, and what becomes its structure."""
 
 import dataclasses
+import hashlib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
 from ._validation import check_callable
@@ -37,6 +40,23 @@ def have_equal_leaves(first: Any, second: Any) -> bool:
     flattened: list[Any] = [jax.tree.flatten(tree) for tree in (first, second)]
     (leaves, structure), (others, other_structure) = flattened
     return structure == other_structure and all(map(_is_same, leaves, others))
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of random keys, or the shape of one."""
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    )
+
+
+def digest(tree: Any) -> str:
+    """A number that other arrays, in value, type or shape, would hardly have."""
+    number = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+        number.update(f"{array.dtype} {array.shape}".encode())
+        number.update(array.tobytes())
+    return number.hexdigest()
 
 
 def _is_same(leaf: Any, other: Any) -> bool:

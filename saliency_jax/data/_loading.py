@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import math
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ class Description:
       mirrored: whether an image's mirror image is one of the same class.
       sample_rate: of sounds, in hertz, from the builder's attribute `SAMPLE_RATE`.
       left_out: how many files and folders in a folder of images are no picture.
+      id_field: the text among the features that says which file an example is of, if there is one.
     """
 
     kind: str
@@ -59,6 +61,7 @@ class Description:
     mirrored: bool = True
     sample_rate: int | None = None
     left_out: int = 0
+    id_field: str | None = None
 
     @property
     def test_split(self) -> str:
@@ -152,6 +155,7 @@ def describe(name: str, *, data_dir: str | Path | None = None) -> Description:
         mirrored=info.name not in NOT_MIRRORED,
         sample_rate=getattr(builder, "SAMPLE_RATE", None) if is_signal else None,
         left_out=getattr(builder, "left_out", 0),
+        id_field=_id_field(info.features),
     )
 
 
@@ -167,6 +171,7 @@ def load(
     image_size: int | tuple[int, int] | None = None,
     dtype: DTypeLike = np.float32,
     fields: Sequence[str] = (),
+    strict: bool = True,
     data_dir: str | Path | None = None,
 ) -> Batches:
     """Batches of a TFDS image-classification set, or of a folder of images.
@@ -190,6 +195,8 @@ def load(
         window of these proportions, resized. None keeps theirs.
       dtype: float32 for values in [0, 1], uint8 for 0 to 255.
       fields: further features to deliver under their own names, such as "bbox".
+      strict: whether an image that cannot be read is an error. If not, it comes black, with a
+        warning in the log, and a batch says in `readable` bool (b,) which are as they should be.
 
     Returns:
       An iterable of dictionaries with `image` (b, h, w, c), `label` int32 (b,) and `mask` bool
@@ -200,7 +207,7 @@ def load(
     Raises:
       ValueError: a name or a number is none that the dataset has, or the dataset is not one of
         classified images or signals, or its images differ in size and `image_size` is None. While
-        iterated: an image cannot be read.
+        iterated: an image cannot be read, if `strict`.
       TypeError: a number is no integer, or `fields` is one string.
       FileNotFoundError: it is not prepared; the message holds the command that prepares it. Or
         there is no such folder.
@@ -252,6 +259,7 @@ def load(
         fields=tuple(fields),
         size=None if image_size is None else height_and_width(image_size),
         batch_size=batch_size,
+        strict=strict,
     )
     order = grain.MapDataset.range(num_examples)
     if seed is not None:
@@ -343,6 +351,7 @@ class _Reader:
     fields: tuple[str, ...]
     size: tuple[int, int] | None
     batch_size: int
+    strict: bool
 
     @functools.cached_property
     def _wanted(self) -> tfds.features.FeaturesDict:
@@ -362,27 +371,43 @@ class _Reader:
             read(example[self.image], record)
             for example, record in zip(examples, records, strict=True)
         ]
+        readable = [image is not None for image in images]
+        if not all(readable):
+            images = [self._black() if image is None else image for image in images]
         if len({image.dtype for image in images}) > 1:
             images = [in_unit_range(image) for image in images]
         columns: dict[str, Sequence[Any]] = {
             "image": images,
             "label": [np.int32(example[self.label]) for example in examples],
         }
+        if not self.strict:
+            columns["readable"] = readable
         for field in self.fields:
             columns[field] = [_text_or_array(example[field]) for example in examples]
         batch = {name: _padded(column, self.batch_size) for name, column in columns.items()}
         batch["mask"] = np.arange(self.batch_size) < len(examples)
         return batch
 
-    def _decode(self, encoded: bytes, record: bytes) -> np.ndarray:
-        channels = self.features[self.image].shape[-1] or _USUAL_CHANNELS
+    def _decode(self, encoded: bytes, record: bytes) -> np.ndarray | None:
         try:
-            return decode(encoded, channels=channels, size=self.size)
+            return decode(encoded, channels=self._channels, size=self.size)
         except ValueError as error:
-            raise ValueError(
+            complaint = (
                 f"expected an image in {self._texts(record) or 'every example'}, got "
                 f"{len(encoded)} bytes that are none ({one_line(error.__cause__ or error)})"
-            ) from error
+            )
+            if self.strict:
+                raise ValueError(complaint) from error
+            logging.getLogger(__name__).warning("%s", complaint)
+            return None
+
+    @property
+    def _channels(self) -> int:
+        return self.features[self.image].shape[-1] or _USUAL_CHANNELS
+
+    def _black(self) -> np.ndarray:
+        size = self.size or self.features[self.image].shape[:2]
+        return np.zeros((*size, self._channels), np.uint8)
 
     def _texts(self, record: bytes) -> str:
         """All texts of an example, among which is the file's name if the dataset has kept it."""
@@ -413,6 +438,12 @@ def _image_and_label(info: tfds.core.DatasetInfo) -> tuple[str, str]:
         "expected a dataset with one 8-bit image or float32 signal and one class label, got "
         f"{info.name} with {kinds}"
     )
+
+
+def _id_field(features: tfds.features.FeaturesDict) -> str | None:
+    texts = [name for name in features if isinstance(features[name], tfds.features.Text)]
+    files = [name for name in texts if "file" in name]
+    return next(iter([*files, *(name for name in texts if name in ("id", "image_id"))]), None)
 
 
 def _class_names(names: Sequence[str]) -> tuple[str, ...]:

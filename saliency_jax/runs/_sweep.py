@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import PyTree
 
 from .._files import claim, whole
+from .._pytrees import digest, is_key
 from .._types import Count
 from .._validation import check_count
 
@@ -129,7 +130,7 @@ def sweep(
 
     program = _of_chunk.lower(function, mesh, shared, points(0))
     for leaf in jax.tree.leaves(program.out_info):
-        if _is_key(leaf):
+        if is_key(leaf):
             raise TypeError(
                 "expected function to return arrays of numbers, got random keys; return "
                 "jax.random.key_data(key)"
@@ -138,10 +139,10 @@ def sweep(
     if folder is not None:
         folder = Path(folder)
         description = {
-            "axes": f"{lengths}, {_digest(values)}",
+            "axes": f"{lengths}, {digest(values)}",
             "batch_size": int(batch_size),
             "number of devices": num_devices,
-            "shared values": _digest(shared),
+            "shared values": digest(shared),
             "function": hashlib.sha256(program.as_text().encode()).hexdigest(),
         }
         claimed = claim(folder, description, kind="sweep", file="sweep.json")
@@ -196,7 +197,7 @@ def _length(name: str, axis: PyTree) -> int:
                 f"expected axis {name!r} to be an array or a PyTree of arrays, got one with "
                 f"{type(leaf).__name__}"
             )
-        if not _is_key(leaf) and not _is_numbers(leaf):
+        if not is_key(leaf) and not _is_numbers(leaf):
             raise TypeError(f"expected axis {name!r} to hold numbers, got {leaf.dtype}")
     lengths = {leaf.shape[:1] for leaf in leaves}
     if len(lengths) != 1 or lengths <= {(), (0,)}:
@@ -209,7 +210,7 @@ def _length(name: str, axis: PyTree) -> int:
 
 def _indexable(leaf: Any) -> Any:
     # Rows are picked by NumPy, which compiles nothing; it knows no random keys.
-    return leaf if _is_key(leaf) else np.asarray(_native(leaf))
+    return leaf if is_key(leaf) else np.asarray(_native(leaf))
 
 
 def _native(leaf: Any) -> Any:
@@ -224,12 +225,6 @@ def _at(index: np.ndarray, values: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[index], values)
 
 
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(
-        leaf.dtype, jax.dtypes.prng_key
-    )
-
-
 def _is_numbers(leaf: Any) -> bool:
     return leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number)
 
@@ -237,16 +232,6 @@ def _is_numbers(leaf: Any) -> bool:
 def _tell(progress: Callable[[int], object] | None, points: int) -> None:
     if progress is not None:
         progress(points)
-
-
-def _digest(tree: PyTree) -> str:
-    """A number that other arrays, in value, type or shape, would hardly have."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def _read(path: Path, like: PyTree) -> PyTree:
