@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("cv2", "scipy.signal", "matplotlib", "tensorflow_datasets", "grain")
+HEAVY = ("cv2", "scipy.signal", "matplotlib", "tensorflow_datasets", "grain", "tensorstore")
 
 
 def loaded_after(statement):

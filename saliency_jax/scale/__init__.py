@@ -30,6 +30,7 @@ from ._attribute import attribute as attribute
 from ._attribute import true_label as true_label
 from ._attribute import predicted_label as predicted_label
 from ._attribute import top_labels as top_labels
+from ._attribute import Labels as Labels
 from ._attribute import STATUS as STATUS
 from ._store import open as open
 from ._store import Stored as Stored

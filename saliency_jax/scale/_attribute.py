@@ -24,8 +24,8 @@ from ._images import images_of
 from ._store import DTYPES, TEXT, Root, Stored, pack
 from ._store import open as open_stored
 
-STATUS = ("right", "unreadable image", "no label", "not finite")
-_RIGHT, _UNREADABLE, _UNLABELLED, _NOT_FINITE = range(4)
+STATUS = ("good", "unreadable image", "no label", "not finite")
+_GOOD, _UNREADABLE, _UNLABELLED, _NOT_FINITE = range(4)
 # On the page.
 _SHOWN = 8
 
@@ -87,7 +87,7 @@ def top_labels(k: Count) -> Labels:
     """
     count = check_count("k", k, 1)
 
-    def top(logits: Logits, label: Integer[Array, ""]) -> Integer[Array, "k"]:
+    def top(logits: Logits, label: Integer[Array, ""]) -> Integer[Array, "m"]:
         return jax.lax.top_k(logits, count)[1]
 
     return top
@@ -145,7 +145,7 @@ def attribute(
         largest. They are read as float32.
       size: see `Classifier.preprocess`.
       class_labels: the classifier's label of each of the data set's classes; found by name if None.
-      strict: whether the first row that is not right is an error.
+      strict: whether the first row that is not good is an error.
 
     Returns:
       The columns, as `scale.open` reads them. Beside them the output has `config.json` with the
@@ -154,7 +154,7 @@ def attribute(
     Raises:
       TypeError: the method or the score is not callable, or an argument has another type.
       ValueError: there is no such data set or split, it is of another kind, the classifier does not
-        know its classes, or the output holds another run. A row is not right, if `strict`.
+        know its classes, or the output holds another run. A row is not good, if `strict`.
       FileNotFoundError: the data set is not prepared.
       BlockingIOError: another run is at work in the output.
       OSError: the output cannot be written, or its disk is full.
@@ -171,7 +171,7 @@ def attribute(
       ...     attribution.input_gradient, robust, "./photographs", "maps", batch_size=1
       ... )
       >>> stored["maps"].shape, stored["ids"][0], scale.STATUS[stored["status"][0]]
-      ((1, 64, 64, 3), 'test/lemon/one.png', 'right')
+      ((1, 64, 64, 3), 'test/lemon/one.png', 'good')
     """
     check_callable("method", method)
     check_callable("score", score)
@@ -209,9 +209,9 @@ def attribute(
             "classifier": classifier.name,
             "dataset": dataset,
             "split": split,
-            "labels": _said(labels) if given is None else f"given, {digest(given)}",
+            "labels": _said(labels) if callable(labels) else f"given, {digest(given)}",
             "score": _said(score),
-            "first images": digest(first["image"]),
+            "first image": digest(first["image"][0]),
         },
         devices=devices,
         progress=progress,
@@ -225,6 +225,8 @@ def attribute(
 
 def _given(labels: Any, num_classes: int) -> np.ndarray:
     array = np.asarray(labels)
+    if not array.size:
+        raise ValueError("expected at least one label, got none")
     if array.dtype.kind not in "iu" or array.ndim > 2:
         raise TypeError(
             "expected labels to be a function, a label, or integers (n,) or (n, k), got "
@@ -275,7 +277,7 @@ def _row(
 
     columns, is_finite = (jax.vmap(of_label) if explained.ndim else of_label)(explained)
     is_label = (explained >= 0) & (explained < num_classes)
-    status = jnp.where(is_finite.all(), _RIGHT, _NOT_FINITE)
+    status = jnp.where(is_finite.all(), _GOOD, _NOT_FINITE)
     status = jnp.where(is_label.all(), status, _UNLABELLED)
     status = jnp.where(point["readable"], status, _UNREADABLE)
     return columns | {
@@ -287,17 +289,17 @@ def _row(
 
 
 def _judge(rows: Columns, *, strict: bool) -> None:
-    """Says which rows are not right."""
+    """Says which rows are not good."""
     for index in np.flatnonzero(rows["status"]):
         name = bytes(rows[f"ids{TEXT}"][index]).rstrip(b"\0").decode(errors="replace")
         found = STATUS[rows["status"][index]]
         if strict:
-            raise ValueError(f"expected every row to be right, got {name}: {found}")
+            raise ValueError(f"expected every row to be good, got {name}: {found}")
         logging.getLogger(__name__).warning("%s: %s", name, found)
 
 
 def _show(root: Root, *, images: np.ndarray, names: Sequence[str]) -> None:
-    """Writes the page: the first images with their maps, and what is not right."""
+    """Writes the page: the first images with their maps, and what is not good."""
     # Not at the top: it brings in matplotlib.
     from ..runs import RunFolder, Section, Table, plots
 
@@ -313,7 +315,8 @@ def _show(root: Root, *, images: np.ndarray, names: Sequence[str]) -> None:
     values = stored["scores"][:count].reshape(count, -1)[:, 0]
     cells: list[plots.Cell | None] = []
     for index in range(count):
-        title = f"{stored['ids'][index]}: {STATUS[stored['status'][index]]}"
+        status = stored["status"][index]
+        title = str(stored["ids"][index]) + (f": {STATUS[status]}" if status else "")
         cells.append(_picture(images[index], title))
         map_title = f"{names[explained[index]]}, score {values[index]:.3g}"
         cells.append(show(maps[index], map_title) if np.isfinite(maps[index]).all() else None)

@@ -21,12 +21,12 @@ from jaxtyping import PyTree
 from .._pytrees import digest, is_key
 from .._types import Count
 from .._validation import check_count
+from ..devices import AXIS
 from ._store import Root, Stored, Writer
 from ._store import open as open_stored
 
 # What else the bits depend on.
 _PACKAGES = ("saliency-jax", "jax", "jaxlib")
-_AXIS = "chunks"
 # Decoding leaves Python's lock about half of the time, so that more threads only queue for it.
 _READ_THREADS = 2
 # Steps that are dispatched before the results of the first are waited for: one is computed while
@@ -167,7 +167,7 @@ def run(
     """
     if devices is None:
         devices = jax.devices()
-    mesh = Mesh(np.array(devices), (_AXIS,))
+    mesh = Mesh(np.array(devices), (AXIS,))
     points, columns = source.read(0)
 
     def of_batch(shared: PyTree, points: PyTree) -> PyTree:
@@ -178,13 +178,14 @@ def run(
         return jax.shard_map(
             of_batch,
             mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(_AXIS)),
-            out_specs=PartitionSpec(_AXIS),
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec(AXIS),
             check_vma=False,
         )(shared, points)
 
-    # As it is on one device, whatever their number.
-    lowered = jax.jit(of_batch).lower(shared, dict(points))
+    # As it is on one device, whatever their number, and whatever mesh the caller has set.
+    with jax.set_mesh(Mesh(np.array(jax.local_devices()[:1]), (AXIS,))):
+        lowered = jax.jit(of_batch).lower(shared, dict(points))
     shapes = _columns(lowered.out_info) | {
         name: jax.ShapeDtypeStruct(values.shape, values.dtype) for name, values in columns.items()
     }
@@ -279,7 +280,7 @@ def _fill(
     num_local, num_processes = len(mesh.local_devices), jax.process_count()
     num_at_once = num_local * num_processes
     shared = _replicated(shared, mesh)
-    sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     reading = grain.MapDataset.source(numbers).map(lambda number: (number, *source.read(number)))
     chunks = iter(
         reading[jax.process_index() :: num_processes].to_iter_dataset(

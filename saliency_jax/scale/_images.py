@@ -43,11 +43,12 @@ def images_of(
             f"{info.kind}"
         )
     numbers = _numbers(classifier, info, class_labels, need_labels)
+    height, width = classifier.input.resize
     loaded = data.load(
         dataset,
         split or info.test_split,
         batch_size,
-        image_size=classifier.input.resize if None in info.image_shape else None,
+        image_size=(height, width) if None in info.image_shape else None,
         fields=[info.id_field] if info.id_field else [],
         strict=False,
         data_dir=data_dir,
@@ -63,7 +64,7 @@ def images_of(
     def read(number: int) -> tuple[Points, Columns]:
         batch = loaded.dataset[number]
         rows = np.minimum(np.arange(number * batch_size, (number + 1) * batch_size), count - 1)
-        names: Sequence[Any] = rows
+        names: Any = rows
         if info.id_field:
             names = [
                 os.path.relpath(name, root) if root and name else name

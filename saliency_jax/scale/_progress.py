@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from io import TextIOBase
 
 import tqdm
 
@@ -13,7 +13,7 @@ SECONDS_BETWEEN_LINES = 60.0
 def report(
     unit: str = "image",
     *,
-    file: TextIO | None = None,
+    file: TextIOBase | None = None,
     seconds: int | float = SECONDS_BETWEEN_LINES,
 ) -> Callable[[int, int], None]:
     """What tells how far a run is: the share done, units a second, and the time that is left.

@@ -28,7 +28,9 @@ _COMPRESSION = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize":
 # Chunks that are read at once when they are checked.
 _CHECKED_AT_ONCE = 16
 _LEVELS = 255
-_LARGEST_EXPONENT, _SMALLEST_EXPONENT = 127, -126
+# Of single precision: the bits of the fraction, what is added to an exponent, and the largest one
+# of a number whose inverse is no denormal one, which a device may take for 0.
+_BITS_OF_FRACTION, _BIAS, _LARGEST_EXPONENT = 23, 127, 126
 
 LONGEST_TEXT = 160
 # What a column of texts is stored as.
@@ -49,8 +51,10 @@ def pack(name: str, values: Float[Array, "..."], dtype: str) -> dict[str, Array]
     if dtype == "float16":
         largest = jnp.max(jnp.abs(values))
         _, exponent = jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 0.5))
-        exponent = jnp.clip(exponent, _SMALLEST_EXPONENT, _LARGEST_EXPONENT)
-        step = jnp.ldexp(np.float32(1), exponent)
+        exponent = jnp.clip(exponent, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+        # By its bits, since powers are not exact on every device.
+        bits = (exponent + _BIAS) << _BITS_OF_FRACTION
+        step = jax.lax.bitcast_convert_type(bits, np.float32)
         return {name: (values / step).astype(np.float16), f"{name}.step": step}
     low, high = values.min(), values.max()
     step = high / _LEVELS - low / _LEVELS
@@ -91,7 +95,7 @@ class Column:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         rows, *rest = index if isinstance(index, tuple) else (index,)
-        numbers = np.arange(len(self))[rows]
+        numbers = np.asarray(np.arange(len(self))[rows])
         values = _rows(self._values, numbers)
         if self._is_text:
             values = np.ascontiguousarray(values).view(f"S{LONGEST_TEXT}")[..., 0]
@@ -114,10 +118,15 @@ class Column:
 
 def _rows(values: Any, numbers: np.ndarray) -> np.ndarray:
     flat = np.ravel(numbers)
-    if flat.size and (flat == np.arange(flat[0], flat[0] + flat.size)).all():
-        read = values[int(flat[0]) : int(flat[0]) + flat.size].read().result()
-    else:
-        read = values[flat].read().result()
+    is_slice = flat.size and (flat == np.arange(flat[0], flat[0] + flat.size)).all()
+    rows = slice(int(flat[0]), int(flat[0]) + flat.size) if is_slice else flat
+    try:
+        read = values[rows].read().result()
+    except ValueError as error:
+        raise OSError(
+            "expected whole chunks, got a damaged one, which the call that made them mends "
+            f"({error})"
+        ) from error
     return np.asarray(read).reshape((*numbers.shape, *read.shape[1:]))
 
 
