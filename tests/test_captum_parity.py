@@ -33,6 +33,6 @@ def test_equals_captum(name, pair):
     compiled = CASES[name]._replace(ours=jax.jit(CASES[name].ours))
     image = fit(captum_parity.photograph("coffee"), 32)
     for model in pair:
-        comparison = captum_parity.compare(compiled, model, image, np.dtype(np.float64))
+        difference = captum_parity.compare(compiled, model, image, np.dtype(np.float64))
         # Captum has the weights of its quadrature and its windows in single precision.
-        assert comparison.difference < 1e-6
+        assert difference < 1e-6

@@ -3,7 +3,6 @@
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,10 +25,3 @@ def planned(function: Callable, *arguments: Any) -> float:
     """MiB that the compiled program takes beside its arguments and its result."""
     plan: Any = jax.jit(function).lower(*arguments).compile().memory_analysis()
     return plan.temp_size_in_bytes / MEBIBYTE
-
-
-def peak() -> float:
-    """MiB that this process has taken at most so far (Linux)."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    kibibytes = next(line.split()[1] for line in status if line.startswith("VmHWM:"))
-    return int(kibibytes) / 1024

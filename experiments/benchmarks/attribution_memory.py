@@ -85,7 +85,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import tyro
-from _measure import MEBIBYTE, peak, planned, seconds
+from _measure import MEBIBYTE, planned, seconds
+from _turns import peak
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # What the experiments share.
 from lab import methods, photographs

@@ -3,28 +3,27 @@
   python -m pip install -e ".[bench]"
   python experiments/benchmarks/captum_parity.py
 
-The bundled models are carried into a PyTorch network written out below. Of two photographs of
-scikit-image (chelsea, coffee), under either model, for the likeliest label, the first table has the
-largest relative L2 difference |ours - Captum's| / |Captum's| in single and in double precision, and
-the median time of a call. Measured on two processor cores (jax 0.10.2, torch 2.13.0, captum 0.9.0;
-8 steps, 16 images at once; 2 minutes):
+The bundled models are carried into PyTorch. Of two photographs of scikit-image (chelsea, coffee),
+under either model, for the likeliest label, the first table has the largest relative L2 difference
+|ours - Captum's| / |Captum's| in single and in double precision (jax 0.10.2, torch 2.13.0, captum
+0.9.0; 8 steps, 16 images at once); `peers.py` measures the times:
 
-                                          float32  float64       ours     Captum  ratio
-  logits                                    4e-07    7e-16     5.9 ms     7.1 ms   0.83
-  gradient                                  8e-04    6e-16    11.0 ms    11.5 ms   0.96
-  saliency                                  7e-04    5e-16    10.9 ms    11.4 ms   0.96
-  input x gradient                          1e-03    6e-16    11.1 ms    11.7 ms   0.96
-  integrated gradients, midpoint            2e-04    4e-16    41.3 ms    33.6 ms   1.23
-  integrated gradients, trapezoid           3e-04    4e-16    43.5 ms    34.2 ms   1.27
-  integrated gradients, Gauss-Legendre      3e-07    3e-08    42.6 ms    34.6 ms   1.23
-  completeness gap                          3e-04    2e-15    15.8 ms    23.6 ms   0.67
-  SmoothGrad, no noise                      8e-04    7e-16    43.8 ms    32.7 ms   1.34
-  squared SmoothGrad, no noise              1e-03    9e-16    43.1 ms    32.1 ms   1.34
-  Grad-CAM, nearest                         2e-07    3e-16     5.2 ms     6.8 ms   0.76
-  Grad-CAM, bilinear                        2e-07    2e-16     5.1 ms     7.0 ms   0.73
-  occlusion                                 4e-06    3e-08   142.0 ms   110.0 ms   1.29
-  feature ablation                          2e-06    5e-15    37.8 ms    32.4 ms   1.17
-  Kernel SHAP, exact                        6e-07    1e-07    35.7 ms   395.5 ms   0.09
+                                          float32  float64
+  logits                                    4e-07    7e-16
+  gradient                                  8e-04    6e-16
+  saliency                                  7e-04    5e-16
+  input x gradient                          1e-03    6e-16
+  integrated gradients, midpoint            2e-04    4e-16
+  integrated gradients, trapezoid           3e-04    4e-16
+  integrated gradients, Gauss-Legendre      3e-07    3e-08
+  completeness gap                          3e-04    2e-15
+  SmoothGrad, no noise                      8e-04    7e-16
+  squared SmoothGrad, no noise              1e-03    9e-16
+  Grad-CAM, nearest                         2e-07    3e-16
+  Grad-CAM, bilinear                        2e-07    2e-16
+  occlusion                                 4e-06    3e-08
+  feature ablation                          2e-06    5e-15
+  Kernel SHAP, exact                        6e-07    1e-07
 
 Single precision differs by 3e-7, except where a rectifier's input is zero up to rounding: open in
 one library and shut in the other, it moves that gradient by 1e-3, here that of one photograph, and
@@ -77,7 +76,6 @@ and 69.3 %, after 77.6 and 69.5 %.
 import dataclasses
 import functools
 import itertools
-import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -91,7 +89,8 @@ import numpy as np
 import skimage.data
 import torch
 import tyro
-from _measure import seconds
+from _ours import weights
+from _torch_networks import resnet
 from flax import nnx
 from jax.tree_util import Partial
 
@@ -122,77 +121,15 @@ class Settings:
     """Gradients on a path, and samples without noise."""
     batch_size: int = 16
     """Images at once, in both libraries."""
-    repeats: int = 3
-    """Timings, of which the median counts."""
     gap_images: tuple[str, ...] = PHOTOGRAPHS
     """Photographs on which the completeness gap is measured."""
     gap_steps: tuple[int, ...] = (64, 512)
     """Gradients on the path of which the completeness gap is measured."""
 
 
-class Block(torch.nn.Module):
-    """A basic block, with 4x4 kernels where strided and 2x2 means ahead of the 1x1 shortcut."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int):
-        super().__init__()
-        size = 4 if stride == 2 else 3
-        self.conv1 = torch.nn.Conv2d(inputs, outputs, size, stride, padding=1, bias=False)
-        self.bn1 = torch.nn.BatchNorm2d(outputs)
-        self.conv2 = torch.nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = torch.nn.BatchNorm2d(outputs)
-        self.shortcut = torch.nn.Sequential()
-        if stride == 2:
-            self.shortcut.add_module("pool", torch.nn.AvgPool2d(2))
-            self.shortcut.add_module("conv", torch.nn.Conv2d(inputs, outputs, 1, bias=False))
-            self.shortcut.add_module("bn", torch.nn.BatchNorm2d(outputs))
-
-    def forward(self, images):
-        residual = torch.relu(self.bn1(self.conv1(images)))
-        residual = self.bn2(self.conv2(residual))
-        return torch.relu(self.shortcut(images) + residual)
-
-
-class Network(torch.nn.Module):
-    """The bundled architecture: a ResNet-18 with a halving stem, of images (n, c, h, w)."""
-
-    def __init__(self, num_classes: int, width: int, mean: tuple, std: tuple):
-        super().__init__()
-        for name, values in (("mean", mean), ("std", std)):
-            constant = torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
-            self.register_buffer(name, constant, persistent=False)
-        self.conv1 = torch.nn.Conv2d(len(mean), width, 4, stride=2, padding=1, bias=False)
-        self.bn1 = torch.nn.BatchNorm2d(width)
-        first = torch.nn.Sequential(Block(width, width, 1), Block(width, width, 1))
-        later = (
-            torch.nn.Sequential(Block(inputs, 2 * inputs, 2), Block(2 * inputs, 2 * inputs, 1))
-            for inputs in (width, 2 * width, 4 * width)
-        )
-        self.stages = torch.nn.Sequential(first, *later)
-        self.fc = torch.nn.Linear(8 * width, num_classes)
-
-    def forward(self, images):
-        maps = torch.relu(self.bn1(self.conv1((images - self.mean) / self.std)))
-        return self.fc(self.stages(maps).mean((2, 3)))
-
-
-# From (height, width, inputs, outputs) of a convolution and (inputs, outputs) of a matrix.
-TORCH_AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
-TORCH_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-
-
-def carried(model: models.ResNet, dtype: np.dtype) -> Network:
+def carried(model: models.ResNet, dtype: np.dtype) -> torch.nn.Module:
     """A bundled model with its weights, as a PyTorch network of that precision."""
-    network = Network(
-        model.num_classes, model.width, model.normalization.mean, model.normalization.std
-    )
-    state = network.state_dict()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(model))):
-        *layers, name = (str(entry.key) for entry in path)
-        values = np.asarray(leaf)
-        values = values.transpose(TORCH_AXES[values.ndim])
-        state[".".join([*layers, TORCH_NAMES.get(name, name)])] = torch.tensor(values)
-    network.load_state_dict(state)
-    return network.to(torch.tensor(np.zeros((), dtype)).dtype).eval().requires_grad_(False)
+    return resnet(model.settings, weights(model)).to(torch.tensor(np.zeros((), dtype)).dtype)
 
 
 class Pair(NamedTuple):
@@ -327,17 +264,7 @@ def cases(settings: Settings) -> dict[str, Pair]:
     }
 
 
-class Comparison(NamedTuple):
-    """One method on one image: the relative L2 difference, and a call's seconds."""
-
-    difference: float
-    ours: float = math.nan
-    theirs: float = math.nan
-
-
-def compare(
-    pair: Pair, model: models.ResNet, image: np.ndarray, dtype: np.dtype, repeats: int = 0
-) -> Comparison:
+def compare(pair: Pair, model: models.ResNet, image: np.ndarray, dtype: np.dtype) -> float:
     """|ours - theirs| / |theirs| for the likeliest label, both computing in this dtype."""
     with jax.enable_x64(dtype == np.float64):
         model = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), model)
@@ -345,14 +272,10 @@ def compare(
         image = image.astype(dtype)
         images = torch.tensor(image.transpose(2, 0, 1)[None]).requires_grad_()
         label = int(network(images).argmax())
-        of_captum = functools.partial(pair.theirs, network, label, images)
-        of_us = functools.partial(pair.ours, model, np.int32(label), jnp.asarray(image))
-        expected = of_captum().detach()[0].permute(1, 2, 0).numpy()
-        result = np.asarray(of_us())
+        expected = pair.theirs(network, label, images).detach()[0].permute(1, 2, 0).numpy()
+        result = np.asarray(pair.ours(model, np.int32(label), jnp.asarray(image)))
         result = np.broadcast_to(result.reshape(*result.shape[:2], -1), expected.shape)
-        difference = np.linalg.norm(result - expected) / np.linalg.norm(expected)
-        times = (seconds(call, repeats=repeats) for call in (of_us, of_captum) if repeats)
-        return Comparison(float(difference), *times)
+        return float(np.linalg.norm(result - expected) / np.linalg.norm(expected))
 
 
 def photograph(name: str) -> np.ndarray:
@@ -371,27 +294,18 @@ def relative_gap(model: models.Network, image: jax.Array, rule: Callable, steps:
 
 def compare_with_captum(settings: Settings, loaded: list[Any]) -> None:
     images = [fit(photograph(name), SIDE) for name in settings.images]
-    print(f"{'':38s}{'float32':>9s}{'float64':>9s}{'ours':>11s}{'Captum':>11s}{'ratio':>7s}")
+    print(f"{'':38s}{'float32':>9s}{'float64':>9s}")
     for name, pair in cases(settings).items():
         compiled = pair._replace(ours=jax.jit(pair.ours))
-        in_float32, in_float64 = (
-            [
-                compare(compiled, model, image, np.dtype(dtype), repeats)
+        worst = [
+            max(
+                compare(compiled, model, image, np.dtype(dtype))
                 for model in loaded
                 for image in images
-            ]
-            for dtype, repeats in ((np.float32, settings.repeats), (np.float64, 0))
-        )
-        worst = [max(run.difference for run in runs) for runs in (in_float32, in_float64)]
-        ours, theirs = (
-            1e3 * statistics.median(getattr(run, library) for run in in_float32)
-            for library in ("ours", "theirs")
-        )
-        print(
-            f"{name:38s}{worst[0]:9.0e}{worst[1]:9.0e}{ours:8.1f} ms{theirs:8.1f} ms"
-            f"{ours / theirs:7.2f}",
-            flush=True,
-        )
+            )
+            for dtype in (np.float32, np.float64)
+        ]
+        print(f"{name:38s}{worst[0]:9.0e}{worst[1]:9.0e}", flush=True)
 
 
 def measure_gaps(settings: Settings, loaded: list[Any]) -> None:
