@@ -39,7 +39,7 @@ labels, maps, channels and their pictures), `config.json` and `index.html`, whic
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -50,7 +50,7 @@ from lab.frame import Count, Run, Seed
 from lab.photographs import SCORES, Photograph
 from matplotlib.figure import Figure
 
-from saliency_jax import ascent, attribution, rules, scores
+from saliency_jax import attribution, rules, scores
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section, Table, plots
 
@@ -65,18 +65,20 @@ COMPOSITES: Mapping[str, rules.Composite] = {
     "excitation": rules.excitation_backpropagation,
 }
 OF_CHANNELS = "epsilon-gamma-box"
-OTHERS = {
+OTHERS: Mapping[str, Callable] = {
     "input x gradient": attribution.input_x_gradient,
     "guided backpropagation": rules.guided_backprop,
     "DeconvNet": rules.deconvnet,
     "DeepLIFT": rules.deep_lift,
+    "DeepLIFT, RevealCancel": functools.partial(rules.deep_lift, rule=rules.reveal_cancel),
 }
-METHODS = OTHERS | {
-    name: functools.partial(rules.lrp, composite=composite)
-    for name, composite in COMPOSITES.items()
+METHODS: Mapping[str, Callable] = {
+    **OTHERS,
+    **{
+        name: functools.partial(rules.lrp, composite=composite)
+        for name, composite in COMPOSITES.items()
+    },
 }
-# Of a channel's mean activation; with less the pictures clip.
-L2 = 3e-4
 HOW_TO_READ = (
     "Of each composite what arrives at the image, added up over its pixels, and what stays on the "
     "way, with the constants of operations, which biases are, and with what a rule leaves out: the "
@@ -218,20 +220,9 @@ def rank(network, *, example, score, layer, count):
 
 def picture(network, *, channel, layer, seed, shape):
     """The picture (h, w, c) that excites a channel, by the recipe of classes' pictures."""
-    chosen = imagenet.RECIPES[imagenet.BEST]
-    image_key, step_key = imagenet.keys(seed, channel)
-    canvas = chosen.make_canvas(shape)
     score = scores.channel(network.layer(layer), channel)
-    state = ascent.initial_state(chosen.start(image_key, shape), chosen.optimizer, step_key)
-    made = ascent.ascend(
-        rules.with_rectifiers(score, rules.redirected),
-        state,
-        chosen.optimizer,
-        chosen.steps[0],
-        decode=canvas.decode,
-        augment=chosen.augment,
-        prior=ascent.l2(L2, center=imagenet.GREY),
-    )
+    redirected = rules.with_rectifiers(score, rules.redirected)
+    made = imagenet.raise_score(redirected, channel, seed=seed, shape=shape, recipe=imagenet.SHOWN)
     return made.image
 
 

@@ -1,5 +1,6 @@
 """Relevance propagation against a slow version over explicit matrices, written from the papers."""
 
+import dataclasses
 import functools
 
 import jax
@@ -691,6 +692,94 @@ def conv_stages(slow=slow_rules.epsilon):
         Affine(lambda x: x.mean((0, 1))),
         Affine(dense(44, 3, 2), slow),
     ]
+
+
+def faint(sign):
+    """An output in which what has the other sign is 1e-6 of the whole, and two that lack it."""
+    weights = np.array([[1, 1, 1], [0.5, 0.5, 0.5], [-1.5e-6, 1, 0.5], [-1e-6, 1, 0.5]])
+    return sign * weights.T
+
+
+@pytest.mark.parametrize("batch_norm", [1.0, -2.0])
+@pytest.mark.parametrize("behind", [jax.nn.relu, lambda x: x])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_signs_are_apart_to_the_last_digit(sign, behind, batch_norm):
+    """In single precision, however small one of them is beside the other."""
+    first = np.array([0.7, 0.4, 0.9, 0.6])
+    expected = np.zeros(4)
+    relevance = np.array([1.0, 2.0, -1.0])
+    weights = faint(sign) * batch_norm
+    for w, each in zip(weights, relevance, strict=True):
+        expected += slow_rules.alpha_beta(first, w, 0, 2, 1, 1e-30) * np.tanh(w @ first) * each
+    with strictly(False):
+        kernel = jnp.asarray(faint(sign).T, jnp.float32)
+
+        def score(image):
+            outputs = (behind(image.ravel()) @ kernel) * jnp.float32(batch_norm)
+            return jnp.tanh(outputs) @ jnp.asarray(relevance, jnp.float32)
+
+        def composite(operation):
+            exactly = functools.partial(rules.epsilon, epsilon=0.0)
+            apart = functools.partial(rules.alpha_beta, epsilon=1e-30)
+            return apart if operation.depth == 0 and operation.has_weights else exactly
+
+        image = jnp.asarray(first, jnp.float32).reshape(2, 2, 1)
+        found = rules.lrp(
+            score,
+            image,
+            composite=lambda operation: (
+                rules.pass_through if operation.kind == "activation" else composite(operation)
+            ),
+        )
+        assert_allclose(found.ravel(), expected, rtol=2e-6)
+
+
+RECTIFIED = {
+    "relu": (jax.nn.relu, True),
+    "relu6": (jax.nn.relu6, True),
+    "maximum": (lambda x: jnp.maximum(x, 0.0), True),
+    "pooled": (lambda x: jax.nn.relu(x).reshape(3, 2, 6).max(1), True),
+    "padded and added": (
+        lambda x: jnp.pad(jax.nn.relu(x), 1) + jax.nn.sigmoid(jnp.pad(x, 1)),
+        True,
+    ),
+    "clamped": (lambda x: lax.clamp(0.0, x, 1.0), True),
+    "square": (lambda x: x**2, False),
+    "gelu": (jax.nn.gelu, False),
+    "difference": (lambda x: jax.nn.relu(x) - jax.nn.relu(x[::-1]), False),
+    # The sign is part of what comes behind.
+    "negative": (lambda x: -jax.nn.relu(x), True),
+    "minimum": (lambda x: jnp.minimum(x, 0.0), False),
+    "none": (lambda x: x, False),
+}
+
+
+@pytest.mark.parametrize("name", RECTIFIED)
+def test_what_is_known_to_be_positive_makes_no_difference(name):
+    function, known = RECTIFIED[name]
+    kernel = jnp.asarray(numbers(91, 6, 6))
+    seen = []
+
+    def score(image):
+        hidden = function(image.reshape(6, 6) @ kernel)
+        weights = jnp.asarray(numbers(92, hidden.size, 3))
+        return (hidden.ravel() @ weights).sum()
+
+    def apart(operation, relevance):
+        seen.append(operation.is_positive)
+        shares = rules.alpha_beta(operation, relevance)
+        unknown = dataclasses.replace(operation, is_positive=False)
+        for share, other in zip(shares, rules.alpha_beta(unknown, relevance), strict=True):
+            assert_allclose(share, other, rtol=1e-9, atol=1e-12)
+        return shares
+
+    def composite(operation):
+        if operation.kind == "activation":
+            return rules.pass_through
+        return apart if operation.has_weights and operation.depth == 1 else None
+
+    rules.lrp(score, numbers(93, 6, 6, 1), composite=composite)
+    assert seen == [known]
 
 
 def test_gamma_0_is_the_epsilon_rule():

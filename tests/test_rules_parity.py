@@ -1,21 +1,28 @@
-"""Backward rules against Captum's on the same weights: where it is right, and where it is not."""
+"""Backward rules against Captum, SHAP, Zennit and LXT on the same weights: where they are right,
+and where they are not.
+"""
 
 import functools
+import sys
+import types
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 from numpy.testing import assert_allclose
 from precisions import strictly
 
-from saliency_jax import attribution, rules, scores
+from saliency_jax import attribution, models, rules, scores
 
 torch = pytest.importorskip("torch", reason="the comparison needs the extra bench")
 captum = pytest.importorskip("captum.attr", reason="the comparison needs the extra bench")
 lrp_rules = pytest.importorskip("captum.attr._utils.lrp_rules")
+# Not before: it is made of PyTorch's modules.
+import torch_models  # noqa: E402
 
 LABEL = 1
 IMAGE = np.random.default_rng(0).uniform(size=(8, 8, 3))
@@ -112,11 +119,11 @@ def batch(image):
     return torch.tensor(image.transpose(2, 0, 1)[None], requires_grad=True)
 
 
-def attributed(method, network, **arguments):
+def attributed(method, network, image=IMAGE, **arguments):
     with warnings.catch_warnings():
         # Of hooks that are set, and of gradients that were required already.
         warnings.simplefilter("ignore")
-        found = method(network).attribute(batch(IMAGE), target=LABEL, **arguments)
+        found = method(network).attribute(batch(image), target=LABEL, **arguments)
     return found.detach().numpy()[0].transpose(1, 2, 0)
 
 
@@ -217,6 +224,81 @@ class TestWhereCaptumIsRight:
         assert difference(mine, found) < 1e-5
 
 
+def residual_18(*, small, modules=True):
+    """A narrow ResNet-18, and ours of the same weights; its rectifiers are functions otherwise."""
+    counts = (2, 2, 2, 2)
+    network = torch_models.ResNet(
+        counts, small=small, shortcut="shortcut" if small else "downsample", last="linear"
+    )
+    network = torch_models.randomized(network)
+    arrays = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    stem = {"stem": models.SMALL_IMAGE_STEM} if small else {}
+    model = models.from_state_dict(
+        nnx.eval_shape(lambda: models.ResNet(18, 7, width=4, rngs=nnx.Rngs(0), **stem)), arrays
+    )
+    model = jax.tree.map(lambda array: jnp.asarray(array, jnp.float64), model)
+    return with_modules(network.double()) if modules else network.double(), model
+
+
+def with_modules(network):
+    """A module of its own for every rectifier, as Captum needs it."""
+    traced = torch.fx.symbolic_trace(network)
+    for number, node in enumerate(traced.graph.nodes):
+        if node.op == "call_method" and node.target == "relu":
+            node.op, node.target = "call_module", f"rectifier{number}"
+            traced.add_submodule(node.target, torch.nn.ReLU())
+    traced.recompile()
+    return traced
+
+
+PHOTOGRAPH = np.random.default_rng(3).uniform(size=(32, 32, 3))
+
+
+class TestResNet18:
+    @pytest.mark.parametrize("small", [True, False])
+    def test_guided_backpropagation(self, small):
+        network, model = residual_18(small=small)
+        found = attributed(captum.GuidedBackprop, network, PHOTOGRAPH)
+        score = scores.logit(model, LABEL)
+        mine = jax.jit(lambda image: rules.guided_backprop(score, image))(PHOTOGRAPH)
+        assert difference(mine, found) < 1e-6
+
+    def test_deconvnet(self):
+        """Without the pool: where all of a window is 0 PyTorch has its first pixel win, and JAX
+        shares.
+        """
+        network, model = residual_18(small=True)
+        found = attributed(captum.Deconvolution, network, PHOTOGRAPH)
+        score = scores.logit(model, LABEL)
+        mine = jax.jit(lambda image: rules.deconvnet(score, image))(PHOTOGRAPH)
+        assert difference(mine, found) < 1e-6
+
+    @pytest.mark.parametrize("small", [True, False])
+    def test_deep_lift(self, small):
+        """Equal without a max-pool; of one Captum loses a part, and ours is complete."""
+        network, model = residual_18(small=small)
+        score, start = scores.logit(model, LABEL), np.full_like(PHOTOGRAPH, 0.2)
+        mine = jax.jit(lambda x: rules.deep_lift(score, x, baseline=start))(PHOTOGRAPH)
+        found = attributed(captum.DeepLift, network, PHOTOGRAPH, baselines=batch(start))
+        change = score(jnp.asarray(PHOTOGRAPH)) - score(jnp.asarray(start))
+        assert abs(mine.sum() - change) < 1e-9 * abs(change)
+        if small:
+            assert difference(mine, found) < 1e-6
+        else:
+            assert abs(found.sum() - change) > 0.01 * abs(change)
+
+    def test_relevance(self):
+        """Captum has a rule for modules alone, and the additions are none."""
+        network, model = residual_18(small=False)
+        score = scores.logit(model, LABEL)
+        composite = rules.epsilon_everywhere(1e-9)
+        kept = jax.jit(lambda x: rules.conservation(score, x, composite=composite))(PHOTOGRAPH)
+        assert_allclose(kept.image + sum(kept.lost.values()), kept.score, rtol=1e-8)
+        found = attributed(captum.LRP, network, PHOTOGRAPH)
+        mine = jax.jit(lambda x: rules.lrp(score, x, composite=composite))(PHOTOGRAPH)
+        assert difference(found, np.asarray(mine)) > 0.1
+
+
 class TestWhereCaptumIsWrong:
     """Ours is what it was with a module for each rectifier, and theirs is something else."""
 
@@ -307,7 +389,19 @@ def imported(name):
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pytest.importorskip(name)
+        return pytest.importorskip(name, reason="the comparison needs the extra parity")
+
+
+def zennit_alone(monkeypatch):
+    """Zennit, which for two classes of networks that no test needs imports torchvision, whose
+    operators load beside the same build of PyTorch alone.
+    """
+    resnet = types.ModuleType("torchvision.models.resnet")
+    resnet.Bottleneck = resnet.BasicBlock = type("Unused", (), {})
+    for name in ("torchvision", "torchvision.models"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, resnet.__name__, resnet)
+    return imported("zennit")
 
 
 def sequential(norm=True):
@@ -416,8 +510,8 @@ ZENNIT = {
 
 @pytest.mark.parametrize("norm", [True, False])
 @pytest.mark.parametrize("name", ZENNIT)
-def test_zennits_composites(name, norm):
-    zennit = imported("zennit")
+def test_zennits_composites(name, norm, monkeypatch):
+    zennit = zennit_alone(monkeypatch)
     make, composite = ZENNIT[name]
     network = sequential(norm)
     score = of_modules(network)
@@ -476,3 +570,89 @@ def test_lxts_attention():
     assert_allclose(score(tokens), answers[2, 1].item(), rtol=1e-10)
     mine = rules.lrp(score, tokens, composite=composite)
     assert difference(mine[0], expected.numpy()) < 1e-6
+
+
+def test_lxts_vision_transformer():
+    """Ours, of two blocks with two heads, in the functions of AttnLRP's authors."""
+    found = imported("lxt.explicit.functional")
+    generator = np.random.default_rng(6)
+    model = jax.tree.map(
+        lambda array: jnp.asarray(generator.normal(size=array.shape)) / 2,
+        models.VisionTransformer(2, 3, width=8, heads=2, size=(8, 8), patch=4, rngs=nnx.Rngs(0)),
+    )
+    state = {
+        name: torch.tensor(np.asarray(array, np.float64))
+        for name, array in models.to_state_dict(model).items()
+    }
+
+    def linear(x, name):
+        return found.linear_epsilon(x, state[f"{name}.weight"], state[f"{name}.bias"], 1e-12)
+
+    def normalized(x, name):
+        return found.layer_norm(x, state[f"{name}.weight"], state[f"{name}.bias"], 1e-6)
+
+    def gelu(x):
+        return x + (torch.nn.functional.gelu(x) - x).detach()
+
+    def attended(x, name):
+        split = linear(x, f"{name}.qkv").reshape(5, 3, 2, 4).permute(1, 2, 0, 3)
+        logits = found.matmul(split[0], split[1].transpose(1, 2), False, 1e-12)
+        logits = found.mul2(logits, torch.tensor(0.5))
+        sums = found.matmul(found.softmax(logits, -1), split[2], False, 1e-12)
+        return linear(sums.transpose(0, 1).reshape(5, 8), f"{name}.proj")
+
+    image = batch(IMAGE)
+    # (channels, rows, 4, columns, 4) -> patches of channels by 4 by 4
+    patches = image.reshape(3, 2, 4, 2, 4).permute(1, 3, 0, 2, 4).reshape(4, 48)
+    kernel = state["patch_embed.proj.weight"].reshape(8, 48)
+    embedded = found.linear_epsilon(patches, kernel, state["patch_embed.proj.bias"], 1e-12)
+    embedded = found.add2(embedded, state["pos_embed"][0, 1:], False, 1e-12)
+    x = torch.cat([state["cls_token"][0] + state["pos_embed"][0, :1], embedded])
+    for block in ("blocks.0", "blocks.1"):
+        x = found.add2(x, attended(normalized(x, f"{block}.norm1"), f"{block}.attn"), False, 1e-12)
+        hidden = gelu(linear(normalized(x, f"{block}.norm2"), f"{block}.mlp.fc1"))
+        x = found.add2(x, linear(hidden, f"{block}.mlp.fc2"), False, 1e-12)
+    answers = linear(normalized(x, "norm")[:1], "head")[0]
+    start = torch.zeros_like(answers)
+    start[LABEL] = answers[LABEL].detach()
+    (expected,) = torch.autograd.grad(answers, image, start)
+
+    score = scores.logit(model, LABEL)
+    assert_allclose(score(IMAGE), answers[LABEL].item(), rtol=1e-10)
+    mine = rules.lrp(score, IMAGE, composite=rules.epsilon_everywhere(1e-12))
+    # Its layer normalization adds 1e-6 to what it divides by.
+    assert difference(mine, expected.numpy()[0].transpose(1, 2, 0)) < 1e-3
+
+
+def of_shap(network, baselines):
+    """SHAP's Deep explainer, (h, w, c)."""
+    shap = imported("shap")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explainer = shap.DeepExplainer(network, torch.tensor(baselines.transpose(0, 3, 1, 2)))
+        found = explainer.shap_values(batch(IMAGE).detach(), check_additivity=False)
+    return found[0, ..., LABEL].transpose(1, 2, 0)
+
+
+BASELINES = np.random.default_rng(2).uniform(size=(3, 8, 8, 3))
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("skip", [True, False])
+def test_shaps_deep_explainer(skip, pool):
+    network = theirs(skip=skip, pool=pool)
+    mine = rules.deep_shap(ours(network), IMAGE, baselines=BASELINES)
+    assert difference(mine, of_shap(network, BASELINES)) < 1e-6
+
+
+def test_shaps_deep_explainer_of_rectifiers_without_modules():
+    """It takes a functional rectifier's gradient, and stops at one that is used again; ours is what
+    it was with a module for each.
+    """
+    expected = of_shap(theirs(pool="mean"), BASELINES)
+    for rectifiers in ("functional", "reused"):
+        mine = rules.deep_shap(ours(theirs(rectifiers, pool="mean")), IMAGE, baselines=BASELINES)
+        assert difference(mine, expected) < 1e-6
+    assert difference(expected, of_shap(theirs("functional", pool="mean"), BASELINES)) > 0.1
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        of_shap(theirs("reused", pool="mean"), BASELINES)

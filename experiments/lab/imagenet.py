@@ -190,9 +190,15 @@ def visualize(
     network: Any, *, label: Any, seed: int, shape: Shape, score: str, recipe: str = BEST
 ) -> Picture:
     """A picture (h, w, c) of a class, by the recipe of a name."""
-    image_key, step_key = keys(seed, label)
+    return raise_score(SCORES[score](network, label), label, seed=seed, shape=shape, recipe=recipe)
+
+
+def raise_score(
+    function: Callable, number: Any, *, seed: int, shape: Shape, recipe: str
+) -> Picture:
+    """A picture (h, w, c) of what the score is of, with a number and a seed for what is drawn."""
+    image_key, step_key = keys(seed, number)
     chosen = RECIPES[recipe]
-    function = SCORES[score](network, label)
     canvas = chosen.make_canvas(shape)
     options: dict[str, Any] = {"augment": chosen.augment, "prior": chosen.prior}
     if len(chosen.steps) == 1:

@@ -89,5 +89,8 @@ from ._rules import softmax as softmax
 from ._operations import Operation as Operation
 from ._deep_lift import deep_lift as deep_lift
 from ._deep_lift import deep_shap as deep_shap
+from ._deep_lift import rescale as rescale
+from ._deep_lift import reveal_cancel as reveal_cancel
+from ._deep_lift import Change as Change
 from ._layers import layers as layers
 from ._layers import Cut as Cut

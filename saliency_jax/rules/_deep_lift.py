@@ -1,7 +1,9 @@
 """DeepLIFT: what an output's change from a baseline owes to the change of each pixel."""
 
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,20 +16,115 @@ from .._validation import as_array, as_image
 from ..baselines import as_baseline, zeros
 from ..scores import as_score
 from ._lrp import propagate
-from ._operations import Grouping, Operation, opens_all_but_affine, operation
+from ._operations import Group, Grouping, Operation, opens_all_but_affine, operation
 from ._program import trace
 
 # Changes below this share of the values are of rounding: their ratio would be too.
 _SMALL = 1e-5
 
 
-def deep_lift(
-    score: Callable[[Image], Scalar], image: Image, *, baseline: Baseline = zeros
-) -> Attribution:
-    """DeepLIFT by the rescale rule: changes from the baseline, handed back in proportion.
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What an activation's input goes through from the baseline to the image.
 
-    A = m (I - B), with m_i = sum_j m_j dz_j / dx_i at affine operations, m_i = m_j (f(x) - f(x0)) /
-    (x - x0) at activations f, x0 their value for the baseline
+    Attributes:
+      function: f, the activation, of its input.
+      start, end: x0 and x, its input for the baseline and for the image.
+      parts: () -> (dx+, dx-), of x - x0 what raised it and what lowered it: of an affine
+        operation's output the sums of what its inputs add and take away by their own changes, of an
+        activation's its own parts, of the image max(I - B, 0) and min(I - B, 0).
+    """
+
+    function: Callable[[Any], Any]
+    start: Any
+    end: Any
+    parts: Callable[[], tuple[Any, Any]]
+
+
+# (what an activation goes through) -> its multipliers, of what raises and of what lowers its input
+ActivationRule = Callable[[Change], tuple[Any, Any]]
+
+
+def rescale(change: Change) -> tuple[Any, Any]:
+    """DeepLIFT's rescale rule: the same for what raises an activation and for what lowers it.
+
+    m+ = m- = (f(x) - f(x0)) / (x - x0)
+
+    Args:
+      change: see `Change`.
+
+    Returns:
+      m+ and m-, of the input's shape.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import rules
+      >>> def smaller(image):
+      ...     a, b = image.ravel()
+      ...     return a - jax.nn.relu(a - b)
+      >>> image = jnp.array([[[3.0], [1.0]]])
+      >>> print(rules.deep_lift(smaller, image, rule=rules.rescale).ravel())
+      [0. 1.]
+
+    Reference:
+      Shrikumar et al., 2017, arXiv:1704.02685, section 3.5.2.
+    """
+    multiplier = _ratio(change.function, change.start, change.end)
+    return multiplier, multiplier
+
+
+def reveal_cancel(change: Change) -> tuple[Any, Any]:
+    """DeepLIFT's RevealCancel rule: what raises an activation and what lowers it, apart.
+
+    m+ = ((f(x0 + dx+) - f(x0)) + (f(x) - f(x0 + dx-))) / (2 dx+), and m- with dx+ and dx- exchanged
+
+    So what cancels out is seen: of the smaller of two numbers either has half.
+
+    Args:
+      change: see `Change`.
+
+    Returns:
+      m+ and m-, of the input's shape.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from saliency_jax import rules
+      >>> def smaller(image):
+      ...     a, b = image.ravel()
+      ...     return a - jax.nn.relu(a - b)
+      >>> image = jnp.array([[[3.0], [1.0]]])
+      >>> print(rules.deep_lift(smaller, image, rule=rules.reveal_cancel).ravel())
+      [0.5 0.5]
+
+    Reference:
+      Shrikumar et al., 2017, arXiv:1704.02685, section 3.5.3.
+    """
+    rise, fall = (change.start + part for part in change.parts())
+
+    def mean_ratio(alone, other):
+        first = _ratio(change.function, change.start, alone)
+        return (first + _ratio(change.function, other, change.end)) / 2
+
+    return mean_ratio(rise, fall), mean_ratio(fall, rise)
+
+
+def deep_lift(
+    score: Callable[[Image], Scalar],
+    image: Image,
+    *,
+    baseline: Baseline = zeros,
+    rule: ActivationRule = rescale,
+) -> Attribution:
+    """DeepLIFT: changes from the baseline, handed back in proportion.
+
+    A = m (I - B), with m_i = sum_j m_j dz_j / dx_i at affine operations and the rule's multipliers
+    at activations
+
+    Where a rule tells what raises an activation from what lowers it, an affine operation's input
+    that rises has m_i = sum_j w+_ij m+_j + w-_ij m-_j, one that falls m+ and m- exchanged, and one
+    that does not change their mean.
 
     A product is handed back by the mean of the other factor, a quotient alike, a maximum to the
     winner of the larger side: all of them exactly, so that the attributions add up to S(I) - S(B),
@@ -36,12 +133,15 @@ def deep_lift(
 
     Args:
       score, image, baseline: see the room.
+      rule: of activations, `rescale`, `reveal_cancel` or a function like them.
 
     Returns:
       The attribution (h, w, c), in units of the score.
 
     Raises:
-      ValueError: an operation has no such rule; the message has its name and its line in the model.
+      ValueError: an operation has no such rule, or the rule needs parts of what a product, a
+        quotient or a maximum makes, which no one has defined; the message has its name and its line
+        in the model.
 
     Example:
       Case 8 of the published ones:
@@ -66,19 +166,14 @@ def deep_lift(
     program = trace(score, image, opens_all_but_affine, skipped=frozenset({"stop_gradient"}))
     values, reference = program.evaluate(image), program.evaluate(start)
 
-    def rule_of(group):
-        found, before = operation(group, values), operation(group, reference)
-        if found.kind not in _RULES:
-            raise ValueError(
-                f"expected operations that DeepLIFT has a rule for, got {found.primitives[-1]} at "
-                f"{found.source}, of kind {found.kind!r}"
-            )
-        return lambda multiplier: _RULES[found.kind](found, before, multiplier)
-
     groups = Grouping(program, holds=False).groups()
-    answers = [jnp.ones_like(values[value]) for value in program.outputs]
-    (multiplier,) = propagate(program, groups, answers, rule_of)
-    return multiplier * (image - start)
+    walk = _Walk(groups, values, reference, rule)
+    same = jnp.ones_like(values[program.outputs[0]])
+    (multipliers,) = propagate(program, groups, [_Multipliers(same, same)], walk.step)
+    if multipliers is None:
+        return jnp.zeros_like(image)
+    rise, fall = multipliers
+    return jnp.where(image >= start, rise, fall) * (image - start)
 
 
 def deep_shap(
@@ -86,6 +181,7 @@ def deep_shap(
     image: Image,
     *,
     baselines: Float[Array, "n h w c"] | Float[np.ndarray, "n h w c"],
+    rule: ActivationRule = rescale,
     batch_size: Count = 8,
 ) -> Attribution:
     """DeepSHAP: DeepLIFT averaged over baselines.
@@ -95,6 +191,7 @@ def deep_shap(
     Args:
       score, image, batch_size: see the room.
       baselines: (n, h, w, c) in the image's range, such as images of the training set.
+      rule: see `deep_lift`.
 
     Returns:
       The attribution (h, w, c), in units of the score: it adds up to S(I) minus the baselines' mean
@@ -122,23 +219,137 @@ def deep_shap(
             f"expected baselines to have shape (n, {', '.join(map(str, image.shape))}), "
             f"got {starts.shape}"
         )
-    return mean_chunked(lambda start: deep_lift(score, image, baseline=start), starts, batch_size)
+    explain = functools.partial(deep_lift, score, image, rule=rule)
+    return mean_chunked(lambda start: explain(baseline=start), starts, batch_size)
 
 
-def _linear(found: Operation, before: Operation, multiplier: Any) -> Any:
-    _, back = jax.vjp(found.function, *found.inputs)
-    return back(multiplier)
+class _Multipliers(NamedTuple):
+    """Of what raises a value and of what lowers it: one object where no rule told them apart."""
+
+    rise: Any
+    fall: Any
+
+    @property
+    def are_same(self) -> bool:
+        return self.rise is self.fall
+
+    def __add__(self, other):
+        rise = self.rise + other.rise
+        same = self.are_same and other.are_same
+        return _Multipliers(rise, rise if same else self.fall + other.fall)
 
 
-def _rescaled(found: Operation, before: Operation, multiplier: Any) -> Any:
-    (array,), (start,) = found.inputs, before.inputs
-    change = jnp.where(array == start, 0, array - start)
+class _Walk:
+    """Back through operations that were worked out for the image and for the baseline."""
+
+    def __init__(self, groups, values, reference, rule):
+        self.makers = {group.output: group for group in groups}
+        self.values, self.reference, self.rule = values, reference, rule
+
+    def step(self, group: Group) -> Callable[[_Multipliers], Sequence[_Multipliers]]:
+        """From the multipliers of an operation's output to those of its inputs."""
+        found, before = operation(group, self.values), operation(group, self.reference)
+        if found.kind in _ELEMENTWISE:
+            return lambda multipliers: [_times(multipliers, self.ratios(group))]
+        if found.kind in _LINEAR:
+            return lambda multipliers: self.linear(group, multipliers)
+        if found.kind not in _RULES:
+            raise ValueError(
+                f"expected operations that DeepLIFT has a rule for, got {_name(found)}"
+            )
+
+        def share(multipliers):
+            # Else the parts of its output had been asked for, and there are none.
+            assert multipliers.are_same
+            shares = _RULES[found.kind](found, before, multipliers.rise)
+            return [_Multipliers(each, each) for each in shares]
+
+        return share
+
+    def ratios(self, group: Group) -> _Multipliers:
+        """The rule's, of an activation."""
+        (value,) = group.inputs
+        found = operation(group, self.values)
+        start, end = self.reference[value], self.values[value]
+        change = Change(found.function, start, end, lambda: self.parts(value))
+        return _Multipliers(*self.rule(change))
+
+    def linear(self, group: Group, multipliers: _Multipliers) -> Sequence[_Multipliers]:
+        found = operation(group, self.values)
+        if multipliers.are_same:
+            _, back = jax.vjp(found.function, *found.inputs)
+            return [_Multipliers(each, each) for each in back(multipliers.rise)]
+        rises, falls = zip(*map(self.parts_taken(group), group.inputs), strict=True)
+        _, back = jax.vjp(found.split, rises, falls)
+        shares = [_Multipliers(*each) for each in zip(*back(tuple(multipliers)), strict=True)]
+        if group.kind == "rearrangement":
+            return shares
+        return [
+            _of_change(share, self.change(value))
+            for share, value in zip(shares, group.inputs, strict=True)
+        ]
+
+    def change(self, value: int) -> Any:
+        return _difference(self.values[value], self.reference[value])
+
+    def signs(self, value: int) -> tuple[Any, Any]:
+        """A value's change where it rises and where it falls."""
+        change = self.change(value)
+        return jnp.maximum(change, 0), jnp.minimum(change, 0)
+
+    def parts_taken(self, group: Group) -> Callable[[int], tuple[Any, Any]]:
+        """What is split of an operation's inputs: a rearrangement hands on their own parts."""
+        return self.parts if group.kind == "rearrangement" else self.signs
+
+    def parts(self, value: int) -> tuple[Any, Any]:
+        """See `Change`."""
+        group = self.makers.get(value)
+        if group is None:
+            return self.signs(value)
+        if group.kind in _ELEMENTWISE:
+            (rise, fall), (along, against) = self.ratios(group), self.parts(group.inputs[0])
+            return rise * along, fall * against
+        found = operation(group, self.values)
+        if group.kind not in _LINEAR:
+            raise ValueError(
+                "expected what an activation takes to be made by affine operations and "
+                f"activations, of which the parts are known, got {_name(found)}; "
+                "`rules.rescale` needs no parts"
+            )
+        rises, falls = zip(*map(self.parts_taken(group), group.inputs), strict=True)
+        return found.split(rises, falls)
+
+
+def _name(found: Operation) -> str:
+    return f"{found.primitives[-1]} at {found.source}, of kind {found.kind!r}"
+
+
+def _times(one: _Multipliers, other: _Multipliers) -> _Multipliers:
+    rise = one.rise * other.rise
+    same = one.are_same and other.are_same
+    return _Multipliers(rise, rise if same else one.fall * other.fall)
+
+
+def _of_change(shares: _Multipliers, change: Any) -> _Multipliers:
+    """What a value rises by adds where its weight is positive, and takes away where not."""
+    rise, fall = shares
+    one = jnp.where(change > 0, rise, jnp.where(change < 0, fall, (rise + fall) / 2))
+    return _Multipliers(one, one)
+
+
+def _difference(end: Any, start: Any) -> Any:
+    # Infinities that stay what they are do not change.
+    return jnp.where(end == start, 0, end - start)
+
+
+def _ratio(function: Callable[[Any], Any], start: Any, end: Any) -> Any:
+    """(f(end) - f(start)) / (end - start), of a function value by value."""
+    change = _difference(end, start)
     # There the ratio is the slope, which halfway is right to third order.
-    _, back = jax.vjp(found.function, (array + start) / 2)
-    (by_slope,) = back(multiplier)
-    small = abs(change) <= _SMALL * jnp.maximum(abs(array), abs(start))
-    ratio = (found.output - before.output) / jnp.where(small, 1, change)
-    return (jnp.where(small, by_slope, multiplier * ratio),)
+    middle, back = jax.vjp(function, (end + start) / 2)
+    (slope,) = back(jnp.ones_like(middle))
+    small = abs(change) <= _SMALL * jnp.maximum(abs(end), abs(start))
+    return jnp.where(small, slope, (function(end) - function(start)) / jnp.where(small, 1, change))
 
 
 def _between(found: Operation, before: Operation, multiplier: Any) -> Any:
@@ -184,12 +395,9 @@ def _fit(array: Any, like: Any) -> Any:
     return array.sum(tuple(axes), keepdims=True)
 
 
+_ELEMENTWISE = ("activation", "elementwise")
+_LINEAR = ("affine", "sum", "rearrangement")
 _RULES: dict[str, Callable[[Operation, Operation, Any], Any]] = {
-    "affine": _linear,
-    "sum": _linear,
-    "rearrangement": _linear,
-    "activation": _rescaled,
-    "elementwise": _rescaled,
     "maximum": _largest,
     "product": _between,
     "quotient": _divided,

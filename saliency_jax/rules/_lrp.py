@@ -309,12 +309,17 @@ class _Forward(NamedTuple):
         watch: Callable[[Operation, Rule, Any, Sequence[Any]], None] | None = None,
     ) -> list[Any]:
         """The relevance of the leaves of the input, for that of the leaves of the answer."""
-        return propagate(
+        found = propagate(
             self.program,
             self.groups,
             relevances,
             lambda group: self._step(group, composite, watch),
         )
+        shapes = [self.program.shapes[value] for value in self.program.inputs]
+        return [
+            jnp.zeros(shape.shape, shape.dtype) if relevance is None else relevance
+            for relevance, shape in zip(found, shapes, strict=True)
+        ]
 
     def _step(self, group, composite, watch):
         found = operation(group, self.values)
@@ -345,12 +350,12 @@ def propagate(
 
     Args:
       program, groups: the groups in the order of the program.
-      answers: an array for each of the program's outputs.
+      answers: what belongs to each of the program's outputs.
       rule_of: of a group, the function from what belongs to its output to what belongs to each of
         its inputs. What several groups hand to a value is added up.
 
     Returns:
-      An array for each of the program's inputs; zeros where nothing was handed back.
+      What belongs to each of the program's inputs; None where nothing was handed back.
     """
     held: dict[int, Any] = {}
 
@@ -363,11 +368,7 @@ def propagate(
         shares = rule_of(group)(held.pop(group.output))
         for value, share in zip(group.inputs, shares, strict=True):
             hand(value, share)
-    shapes = [program.shapes[value] for value in program.inputs]
-    return [
-        held[value] if value in held else jnp.zeros(shape.shape, shape.dtype)
-        for value, shape in zip(program.inputs, shapes, strict=True)
-    ]
+    return [held.get(value) for value in program.inputs]
 
 
 def _forward(function: Callable, example: Any) -> _Forward:

@@ -7,6 +7,7 @@ with 0, a `where` and a product of x with a function of x are activations, howev
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -96,6 +97,14 @@ _ACTIVATIONS = frozenset(
         "tanh",
     }
 )
+_NEVER_NEGATIVE = frozenset({"abs", "exp", "exp2", "logistic", "sqrt", "square"})
+# What they make is at least 0 where all that they take is.
+_KEEPS_SIGN = (
+    _MOVES.difference({"real", "imag", "conj"})
+    | _MAXIMA
+    | {"add", "add_any", "clamp", "concatenate", "cumsum", "div", "min", "mul", "pad"}
+    | {"reduce_sum", "reduce_window_sum", "select_n", "stack"}
+)
 _STEPS = frozenset({"sign", "floor", "ceil", "round"})
 _ELEMENTWISE = (
     _ACTIVATIONS
@@ -157,6 +166,7 @@ class Operation:
       has_weights: whether it holds a convolution, a matrix product or the like.
       is_dense: whether it is a matrix product of the whole input, as a classifier's last layer.
       is_first: whether it takes the input itself.
+      is_positive: whether its inputs are known to be at least 0, as behind a rectifier.
       source: where it stands in the model, with `scope` and `line`.
       inputs: the arrays that it takes, of those that relevance is for.
       output: the array that it makes.
@@ -168,6 +178,7 @@ class Operation:
     has_weights: bool
     is_dense: bool
     is_first: bool
+    is_positive: bool
     source: Source
     inputs: tuple[Any, ...]
     output: Any
@@ -192,6 +203,23 @@ class Operation:
         values = self._with(inputs)
         _reweight(self._group.equations, values, set(self._group.inputs), change)
         return values[self._group.output]
+
+    def split(self, along: Sequence[Any], against: Sequence[Any] = ()) -> tuple[Any, Any]:
+        """An affine operation without its constant, by the signs of its weights.
+
+        W+ a + W- b and W+ b + W- a; of a = max(x, 0) and b = min(x, 0) what adds to the outputs for
+        x and what takes from them, each sum of one sign. Where an output depends on an input along
+        one path, see `reweighted`.
+
+        Args:
+          along, against: a and b, like `self.inputs`; without b it is 0.
+        """
+        others = against or [None] * len(along)
+        pairs = dict(zip(self._group.inputs, zip(along, others, strict=True), strict=True))
+        _split(self._group.equations, dict(self._values), pairs)
+        zeros = jnp.zeros_like(self.output)
+        made, other = (zeros if each is None else each for each in pairs[self._group.output])
+        return made, other
 
     def constant(self) -> Any:
         """What an affine operation adds, an array that fits its output or 0."""
@@ -228,6 +256,7 @@ class Group:
     is_dense: bool = False
     depth: int = 0
     is_first: bool = False
+    is_positive: bool = False
 
 
 def opens_all_but_affine(traced: core.JaxprEqn, dependent: Sequence[bool]) -> bool:
@@ -293,13 +322,17 @@ class Grouping:
                 found[value] = self.group(value)
                 waiting.update(found[value].inputs)
         depths = dict.fromkeys(self.program.inputs, 0)
+        positive = _at_least_zero(self.program)
         ordered = []
         for value in sorted(found, key=self._index):
             group = found[value]
             depth = max(depths[entry] for entry in group.inputs)
             depths[value] = depth + group.has_weights
             first = not set(group.inputs).isdisjoint(self.program.inputs)
-            ordered.append(dataclasses.replace(group, depth=depth, is_first=first))
+            known = positive.issuperset(group.inputs)
+            ordered.append(
+                dataclasses.replace(group, depth=depth, is_first=first, is_positive=known)
+            )
         return ordered
 
     def group(self, value: int) -> Group:
@@ -592,6 +625,7 @@ def operation(group: Group, values: Mapping[int, Any]) -> Operation:
         has_weights=group.has_weights,
         is_dense=group.is_dense,
         is_first=group.is_first,
+        is_positive=group.is_positive,
         source=group.equations[-1].source,
         inputs=tuple(values[value] for value in group.inputs),
         output=values[group.output],
@@ -620,6 +654,28 @@ def rectifiers(program: Program) -> Iterator[Group]:
                 taken.update(out for each in group.equations for out in each.outputs)
             if rectifies:
                 yield group
+
+
+def _at_least_zero(program: Program) -> set[int]:
+    """The values that are known to be at least 0, by what makes them."""
+    found = {
+        value
+        for value, known in program.known.items()
+        if program.is_float(value) and _is_number(known) and float(known) >= 0
+    }
+    for equation in program.equations:
+        name, taken = equation.name, equation.inputs
+        if name == "select_n":
+            taken = taken[1:]
+        elif name in ("dynamic_slice", "gather"):
+            taken = taken[:1]
+        elif name == "clamp":
+            taken = taken[::2]
+        known = [value in found for value in taken]
+        kept = name in _KEEPS_SIGN and all(known)
+        if kept or name in _NEVER_NEGATIVE or (name == "max" and any(known)):
+            found.update(equation.outputs)
+    return found
 
 
 def _guards(program: Program, equation: Equation) -> bool:
@@ -791,6 +847,76 @@ def _reweighted(
             if at not in carriers and jnp.issubdtype(array.dtype, jnp.floating):
                 arrays[at] = jnp.zeros_like(array)
     return equation(*arrays)
+
+
+# Of a value what is split as `along` and as `against`, see `Operation.split`; None is 0.
+_Pair = tuple[Any, Any]
+
+
+def _split(equations: Sequence[Equation], values: dict[int, Any], pairs: dict[int, _Pair]) -> None:
+    for equation in equations:
+        arrays = [values.get(value) for value in equation.inputs]
+        taken = [pairs.get(value) for value in equation.inputs]
+        if any(taken):
+            pairs.update(zip(equation.outputs, _split_by(equation, arrays, taken), strict=True))
+        else:
+            values.update(zip(equation.outputs, equation(*arrays), strict=True))
+
+
+def _split_by(
+    equation: Equation, arrays: list[Any], taken: Sequence[_Pair | None]
+) -> Sequence[_Pair]:
+    name, carriers = equation.name, [at for at, pair in enumerate(taken) if pair]
+    flags = tuple(map(bool, taken))
+    if name in _CUSTOM and not _is_product_inside(equation.traced, flags):
+        inside = trace_inside(equation.traced, flags, _opens_all)
+        values = {**inside.known, **dict(zip(inside.inputs, arrays, strict=True))}
+        pairs = {value: pair for value, pair in zip(inside.inputs, taken, strict=True) if pair}
+        _split(inside.equations, values, pairs)
+        return [pairs[value] for value in inside.outputs]
+    if name == "neg" or name in _ADDS:
+        subtracted = {"neg": 0, "sub": 1}.get(name)
+        terms = [
+            _negated(pair) if at == subtracted else pair for at, pair in enumerate(taken) if pair
+        ]
+        return [_added(terms)]
+
+    def by(change: Callable[[Any], Any], side: int) -> list[Any]:
+        sides = [pair and pair[side] for pair in taken]
+        if all(array is None for array in sides):
+            return [None] * len(equation.outputs)
+        given = list(arrays)
+        for at in carriers:
+            shape: Any = equation.traced.invars[at].aval
+            given[at] = jnp.zeros(shape.shape, shape.dtype) if sides[at] is None else sides[at]
+        return _reweighted(equation, given, carriers, change)
+
+    kept = list(zip(by(_positive, 0), by(_positive, 1), strict=True))
+    if not (name in ("mul", "div") or name in _WEIGHTS or name in _CUSTOM):
+        return kept
+    turned = zip(by(_negative, 1), by(_negative, 0), strict=True)
+    return [_added(pairs) for pairs in zip(kept, turned, strict=True)]
+
+
+def _positive(weights: Any) -> Any:
+    return jnp.maximum(weights, 0)
+
+
+def _negative(weights: Any) -> Any:
+    return jnp.minimum(weights, 0)
+
+
+def _negated(pair: _Pair) -> _Pair:
+    along, against = pair
+    return None if against is None else -against, None if along is None else -along
+
+
+def _added(pairs: Sequence[_Pair]) -> _Pair:
+    sums = []
+    for side in zip(*pairs, strict=True):
+        given = [array for array in side if array is not None]
+        sums.append(functools.reduce(operator.add, given) if given else None)
+    return sums[0], sums[1]
 
 
 def _minus(array: Any, change: Callable[[Any], Any]) -> Any:

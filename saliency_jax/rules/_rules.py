@@ -9,6 +9,7 @@ What means the same everywhere here:
 Every rule returns a tuple with the relevance of each input, of the input's shape.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -92,7 +93,7 @@ def gamma(
       2019, section 10.2.2; for both signs Andeol, Kawakami, Wada, Kanamori, Mueller, Montavon,
       Learning Domain Invariant Representations by Joint Wasserstein Distance Minimization, 2021.
     """
-    size, back, back_size = _with_magnitudes(operation)
+    size, back, back_size = _with_magnitudes(operation, relevance)
     sign = jnp.where(operation.output >= 0, 1, -1).astype(relevance.dtype)
     half = gamma / 2
     total = (1 + half) * operation.output + half * sign * (size + abs(operation.constant()))
@@ -134,9 +135,12 @@ def alpha_beta(
     Reference:
       Bach et al., 2015, equation 60, see `epsilon`.
     """
-    size, back, back_size = _with_magnitudes(operation)
-    size = size + abs(operation.constant())
-    return _signed_shares(operation, relevance, size, alpha, beta, epsilon, back, back_size)
+    (along, against), back = _by_sign(operation, relevance, lambda *parts: parts)
+    constant = operation.constant()
+    supported = along + jnp.maximum(constant, 0)
+    opposed = against + jnp.minimum(constant, 0)
+    favour = alpha * _over(relevance, supported, epsilon)
+    return back((favour, -beta * _over(relevance, opposed, epsilon)))
 
 
 def z_plus(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Relevances:
@@ -166,9 +170,8 @@ def z_plus(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> R
       with Deep Taylor Decomposition, 2015, arXiv:1512.02479; of inputs of at least 0 it is the
       excitation backpropagation of Zhang, Lin, Brandt, Shen, Sclaroff, 2016, arXiv:1608.00507.
     """
-    size, back, back_size = _with_magnitudes(operation)
-    size = size - operation.constant()
-    return _signed_shares(operation, relevance, size, 1.0, 0.0, epsilon, back, back_size)
+    along, back = _by_sign(operation, relevance, lambda along, against: along)
+    return back(_over(relevance, along, epsilon))
 
 
 def flat(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Relevances:
@@ -441,14 +444,30 @@ def _away_from_zero(values: Any, epsilon: Number) -> Any:
     return jnp.where(moved == 0, jnp.inf, moved)
 
 
+def _over(relevance: Any, part: Any, epsilon: Number) -> Any:
+    """The quotient with a sum of one sign, of which nothing is left to share out where it is 0."""
+    return jnp.where(part == 0, 0, relevance / _away_from_zero(part, epsilon))
+
+
 def _unchanged(weights: Any) -> Any:
     return weights
 
 
-def _with_magnitudes(operation: Operation) -> tuple[Any, Any, Any]:
+def _waiting(operation: Operation, relevance: Any) -> Relevances:
+    """The inputs, as if they were there no sooner than the relevance.
+
+    What is made of them beside the forward pass a scheduler that is after concurrency would else
+    work out at once for all operations, and keep.
+    """
+    # The compiler, which drops a barrier before it schedules, cannot tell that this is 0.
+    zero = jnp.minimum(abs(relevance.ravel()[0]), 0)
+    return tuple(array + zero.astype(array.dtype) for array in operation.inputs)
+
+
+def _with_magnitudes(operation: Operation, relevance: Any) -> tuple[Any, Any, Any]:
     """sum_i |w_ij| |x_i|, and the transposes of the weights and of their magnitudes."""
     _, back = jax.vjp(operation.function, *operation.inputs)
-    magnitudes = [abs(array) for array in operation.inputs]
+    magnitudes = map(abs, _waiting(operation, relevance))
     size, back_size = jax.vjp(lambda *arrays: operation.reweighted(jnp.abs, *arrays), *magnitudes)
     return size, back, back_size
 
@@ -462,19 +481,25 @@ def _shares(operation: Operation, shares: Relevances, shares_of_size: Relevances
     )
 
 
-def _signed_shares(operation, relevance, size, alpha, beta, epsilon, back, back_size):
-    """Of c+ = (c + |c|) / 2 and c- = (c - |c|) / 2, so that two transposes serve both."""
-    # What is smaller is of rounding, and so would be its parts.
-    least = size * jnp.asarray(float(jnp.finfo(size.dtype).eps) ** 0.5, size.dtype)
+def _by_sign(
+    operation: Operation, relevance: Any, chosen: Callable
+) -> tuple[Any, Callable[[Any], Relevances]]:
+    """What is chosen of z+ and z-, each a sum of one sign, and c+ q+ + c- q- as a function of q."""
+    inputs = _waiting(operation, relevance)
+    halves = [[jnp.maximum(array, 0) for array in inputs]]
+    if not operation.is_positive:
+        halves.append([jnp.minimum(array, 0) for array in inputs])
+    parts, back = jax.vjp(lambda *halves: chosen(*operation.split(*halves)), *halves)
 
-    def shared(part):
-        quotient = relevance / _away_from_zero(part, epsilon)
-        return jnp.where(abs(part) <= least, 0, quotient)
+    def hand(quotients):
+        shares = zip(*halves, *back(quotients), strict=True)
+        middle = len(halves)
+        return tuple(
+            sum(array * share for array, share in zip(each[:middle], each[middle:], strict=True))
+            for each in shares
+        )
 
-    supports = shared((size + operation.output) / 2)
-    opposes = shared((operation.output - size) / 2)
-    along, against = alpha * supports / 2, beta * opposes / 2
-    return _shares(operation, back(along - against), back_size(along + against))
+    return parts, hand
 
 
 def _by_weights(operation, relevance, change, epsilon):
