@@ -978,3 +978,45 @@ def test_a_channel_out_of_range_is_refused(channel):
     _, layer, score = cut()
     with pytest.raises(ValueError, match="channel"):
         rules.relevance_through(score, IMAGE, layer, channel)
+
+
+def half(operation, relevance):
+    return (relevance / 2,)
+
+
+def bare(operation, relevance):
+    return relevance
+
+
+MISTAKES = {
+    "the name of a rule": (lambda operation: "epsilon", TypeError, "a rule or None, got 'epsilon'"),
+    "a name": ("epsilon_plus", TypeError, "composite to be callable"),
+    "a builder": (rules.epsilon_plus, TypeError, "epsilon to be one number, got Operation"),
+    "a share of another shape": (
+        lambda operation: half,
+        ValueError,
+        r"rule 'half' to return .*squeeze",
+    ),
+    "no tuple": (lambda operation: bare, ValueError, "rule 'bare' to return .*Array|Tracer"),
+}
+
+
+@pytest.mark.usefixtures("entry_checks")
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_composite_that_is_none_is_refused(name):
+    composite, error, message = MISTAKES[name]
+    last = dense(95, 36, 1)
+
+    def score(image):
+        return last(image)[0]
+
+    with pytest.raises(error, match=message):
+        rules.lrp(score, numbers(96, 6, 6, 1), composite=composite)
+
+
+@pytest.mark.parametrize(
+    "make", [rules.epsilon_plus, rules.epsilon_gamma_box, rules.epsilon_plus_flat]
+)
+def test_a_negative_epsilon_is_refused(make):
+    with pytest.raises(ValueError, match="epsilon to be at least 0"):
+        make(epsilon=-1e-6)

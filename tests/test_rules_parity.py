@@ -383,25 +383,27 @@ class TestWhereCaptumIsWrong:
             attributed(captum.LRP, network)
 
 
-def imported(name):
-    """Libraries that are compared with where they are installed: for tests alone, as Zennit's
-    licence is the LGPL. They warn when they are imported.
-    """
+def imported(name, needs):
     with warnings.catch_warnings():
+        # They warn when they are imported.
         warnings.simplefilter("ignore")
-        return pytest.importorskip(name, reason="the comparison needs the extra parity")
+        return pytest.importorskip(name, reason=f"the comparison needs {needs}")
+
+
+# For tests alone, as Zennit's licence is the LGPL.
+ALONE = "zennit and lxt without what they depend on: pip install --no-deps -c tests/versions.txt"
 
 
 def zennit_alone(monkeypatch):
-    """Zennit, which for two classes of networks that no test needs imports torchvision, whose
-    operators load beside the same build of PyTorch alone.
+    """Zennit imports torchvision for two classes of networks that no test needs. Its wheel is built
+    for one kind of PyTorch, and beside another it cannot be imported.
     """
     resnet = types.ModuleType("torchvision.models.resnet")
     resnet.Bottleneck = resnet.BasicBlock = type("Unused", (), {})
     for name in ("torchvision", "torchvision.models"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, resnet.__name__, resnet)
-    return imported("zennit")
+    return imported("zennit", ALONE)
 
 
 def sequential(norm=True):
@@ -536,7 +538,7 @@ def test_zennits_composites(name, norm, monkeypatch):
 
 def test_lxts_attention():
     """A block with layer normalization, one head and a residual addition, by AttnLRP's authors."""
-    found = imported("lxt.explicit.functional")
+    found = imported("lxt.explicit.functional", ALONE)
     generator = np.random.default_rng(5)
     query, key, value, last = (generator.normal(size=(3, 3)) for _ in range(4))
     scale, bias = generator.normal(size=(2, 3))
@@ -574,7 +576,7 @@ def test_lxts_attention():
 
 def test_lxts_vision_transformer():
     """Ours, of two blocks with two heads, in the functions of AttnLRP's authors."""
-    found = imported("lxt.explicit.functional")
+    found = imported("lxt.explicit.functional", ALONE)
     generator = np.random.default_rng(6)
     model = jax.tree.map(
         lambda array: jnp.asarray(generator.normal(size=array.shape)) / 2,
@@ -626,7 +628,7 @@ def test_lxts_vision_transformer():
 
 def of_shap(network, baselines):
     """SHAP's Deep explainer, (h, w, c)."""
-    shap = imported("shap")
+    shap = imported("shap", "the extra bench")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         explainer = shap.DeepExplainer(network, torch.tensor(baselines.transpose(0, 3, 1, 2)))

@@ -113,6 +113,8 @@ class Settings:
     """Images at once, but for the last column."""
     figures: bool = False
     """Instead: what one map of a photograph takes by each method's settings for figures."""
+    method: tuple[methods.Name, ...] = ()
+    """Of these methods alone, with `--figures`; all that suit the model if none."""
 
 
 def bound(name: str, image: jax.Array, count: int, batch_size: int) -> Callable:
@@ -169,7 +171,7 @@ def one_map(name: str, model: str, batch_size: int) -> Taken:
 def of_figures(settings: Settings) -> None:
     """A row for each method, beside saliency as it is just before, as other work comes and goes."""
     print(f"{'one map':28s}{'time':>8s}{'program':>12s}{'process':>12s}")
-    for name in methods.suiting([models.load(settings.model)]):
+    for name in settings.method or methods.suiting([models.load(settings.model)]):
         saliency, taken = (
             in_a_process(one_map, each, settings.model, settings.batch_size)
             for each in ("saliency", name)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._types import Number
+from .._validation import as_number
 from ._operations import Operation
 from ._rules import (
     EPSILON,
@@ -59,7 +60,7 @@ def epsilon_everywhere(epsilon: Number = EPSILON) -> Composite:
     Reference:
       Achtibat et al., AttnLRP, 2024, arXiv:2402.05602.
     """
-    return functools.partial(_by_density, _EPSILON, _EPSILON, None, epsilon)
+    return _choosing(_EPSILON, _EPSILON, None, epsilon)
 
 
 def epsilon_plus(epsilon: Number = EPSILON) -> Composite:
@@ -86,7 +87,7 @@ def epsilon_plus(epsilon: Number = EPSILON) -> Composite:
       Kohlbrenner, Bauer, Nakajima, Binder, Samek, Lapuschkin, Towards Best Practice in Explaining
       Neural Network Decisions with LRP, 2019, arXiv:1910.09840.
     """
-    return functools.partial(_by_density, z_plus, _EPSILON, None, epsilon)
+    return _choosing(z_plus, _EPSILON, None, epsilon)
 
 
 def epsilon_plus_flat(epsilon: Number = EPSILON) -> Composite:
@@ -112,7 +113,7 @@ def epsilon_plus_flat(epsilon: Number = EPSILON) -> Composite:
     Reference:
       Kohlbrenner et al., 2019, arXiv:1910.09840.
     """
-    return functools.partial(_by_density, z_plus, _EPSILON, flat, epsilon)
+    return _choosing(z_plus, _EPSILON, flat, epsilon)
 
 
 def epsilon_gamma_box(
@@ -142,9 +143,8 @@ def epsilon_gamma_box(
     Reference:
       Montavon et al., Layer-Wise Relevance Propagation: An Overview, 2019, section 10.3.
     """
-    return functools.partial(
-        _by_density,
-        functools.partial(_GAMMA, gamma=gamma),
+    return _choosing(
+        functools.partial(_GAMMA, gamma=as_number("gamma", gamma, 0.0)),
         _EPSILON,
         functools.partial(z_box, low=low, high=high),
         epsilon,
@@ -177,13 +177,9 @@ def epsilon_alpha_beta(
     Reference:
       Kohlbrenner et al., 2019, arXiv:1910.09840.
     """
-    return functools.partial(
-        _by_density,
-        functools.partial(alpha_beta, alpha=alpha, beta=beta),
-        _EPSILON,
-        None,
-        epsilon,
-    )
+    alpha, beta = as_number("alpha", alpha), as_number("beta", beta)
+    bound = functools.partial(alpha_beta, alpha=alpha, beta=beta)
+    return _choosing(bound, _EPSILON, None, epsilon)
 
 
 def deep_taylor(low: Any = 0.0, high: Any = 1.0) -> Composite:
@@ -210,7 +206,7 @@ def deep_taylor(low: Any = 0.0, high: Any = 1.0) -> Composite:
       Montavon et al., 2015, arXiv:1512.02479.
     """
     box = functools.partial(z_box, low=low, high=high)
-    return functools.partial(_by_density, z_plus, z_plus, box, EPSILON)
+    return _choosing(z_plus, z_plus, box, EPSILON)
 
 
 def excitation_backpropagation(operation: Operation) -> Rule | None:
@@ -242,6 +238,11 @@ def excitation_backpropagation(operation: Operation) -> Rule | None:
 
 # The builders' arguments have the rules' names.
 _EPSILON, _GAMMA = epsilon, gamma
+
+
+def _choosing(convolution: Rule, dense: Rule, first: Rule | None, epsilon: Any) -> Composite:
+    number = as_number("epsilon", epsilon, 0.0)
+    return functools.partial(_by_density, convolution, dense, first, number)
 
 
 def _by_density(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from .._chunks import mean_chunked
 from .._types import Attribution, Baseline, Count, Image, Scalar
-from .._validation import as_array, as_image
+from .._validation import as_array, as_image, check_callable
 from ..baselines import as_baseline, zeros
 from ..scores import as_score
 from ._lrp import propagate
@@ -59,12 +59,14 @@ def rescale(change: Change) -> tuple[Any, Any]:
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from saliency_jax import rules
       >>> def smaller(image):
       ...     a, b = image.ravel()
       ...     return a - jax.nn.relu(a - b)
       >>> image = jnp.array([[[3.0], [1.0]]])
-      >>> print(rules.deep_lift(smaller, image, rule=rules.rescale).ravel())
+      >>> found = rules.deep_lift(smaller, image, rule=rules.rescale)
+      >>> print(np.asarray(found.ravel()).round(3))
       [0. 1.]
 
     Reference:
@@ -90,12 +92,14 @@ def reveal_cancel(change: Change) -> tuple[Any, Any]:
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from saliency_jax import rules
       >>> def smaller(image):
       ...     a, b = image.ravel()
       ...     return a - jax.nn.relu(a - b)
       >>> image = jnp.array([[[3.0], [1.0]]])
-      >>> print(rules.deep_lift(smaller, image, rule=rules.reveal_cancel).ravel())
+      >>> found = rules.deep_lift(smaller, image, rule=rules.reveal_cancel)
+      >>> print(np.asarray(found.ravel()).round(3))
       [0.5 0.5]
 
     Reference:
@@ -160,6 +164,7 @@ def deep_lift(
       Differences, 2017, arXiv:1704.02685, sections 3.2 and 3.5.1; of products and maxima Lundberg,
       Lee, A Unified Approach to Interpreting Model Predictions, 2017, arXiv:1705.07874.
     """
+    check_callable("rule", rule)
     image, score = as_image(image), as_score(score)
     start = as_baseline(baseline, image)
     # Gradients are stopped where they add nothing, as in a softmax; changes are not.

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._types import Attribution, Image, Label, Scalar
-from .._validation import as_image, check_label
+from .._validation import as_image, check_callable, check_label
 from ..layers import Layer
 from ..scores import Score, as_score
 from ._composites import DEFAULTS, Composite, Rule, epsilon_plus
@@ -37,7 +37,8 @@ def lrp(
       `conservation` tells of.
 
     Raises:
-      ValueError: an operation has no rule; the message has its name and its line in the model.
+      ValueError: an operation has no rule; the message has its name and its line in the model. So
+        it is of the logarithm of a probability: explain the logit.
 
     Example:
       Case 6 of Captum's tests, with weights 2 and then 3:
@@ -333,6 +334,7 @@ class _Forward(NamedTuple):
 
         def share(relevance):
             shares = rule(found, relevance)
+            _check_shares(found, rule, shares)
             if watch is not None:
                 watch(found, rule, relevance, shares)
             return shares
@@ -396,7 +398,23 @@ def _as_channels(channels: Any, count: int) -> Any:
 
 
 def _rule_of(found: Operation, composite: Composite) -> Rule | None:
-    return composite(found) or DEFAULTS.get(found.kind)
+    check_callable("composite", composite)
+    rule = composite(found)
+    if rule is None:
+        return DEFAULTS.get(found.kind)
+    if not callable(rule):
+        raise TypeError(f"expected composite to return a rule or None, got {rule!r}")
+    return rule
+
+
+def _check_shares(found: Operation, rule: Rule, shares: Any) -> None:
+    expected = [array.shape for array in found.inputs]
+    given = [*map(jnp.shape, shares)] if isinstance(shares, tuple | list) else type(shares).__name__
+    if given != expected:
+        raise ValueError(
+            f"expected the rule {rule_name(rule)!r} to return a tuple of arrays of the shapes "
+            f"{expected}, as are the inputs of {_name(found)}, got {given}"
+        )
 
 
 def rule_name(rule: Rule) -> str:

@@ -180,10 +180,10 @@ class Operation:
     is_first: bool
     is_positive: bool
     source: Source
-    inputs: tuple[Any, ...]
-    output: Any
-    _group: "Group"
-    _values: Mapping[int, Any]
+    inputs: tuple[Any, ...] = dataclasses.field(repr=False)
+    output: Any = dataclasses.field(repr=False)
+    _group: "Group" = dataclasses.field(repr=False)
+    _values: Mapping[int, Any] = dataclasses.field(repr=False)
 
     def function(self, *inputs: Any) -> Any:
         """The output for other inputs."""
