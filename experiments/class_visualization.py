@@ -37,7 +37,6 @@ from lab import frame, imagenet, loading, photographs, pictures, recipes
 from lab.frame import POSITIVE, SOME, Count, Natural, Output, Run, Seed, Weight
 from lab.photographs import SCORES, ScoreName, likeliest
 from lab.recipes import FAMILIAR_CLASSES, OPTIMIZERS, InitialName, OptimizerName
-from matplotlib.figure import Figure
 
 from saliency_jax import ascent
 from saliency_jax.models import Classifier
@@ -146,11 +145,11 @@ def main(settings: Settings, run: Run) -> list[Section]:
         run.save_arrays(f"class_visualization-{maker.file_name}", **made[maker]._asdict())
     run.complaint = what_failed(made, settings)
     sizes = dict.fromkeys(maker.input.size for maker in makers)
-    figures: list[str] = []
+    views: list[plots.View] = []
     for size in sizes:
         alike = {maker: made[maker] for maker in makers if maker.input.size == size}
-        name = f"class_visualization{f'-{size[0]}' if figures else ''}"
-        figures.append(run.save_figure(name, draw(alike, {key: verdicts[key] for key in alike})))
+        name = f"class_visualization{f'-{size[0]}' if views else ''}"
+        views.append(run.save_view(name, draw(alike, {key: verdicts[key] for key in alike})))
     carried = photographs.carried_photographs()
     run.expect(len(carried) * len(makers), "photograph")
     explained = [photographs.explain(run, maker, carried) for maker in makers]
@@ -163,7 +162,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
         table = tabulate(verdicts[maker])
         tables.append(Section(title, " ".join(filter(None, told)), table=table))
     return [
-        Section("What a class looks like to each model", run.complaint, figures),
+        Section("What a class looks like to each model", run.complaint, views=views),
         *tables,
         photographs.save(run, carried, explained),
     ]
@@ -337,7 +336,7 @@ def knows(
     return pictures.knowing(judge, maker.name, maker.class_names, visualization.labels)
 
 
-def draw(made: Visualizations, verdicts: Verdicts) -> Figure:
+def draw(made: Visualizations, verdicts: Verdicts) -> plots.View:
     """A row of pictures for each model; further rows for further classes."""
     rows: list[Sequence[plots.Cell | None]] = []
     row_titles = []
@@ -355,7 +354,7 @@ def draw(made: Visualizations, verdicts: Verdicts) -> Figure:
         for maker, (_, *others) in verdicts.items()
         if others
     ]
-    return plots.grid(rows, row_titles=row_titles, caption=" ".join(captions))
+    return plots.explore(rows, row_titles=row_titles, caption=" ".join(captions))
 
 
 def _cells(visualization: Visualization, own: Verdict, *others: Verdict) -> list[plots.Picture]:

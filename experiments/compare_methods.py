@@ -40,7 +40,6 @@ from lab import frame, loading, methods, photographs, tables
 from lab.frame import Run
 from lab.methods import METHODS
 from lab.photographs import Explanation, Photograph
-from matplotlib.figure import Figure
 
 from saliency_jax import metrics, scores
 from saliency_jax.models import Classifier
@@ -79,7 +78,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
     # Saliency is what the others are compared with.
     names = list(dict.fromkeys([*chosen, "saliency"]))
     run.expect(len(classifiers) * (2 * len(names) + 1) * len(shown), "map")
-    figures, rows = [], []
+    views, rows = [], []
     for classifier, label in zip(classifiers, labels, strict=True):
         explanations = {
             name: photographs.explain(run, classifier, shown, name, settings, label)
@@ -91,14 +90,14 @@ def main(settings: Settings, run: Run) -> list[Section]:
             run.save_arrays(f"{name}-{classifier.file_name}", **arrays)
         asked = [explanations[name] for name in chosen]
         for index, photograph in enumerate(shown):
-            figure = draw(asked, photograph, index)
-            figures.append(run.save_figure(f"maps-{classifier.file_name}-{index + 1}", figure))
+            name = f"maps-{classifier.file_name}-{index + 1}"
+            views.append(run.save_view(name, draw(asked, photograph, index)))
         taken = [*(tables.seconds(each.seconds) for each in asked), ""]
         for name, seconds in zip([*chosen, CONTROL], taken, strict=True):
             means = [f"{judged[name][measure].mean():.3f}" for measure in MEASURES]
             rows.append([classifier.name, methods.title(name), *means, seconds])
     return [
-        Section("Maps", " ".join(METHODS[name].meaning for name in chosen), figures),
+        Section("Maps", " ".join(METHODS[name].meaning for name in chosen), views=views),
         Section("Judged", HOW_TO_READ, table=Table(HEADER, rows)),
     ]
 
@@ -144,14 +143,14 @@ def judge(shared, *, example, batch_size):
     }
 
 
-def draw(explanations: Sequence[Explanation], photograph: Photograph, index: int) -> Figure:
+def draw(explanations: Sequence[Explanation], photograph: Photograph, index: int) -> plots.View:
     """The photograph and all maps of it."""
     first = explanations[0]
     cells: list[plots.Cell | None] = [
         first.image(index, photograph.title, first.explained(index)),
         *(each.map(index, METHODS[each.method].title) for each in explanations),
     ]
-    return plots.grid(
+    return plots.explore(
         [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)],
         caption=f"{first.classifier.name}: the class below the photograph is explained. "
         f"{methods.COLORS} {methods.LAST_COLOR}",

@@ -46,6 +46,10 @@ from saliency_jax.runs import Section, plots
 
 COLUMNS = 10
 CELL_WIDTH = 96
+CAPTION = (
+    "Below each picture: the channel's mean activation over that of all the layer's channels. "
+    "Silent: the rectified channel is 0 at the initial image, which then stays."
+)
 HOW_TO_READ = (
     "Each number is a mean over channels and seeds, with its 95 % bootstrap interval, the channels "
     "being resampled. Selectivity: the channel's mean activation over the mean of all the layer's "
@@ -170,7 +174,6 @@ def values(made: Made) -> dict[str, np.ndarray]:
 def save(run: Run, made: Mapping[str, Mapping[Classifier, Made]]) -> list[Section]:
     """Writes the arrays and a figure for each layer, and returns the sections of the page."""
     rows = []
-    sections = []
     for layer, makers in made.items():
         name = layer.replace(" ", "-")
         for maker, one in makers.items():
@@ -182,10 +185,12 @@ def save(run: Run, made: Mapping[str, Mapping[Classifier, Made]]) -> list[Sectio
                 activations=one.activations,
             )
             rows.append(((maker.name, layer), values(one), one.seconds))
-        figure = run.save_figure(f"layer-{name}", draw(makers))
-        sections.append(Section(layer.capitalize(), figures=[figure]))
+        run.save_figure(f"layer-{name}", draw(makers))
     sizes = [one.pictures.image.shape[2] for makers in made.values() for one in makers.values()]
-    return [Section("Measured", HOW_TO_READ, table=pictures.tabulate(rows, sizes)), *sections]
+    return [
+        Section("Pictures", views=[explore(made)]),
+        Section("Measured", HOW_TO_READ, table=pictures.tabulate(rows, sizes)),
+    ]
 
 
 def draw(makers: Mapping[Classifier, Made]) -> Figure:
@@ -193,23 +198,41 @@ def draw(makers: Mapping[Classifier, Made]) -> Figure:
     rows: list[list[plots.Cell | None]] = []
     row_titles = []
     for maker, made in makers.items():
-        selectivity = values(made)["selectivity"][:, 0]
-        cells: list[plots.Cell | None] = [
-            plots.image(image, f"channel {channel}", f"x {ratio:.1f}" if ratio else "silent")
-            for channel, image, ratio in zip(
-                made.channels, made.pictures.image[:, 0], selectivity, strict=True
-            )
-        ]
+        cells = _cells(made)
         starts = range(0, len(cells), COLUMNS)
         rows += [cells[start : start + COLUMNS] for start in starts]
         row_titles += [maker.name] * len(starts)
     return plots.grid(
         rows,
         row_titles=row_titles,
-        caption="Below each picture: the channel's mean activation over that of all the layer's "
-        "channels. Silent: the rectified channel is 0 at the initial image, which then stays.",
+        caption=CAPTION,
         cell_width=CELL_WIDTH,
     )
+
+
+def explore(made: Mapping[str, Mapping[Classifier, Made]]) -> plots.View:
+    """The same of all layers under one slider, a row for each classifier."""
+    known = list(dict.fromkeys(maker for makers in made.values() for maker in makers))
+    return plots.explore(
+        {
+            layer: [_cells(makers[maker]) if maker in makers else [] for maker in known]
+            for layer, makers in made.items()
+        },
+        "layer",
+        row_titles=[maker.name for maker in known],
+        caption=CAPTION,
+        cell_width=CELL_WIDTH,
+    )
+
+
+def _cells(made: Made) -> list[plots.Cell | None]:
+    selectivity = values(made)["selectivity"][:, 0]
+    return [
+        plots.image(image, f"channel {channel}", f"x {ratio:.1f}" if ratio else "silent")
+        for channel, image, ratio in zip(
+            made.channels, made.pictures.image[:, 0], selectivity, strict=True
+        )
+    ]
 
 
 if __name__ == "__main__":

@@ -58,7 +58,6 @@ from lab import frame, imagenet, loading, pictures, tables
 from lab.frame import SOME, Count, Natural, Output, Run, Seed
 from lab.imagenet import RECIPES, TOP, RecipeName
 from lab.photographs import ScoreName, likeliest
-from matplotlib.figure import Figure
 
 from saliency_jax import data
 from saliency_jax.models import Classifier
@@ -176,10 +175,10 @@ def main(settings: Settings, run: Run) -> list[Section]:
         if one.pictures.failed_at.any()
     ]
     text = HOW_TO_READ.format(top=TOP, judge=judge.name, maker=maker.name)
-    figure = run.save_figure("pictures", show(made, maker, judge, labels))
+    view = run.save_view("pictures", show(made, maker, judge, labels))
     return [
         Section(f"Recognized by {judge.name}", " ".join([text, *what, *failed]), table=table),
-        Section(f"The first {min(COLUMNS, len(labels))} classes of the draw", figures=[figure]),
+        Section(f"The first {min(COLUMNS, len(labels))} classes of the draw", views=[view]),
     ]
 
 
@@ -238,7 +237,7 @@ def cells(ranks: np.ndarray, animals: np.ndarray) -> list[str]:
 
 def show(
     made: Mapping[str, Made], maker: Classifier, judge: Classifier, labels: np.ndarray
-) -> Figure:
+) -> plots.View:
     """A row for each recipe, with the pictures of the first classes that were drawn."""
     rows = []
     for one in made.values():
@@ -247,7 +246,7 @@ def show(
         notes = [likeliest(judge, answer) for answer in one.judged]
         images = list(map(plots.image, one.pictures.image, titles, notes))
         rows.append(images[:COLUMNS])
-    return plots.grid(
+    return plots.explore(
         rows,
         row_titles=list(made),
         column_titles=[maker.class_names[label] for label in labels[:COLUMNS]],

@@ -62,7 +62,6 @@ import numpy as np
 from lab import examples, frame, methods, photographs, tables
 from lab.examples import Measurements, Subject
 from lab.frame import Count, Run
-from lab.methods import METHODS
 from matplotlib.figure import Figure
 
 from saliency_jax import attribution, metrics, scores
@@ -71,6 +70,10 @@ from saliency_jax.runs import Section, Table, plots
 
 PLACES = ("before", "after")
 SMALL_CELL_WIDTH = 128
+CAPTION = (
+    "The input scaled {} normalization, and each model's saliency map of the class that is written "
+    f"beside the image. Above the maps: the model's likeliest class. {methods.LAST_COLOR}"
+)
 HOW_TO_READ = (
     f"{examples.HOW_TO_READ} Before and after: where the input is scaled, before "
     "normalization, towards black, or after it, towards the mean colour. Correlation and SSIM are "
@@ -100,7 +103,8 @@ def main(settings: Settings, run: Run) -> list[Section]:
     shared = shared_by(scales)
     measured = examples.measure(run, settings, pair, measure, shared, scales=scales)
     looks = examples.look(settings, pair, look, shared)
-    draw = functools.partial(draw_place, settings, pair, looks)
+    for p, place in enumerate(PLACES):
+        run.save_figure(place, draw_place(settings, pair, looks, p, photographs.CELL_WIDTH))
     curves = run.save_figure("curves", draw_curves(pair, measured, scales))
     over_scale = "Bands are the 95 % bootstrap intervals over the images."
     return [
@@ -110,10 +114,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
             for title, table in tabulate(pair, measured, scales).items()
         ),
         *(
-            Section(
-                f"Scaled {place} normalization",
-                figures=[run.save_figure(place, draw(p, photographs.CELL_WIDTH))],
-            )
+            Section(f"Scaled {place} normalization", views=[explore(settings, pair, looks, p)])
             for p, place in enumerate(PLACES)
         ),
     ]
@@ -259,25 +260,54 @@ def draw_place(
     cell_width: int = SMALL_CELL_WIDTH,
 ) -> Figure:
     """The first images scaled at one place, at all scales, with both models' maps."""
-    rows: list[list[plots.Cell | None]] = []
-    row_titles: list[str] = []
-    for index, images in enumerate(looks[0]["images"][:, p]):
-        rows.append([*map(plots.image, images)])
-        for subject, seen in zip(pair, looks, strict=True):
-            probabilities = np.asarray(jax.nn.softmax(seen["logits"][index, p]))
-            titles = [photographs.likeliest(subject.classifier, each) for each in probabilities]
-            maps = np.abs(seen["gradients"][index, p]).max(-1)
-            rows.append([*map(METHODS["saliency"].draw, maps, titles)])
-        row_titles += [pair[0].class_name(index), *(subject.name for subject in pair)]
+    by_image = cells(pair, looks, p)
+    titles = [
+        title
+        for index in range(len(by_image))
+        for title in (pair[0].class_name(index), *(subject.name for subject in pair))
+    ]
     return plots.grid(
-        rows,
-        row_titles=row_titles,
+        [list(row) for rows in by_image for row in zip(*rows, strict=True)],
+        row_titles=titles,
         column_titles=[f"times {scale:g}" for scale in settings.scales],
-        caption=f"The input scaled {PLACES[p]} normalization, and each model's saliency map of the "
-        "class that is written beside the image. Above the maps: the model's likeliest class. "
-        + methods.LAST_COLOR,
+        caption=CAPTION.format(PLACES[p]),
         cell_width=cell_width,
     )
+
+
+def explore(
+    settings: Settings, pair: Sequence[Subject], looks: Sequence[Measurements], p: int
+) -> plots.View:
+    """The same under a slider along the scales: a row for each image."""
+    by_image = cells(pair, looks, p)
+    return plots.explore(
+        {
+            f"times {scale:g}": [rows[place] for rows in by_image]
+            for place, scale in enumerate(settings.scales)
+        },
+        "scale",
+        row_titles=[pair[0].class_name(index) for index in range(len(by_image))],
+        column_titles=["image", *(subject.name for subject in pair)],
+        caption=CAPTION.format(PLACES[p]),
+    )
+
+
+def cells(
+    pair: Sequence[Subject], looks: Sequence[Measurements], p: int
+) -> list[list[list[plots.Cell | None]]]:
+    """Of each image, at each scale: the image scaled at one place, and each model's map."""
+
+    def at_scale(index: int, place: int) -> list[plots.Cell | None]:
+        row: list[plots.Cell | None] = [plots.image(looks[0]["images"][index, p, place])]
+        for subject, seen in zip(pair, looks, strict=True):
+            probabilities = np.asarray(jax.nn.softmax(seen["logits"][index, p, place]))
+            title = photographs.likeliest(subject.classifier, probabilities)
+            saliency_map = np.abs(seen["gradients"][index, p, place]).max(-1)
+            row.append(plots.layers(seen["images"][index, p, place], saliency_map, title))
+        return row
+
+    count, _, num_scales = looks[0]["images"].shape[:3]
+    return [[at_scale(index, place) for place in range(num_scales)] for index in range(count)]
 
 
 if __name__ == "__main__":

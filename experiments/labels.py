@@ -55,7 +55,6 @@ import numpy as np
 from lab import examples, frame, photographs, tables
 from lab.examples import Measurements, Subject
 from lab.frame import Count, Run
-from lab.methods import METHODS
 from matplotlib.figure import Figure
 
 from saliency_jax import attribution, metrics, scores
@@ -65,6 +64,14 @@ CORRECT, RUNNER_UP, THIRD, INCORRECT = 0, 1, 2, 3
 # Incorrect labels in the figure.
 SHOWN_INCORRECT = 2
 SMALL_CELL_WIDTH = 128
+CAPTION = (
+    "Saliency maps of the class that is written above them, with its probability. Black is 0; "
+    "below: the value of the brightest colour, which 99 % of the map's pixels do not exceed. In "
+    "the differences each map is first divided by its mean: red where the correct label's is "
+    "stronger, blue where it is weaker, white where they are equal."
+)
+# By the image and the model; see `look`.
+Shown = Sequence[Sequence[Sequence[plots.Cell | None]]]
 HOW_TO_READ = (
     f"{examples.HOW_TO_READ} Correlation: Spearman's, of the saliency maps of two labels. "
     "Cosine: of the two gradients. The control keeps the label and changes the image. Label's "
@@ -93,10 +100,11 @@ def main(settings: Settings, run: Run) -> list[Section]:
     function = functools.partial(measure, num_incorrect=settings.incorrect)
     measured = examples.measure(run, settings, pair, function)
     table = tables.paired([subject.name for subject in pair], map(values, measured))
-    figure = run.save_figure("examples", draw_examples(settings, pair, photographs.CELL_WIDTH))
+    shown = look(settings, pair)
+    run.save_figure("examples", draw_examples(pair, shown, photographs.CELL_WIDTH))
     return [
+        Section("The first images", views=[explore(pair, shown)]),
         Section("Measured", HOW_TO_READ, table=table),
-        Section("The first images", figures=[figure]),
     ]
 
 
@@ -194,40 +202,60 @@ def values(measured: Measurements) -> dict[str, np.ndarray]:
     }
 
 
-def draw_examples(
-    settings: Settings, pair: Sequence[Subject], cell_width: int = SMALL_CELL_WIDTH
-) -> Figure:
-    """For each of the first images a row of maps and their differences for each model."""
-    num_shown = min(SHOWN_INCORRECT, settings.incorrect)
+def look(settings: Settings, pair: Sequence[Subject]) -> Shown:
+    """Of each of the first images and each model the image, its labels' maps, their differences."""
     function = functools.partial(explained, num_incorrect=settings.incorrect)
     looks = examples.look(settings, pair, function)
-    count = len(looks[0]["labels"])
-    rows = [
-        _row(subject, look, index, INCORRECT + num_shown)
-        for index in range(count)
-        for subject, look in zip(pair, looks, strict=True)
+    num_labels = INCORRECT + min(SHOWN_INCORRECT, settings.incorrect)
+    return [
+        [_row(subject, look, index, num_labels) for subject, look in zip(pair, looks, strict=True)]
+        for index in range(len(looks[0]["labels"]))
     ]
-    compared = [
-        "runner-up",
-        "third",
-        *(f"incorrect label {number + 1}" for number in range(num_shown)),
-    ]
-    differences = [f"correct less {name}" for name in compared]
+
+
+def label_names(shown: Shown) -> list[str]:
+    """The names of the labels whose maps are shown."""
+    num_incorrect = len(shown[0][0]) // 2 - INCORRECT
+    incorrect = (f"incorrect label {number + 1}" for number in range(num_incorrect))
+    return ["correct label", "runner-up", "third", *incorrect]
+
+
+def draw_examples(
+    pair: Sequence[Subject], shown: Shown, cell_width: int = SMALL_CELL_WIDTH
+) -> Figure:
+    """For each of the first images a row of maps and their differences for each model."""
+    names = label_names(shown)
     return plots.grid(
-        rows,
-        row_titles=[subject.name for subject in pair] * count,
-        column_titles=["image", "correct label", *compared, *differences],
-        caption="Saliency maps of the class that is written above them, with its probability. "
-        "Black is 0; below: the value of the brightest colour, which 99 % of the map's pixels do "
-        "not exceed. In the differences each map is first divided by its mean: red where the "
-        "correct label's is stronger, blue where it is weaker, white where they are equal.",
+        [row for rows in shown for row in rows],
+        row_titles=[subject.name for subject in pair] * len(shown),
+        column_titles=["image", *names, *(f"correct less {name}" for name in names[RUNNER_UP:])],
+        caption=CAPTION,
         cell_width=cell_width,
+    )
+
+
+def explore(pair: Sequence[Subject], shown: Shown) -> plots.View:
+    """The same under a slider along the labels: a row for each image."""
+    names = label_names(shown)
+
+    def cells(rows: Sequence[Sequence[plots.Cell | None]], place: int) -> list[plots.Cell | None]:
+        maps = [row[1 + place] for row in rows]
+        differences = [row[len(names) + place] if place else None for row in rows]
+        return [rows[0][0], *maps, *differences]
+
+    titles = [subject.name for subject in pair]
+    return plots.explore(
+        {name: [cells(rows, place) for rows in shown] for place, name in enumerate(names)},
+        "label",
+        column_titles=["image", *titles, *(f"correct less this, {title}" for title in titles)],
+        caption=CAPTION,
     )
 
 
 def _row(
     subject: Subject, look: Measurements, index: int, num_labels: int
 ) -> list[plots.Cell | None]:
+    image = subject.examples["images"][index, 0]
     maps = np.abs(look["gradients"][index, :num_labels]).max(-1)
     titles = [
         f"{subject.classifier.class_names[label]} {plots.percent(probability)}"
@@ -238,8 +266,8 @@ def _row(
     means = maps.mean((1, 2), keepdims=True)
     relative = maps / np.where(means > 0, means, 1)
     return [
-        plots.image(subject.examples["images"][index, 0], subject.class_name(index)),
-        *map(METHODS["saliency"].draw, maps, titles),
+        plots.image(image, subject.class_name(index)),
+        *(plots.layers(image, *each) for each in zip(maps, titles, strict=False)),
         *(plots.signed_map(relative[CORRECT] - other) for other in relative[RUNNER_UP:]),
     ]
 

@@ -71,9 +71,8 @@ def main(settings: Settings, run: Run) -> list[Section]:
         "Bands are the 95 % bootstrap intervals; flat lines are photographs.",
         [run.save_figure("curves", draw_curves(results))],
     )
-    animation = run.save_animation("steps", frames(results))
-    grown = Section("As the pictures grow", figures=[animation])
-    return pictures.save(run, results, [curves, grown])
+    run.save_animation("steps", frames(results))
+    return pictures.save(run, results, [curves], "steps")
 
 
 def powers_of_two(most: int) -> tuple[int, ...]:

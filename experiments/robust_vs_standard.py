@@ -66,7 +66,7 @@ def main(settings: examples.PairSettings, run: Run) -> list[Section]:
         "that is the same everywhere."
     )
     distributions = run.save_figure("distributions", draw_distributions(names, named))
-    pictures = run.save_figure("examples", draw_examples(settings, pair))
+    pictures = run.save_view("examples", draw_examples(settings, pair))
     return [
         Section("Measured", text, table=tables.paired(names, named)),
         Section(
@@ -74,7 +74,7 @@ def main(settings: examples.PairSettings, run: Run) -> list[Section]:
             "The share of the images whose value is at most that on the axis.",
             [distributions],
         ),
-        Section("The first images", figures=[pictures]),
+        Section("The first images", views=[pictures]),
     ]
 
 
@@ -148,7 +148,7 @@ def look(network, *, example):
     return jax.nn.softmax(network(image)), gradient
 
 
-def draw_examples(settings: examples.PairSettings, pair: Sequence[Subject]) -> Figure:
+def draw_examples(settings: examples.PairSettings, pair: Sequence[Subject]) -> plots.View:
     """A row for each of the first images, with the box and both models' maps and gradients."""
     looks = examples.look(settings, pair, look)
     rows: list[list[plots.Cell | None]] = []
@@ -156,12 +156,14 @@ def draw_examples(settings: examples.PairSettings, pair: Sequence[Subject]) -> F
         rows.append([pair[0].boxed(index)])
         for subject, (probabilities, gradients) in zip(pair, looks, strict=True):
             title = photographs.likeliest(subject.classifier, probabilities[index])
+            image, gradient = subject.examples["images"][index, 0], gradients[index]
+            maps = {"saliency": np.abs(gradient).max(-1), "gradient": gradient.sum(-1)}
             rows[-1] += [
-                METHODS["saliency"].draw(np.abs(gradients[index]).max(-1), title),
-                METHODS["gradient"].draw(gradients[index].sum(-1), title),
+                plots.layers(image, drawn, title, draw=METHODS[name].draw)
+                for name, drawn in maps.items()
             ]
     columns = [f"{subject.name}, {kind}" for subject in pair for kind in ("saliency", "gradient")]
-    return plots.grid(
+    return plots.explore(
         rows,
         column_titles=["image and box", *columns],
         caption="Above each image: its class, which the maps explain. Above the maps: the model's "

@@ -69,6 +69,10 @@ RANDOM, EDGES = (list(CONTROLS).index(name) for name in ("random", "edges"))
 LEAST_LIKENESS = 0.1
 CELL_WIDTH = 96
 COLUMNS = ("nothing learnt", "with sign", "edges", "random", "other label", "images", "verdict")
+CAPTION = (
+    "Maps of the trained model, and after the weights of the layer {} are permuted too, so that in "
+    f"the last one nothing learnt is left. {methods.COLORS} {methods.LAST_COLOR}"
+)
 HOW_TO_READ = (
     f"{examples.HOW_TO_READ.partition('. The difference')[0]}. All are rank correlations "
     "with the map of the trained model and the image's own class, of absolute values but in the "
@@ -112,16 +116,16 @@ def main(settings: Settings, run: Run) -> list[Section]:
         run.save_arrays(f"measurements-{file}", **arrays, layers=np.array(names))
         rows += [[classifier.name, methods.title(name), *row(measured[name])] for name in measured]
         numbered = ", ".join(f"{number} {name}" for number, name in enumerate(("none", *names)))
+        figure, view = draw_examples(settings, subject)
+        run.save_figure(f"examples-{file}", figure)
         sections.append(
             Section(
                 f"Layer by layer: {classifier.name}",
                 "The likeness to the map of the trained model after each layer, from the logits "
                 f"down to the image: {numbered}. Bands are the 95 % bootstrap intervals over the "
                 "images.",
-                [
-                    run.save_figure(f"curves-{file}", draw_curves(measured)),
-                    run.save_figure(f"examples-{file}", draw_examples(settings, subject)),
-                ],
+                [run.save_figure(f"curves-{file}", draw_curves(measured))],
+                views=[view],
             )
         )
     table = Table(["model", "method", *COLUMNS], rows)
@@ -258,33 +262,49 @@ def look(shared, *, example, method):
     )
 
 
-def draw_examples(settings: Settings, subject: Subject) -> Figure:
-    """For each of the first images a row for each method, with its maps of the cascade."""
+def draw_examples(settings: Settings, subject: Subject) -> tuple[Figure, plots.View]:
+    """Of each of the first images a row for each method with its maps of the cascade.
+
+    In the view they are under a slider along the layers, in a row for each image.
+    """
     shared, network = network_and_key(settings), subject.classifier.network
     looks = {}
     for method in settings.method:
         function = functools.partial(look, method=method)
         (looks[method],) = examples.look(settings, [subject], function, shared)
-    rows: list[list[plots.Cell | None]] = []
+    groups: list[tuple[list[plots.Cell | None], list[list[plots.Cell | None]]]] = []
     for index in range(subject.first(settings.shown).count):
         image, label = (subject.alone()[name][index] for name in ("image", "label"))
         score = scores.logit(network, label)
-        rows.append([plots.image(image, subject.class_name(index))])
+        first: list[plots.Cell | None] = [plots.image(image, subject.class_name(index))]
         for name, control in CONTROLS.items():
             saliency_map = np.asarray(methods.explain(name, score, jnp.asarray(image)))
-            rows[-1].append(control.draw(saliency_map, f"control: {name}"))
-        for method, maps in looks.items():
-            rows.append([*map(methods.row(method).draw, maps[index])])
-    titles = ["image and\ncontrols: no model", *map(methods.title, settings.method)]
-    return plots.grid(
-        rows,
-        row_titles=titles * (len(rows) // len(titles)),
-        column_titles=["trained", *(f"and {name}" for name in layers(network))],
-        caption="Maps of the trained model, and after the weights of the layer above each column "
-        "are permuted too, so that in the last one nothing learnt is left. "
-        f"{methods.COLORS} {methods.LAST_COLOR}",
+            first.append(control.draw(saliency_map, f"control: {name}"))
+        of_methods: list[list[plots.Cell | None]] = [
+            [plots.layers(image, one, draw=methods.row(method).draw) for one in maps[index]]
+            for method, maps in looks.items()
+        ]
+        groups.append((first, of_methods))
+    titles = [*map(methods.title, settings.method)]
+    permuted = ["trained", *(f"and {name}" for name in layers(network))]
+    figure = plots.grid(
+        [row for first, of_methods in groups for row in (first, *of_methods)],
+        row_titles=["image and\ncontrols: no model", *titles] * len(groups),
+        column_titles=permuted,
+        caption=CAPTION.format("above each column"),
         cell_width=CELL_WIDTH,
     )
+    frames = {
+        name: [[*first, *(cells[place] for cells in of_methods)] for first, of_methods in groups]
+        for place, name in enumerate(permuted)
+    }
+    view = plots.explore(
+        frames,
+        "permuted layers",
+        column_titles=["image", *[""] * len(CONTROLS), *titles],
+        caption=CAPTION.format("at the slider"),
+    )
+    return figure, view
 
 
 if __name__ == "__main__":

@@ -49,7 +49,6 @@ from lab import frame, loading, methods, photographs, tables
 from lab.frame import Count, Run
 from lab.methods import METHODS
 from lab.photographs import Explanation, Photograph
-from matplotlib.figure import Figure
 
 from saliency_jax import data, metrics, scores
 from saliency_jax.models import Classifier
@@ -120,9 +119,9 @@ def main(settings: Settings, run: Run) -> list[Section]:
     shown = read(settings, classifiers)
     run.expect(len(classifiers) * len(settings.method) * len(shown), "map")
     both = explain(run, settings, classifiers, shown)
-    figure = draw(settings, shown, both, photographs.CELL_WIDTH)
+    maps = draw(settings, shown, both, photographs.CELL_WIDTH)
     return [
-        Section("Maps", figures=[run.save_figure("ten_examples", figure)]),
+        Section("Maps", views=[run.save_view("ten_examples", maps)]),
         Section("How they agree", HOW_TO_READ, table=tabulate(settings, both)),
     ]
 
@@ -236,8 +235,8 @@ def draw(
     shown: Sequence[Photograph],
     both: Sequence[Mapping[str, Explanation]],
     cell_width: int = SMALL_CELL_WIDTH,
-) -> Figure:
-    """For each image a row of maps for each model, all in one figure."""
+) -> plots.View:
+    """For each image a row of maps for each model."""
     rows: list[list[plots.Cell | None]] = []
     for index, photograph in enumerate(shown):
         for made in both:
@@ -245,7 +244,7 @@ def draw(
             classes = dict.fromkeys([first.likeliest(index), first.explained(index)])
             rows.append([first.image(index, photograph.title, ", ".join(classes))])
             rows[-1] += [without_scale(each.map(index)) for each in made.values()]
-    return plots.grid(
+    return plots.explore(
         rows,
         row_titles=[made[settings.method[0]].classifier.name for made in both] * len(shown),
         column_titles=["image", *map(methods.title, settings.method)],
@@ -257,7 +256,7 @@ def draw(
     )
 
 
-def without_scale(cell: plots.Picture) -> plots.Picture:
+def without_scale(cell: plots.Layers) -> plots.Layers:
     """The map without its note on the scale, which the caption gives, unless it has none."""
     return cell if cell.note == plots.ALL_ZERO else dataclasses.replace(cell, note="")
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import skimage.data
-from matplotlib.figure import Figure
 
 from saliency_jax import _constants as constants
 from saliency_jax import data, scores
@@ -84,9 +83,10 @@ class Explanation:
         """A cell with the photograph as the model saw it."""
         return plots.image(self.images[index], title, note)
 
-    def map(self, index: int, title: str = "") -> plots.Picture:
-        """A cell with its map."""
-        return METHODS[self.method].draw(self.saliency_maps[index], title)
+    def map(self, index: int, title: str = "") -> plots.Layers:
+        """A cell with its map, and below it the photograph."""
+        image, saliency_map = self.images[index], self.saliency_maps[index]
+        return plots.layers(image, saliency_map, title, draw=METHODS[self.method].draw)
 
     def likeliest(self, index: int) -> str:
         """The likeliest class, with its probability."""
@@ -293,12 +293,11 @@ def save(
     """Writes arrays and figures of each model's explanations, and returns the section of both."""
     for each in explained:
         run.save_arrays(f"saliency-{each.classifier.file_name}", **each.arrays)
-    numbers = range(len(photographs))
-    figures = []
-    for number, start in enumerate(numbers[::ROWS_PER_FIGURE], 1):
-        shown = numbers[start : start + ROWS_PER_FIGURE]
+    views = []
+    for number, start in enumerate(range(0, len(photographs), ROWS_PER_FIGURE), 1):
+        shown = range(start, min(start + ROWS_PER_FIGURE, len(photographs)))
         name = "saliency" if number == 1 else f"saliency-{number}"
-        figures.append(run.save_figure(name, _draw(photographs, explained, shown, score)))
+        views.append(run.save_view(name, _draw(photographs, explained, shown, score)))
     rows = [
         (
             ", ".join(filter(None, (photograph.title, photograph.note))),
@@ -315,8 +314,8 @@ def save(
     return Section(
         "Saliency maps",
         f"Which pixels each model's answer depends on, by {METHODS[explained[0].method].title}.",
-        figures,
-        Table(("photograph", "model", "explained class", f"{TOP} likeliest classes"), rows),
+        table=Table(("photograph", "model", "explained class", f"{TOP} likeliest classes"), rows),
+        views=views,
     )
 
 
@@ -325,7 +324,7 @@ def _draw(
     explained: Sequence[Explanation],
     indices: Sequence[int],
     score: ScoreName,
-) -> Figure:
+) -> plots.View:
     method = METHODS[explained[0].method]
     rows: list[list[plots.Cell | None]] = []
     for index in indices:
@@ -333,13 +332,9 @@ def _draw(
         rows.append([explained[0].image(index, title, note)])
         for each in explained:
             explained_class = each.explained(index)
-            strength = np.abs(each.saliency_maps[index])
-            overlay = plots.overlay(each.images[index], strength, explained_class)
-            rows[-1] += [
-                plots.Ranking(*each.top(index)),
-                each.map(index, explained_class),
-                dataclasses.replace(overlay, note=""),
-            ]
+            cell = each.map(index, explained_class)
+            overlay = dataclasses.replace(cell.pictures["overlay"], title=explained_class, note="")
+            rows[-1] += [plots.Ranking(*each.top(index)), cell, overlay]
     over = "its absolute value over the photograph" if method.signed else "over the photograph"
     column_titles = ["photograph"]
     for each in explained:
@@ -350,4 +345,4 @@ def _draw(
         meaning=method.meaning,
         colors=method.colors,
     )
-    return plots.grid(rows, column_titles=column_titles, caption=caption)
+    return plots.explore(rows, column_titles=column_titles, caption=caption)

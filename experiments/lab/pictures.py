@@ -533,18 +533,39 @@ def cell(side: Side, pictures: Measurements, place: int) -> plots.Cell | None:
     return plots.image(shown.image, probability, taken_for)
 
 
-def save(run: Run, results: Results, sections: Sequence[Section] = ()) -> list[Section]:
+def explore(results: Results, slider: str = "recipe") -> plots.View:
+    """The pictures of `draw` under one slider along the variants, a row for each maker."""
+    names = dict.fromkeys(variant.name for _, variants in results for variant in variants)
+    by_name = [(side, {variant.name: variant for variant in each}) for side, each in results]
+    frames = {
+        name: [row(side, known[name]) if name in known else [] for side, known in by_name]
+        for name in names
+    }
+    judged = " Below: what its judge takes it for." if results[0][0].judge else ""
+    return plots.explore(
+        frames,
+        slider,
+        row_titles=[side.maker.name for side, _ in results],
+        column_titles=column_titles(results[0][0]),
+        caption="Above each picture: the probability that the model for which it was made gives "
+        f"to its class.{judged}",
+    )
+
+
+def save(
+    run: Run, results: Results, sections: Sequence[Section] = (), slider: str = "recipe"
+) -> list[Section]:
     """Writes the arrays and a figure for each maker, and returns the sections of the page.
 
     Args:
       run: the experiment's.
       results: of each maker, the variants.
       sections: more of them, after the table.
+      slider: what the variants differ in.
 
     Returns:
-      The table, the further sections, and the pictures of each maker.
+      The pictures under a slider, the table, and the further sections.
     """
-    figures = []
     for side, variants in results:
         judge_labels = {"judge_labels": side.judge.labels} if side.judge else {}
         save_pictures(
@@ -556,10 +577,10 @@ def save(run: Run, results: Results, sections: Sequence[Section] = ()) -> list[S
             **judge_labels,
             seconds=np.array([variant.seconds for variant in variants]),
         )
-        name = run.save_figure(f"pictures-{side.maker.file_name}", draw(side, variants))
-        figures.append(Section(f"Pictures of {side.maker.name}", figures=[name]))
+        run.save_figure(f"pictures-{side.maker.file_name}", draw(side, variants))
     text = " ".join([HOW_TO_READ, *unjudged(results), *stopped(results)])
-    return [Section("Measured", text, table=compare(results)), *sections, *figures]
+    shown = Section("Pictures", views=[explore(results, slider)])
+    return [shown, Section("Measured", text, table=compare(results)), *sections]
 
 
 def compare(results: Results) -> Table:

@@ -31,6 +31,7 @@ from .._validation import check_array, check_count, check_finite
 from . import plots
 from ._page import Section, figure_file, page, sound_file
 from ._text import literal, note
+from ._view import View
 
 _PACKAGES = ("saliency-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 _LONGEST_NAME = 100
@@ -194,6 +195,19 @@ class RunFolder:
         self._unshown |= literal(figure)
         figure.savefig(self._file(figure_file(name)), dpi=figure.dpi)
         return name
+
+    def save_view(self, name: str, view: View) -> View:
+        """Writes `NAME.png`, a figure of a view as it stands at first.
+
+        Args:
+          name: see the room.
+          view: as `plots.explore` returns it.
+
+        Returns:
+          The view, for a `Section`.
+        """
+        self.save_figure(name, view.figure())
+        return view
 
     def save_animation(
         self, name: str, figures: Sequence[Figure], *, milliseconds: int = 500

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from .._validation import check_at_least
 from ._cells import Cell, Layers, Picture, Ranking, enlarged, percent
+from ._grid import grid
 from ._media import SMALL, Media
 from ._templates import rendered
 from ._text import printable
@@ -45,6 +47,16 @@ class View:
         return (
             f'<iframe title="{html.escape(printable(self._described))}" style="{style}" '
             f'srcdoc="{html.escape(page)}"></iframe>'
+        )
+
+    def figure(self) -> Figure:
+        """What the view shows at first, as `plots.grid` draws it, of layers the last."""
+        return grid(
+            next(iter(self.frames.values())),
+            row_titles=self.row_titles,
+            column_titles=self.column_titles,
+            caption=self.caption,
+            cell_width=self.cell_width,
         )
 
     def html(self, media: Media) -> Markup:

@@ -1,8 +1,9 @@
-"""Figures: pictures, maps and rankings, laid out in a grid; curves, intervals; in motion.
+"""Figures and views: pictures, maps and rankings in a grid or to explore; curves, intervals.
 
 Every map says how its colours were chosen: a map shown without its scale can look like anything. A
 function turns arrays into one cell, `grid` lays cells out, and the figure is saved by
-`figure.savefig(path)` or by `runs.RunFolder.save_figure`.
+`figure.savefig(path)` or by `runs.RunFolder.save_figure`. `explore` takes the same cells, for a
+page or a notebook in which they can be turned over and moved along a sweep.
 
 What means the same everywhere here, beside the words of the room:
 
@@ -15,8 +16,7 @@ What means the same everywhere here, beside the words of the room:
 
 import dataclasses
 import io
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -27,12 +27,14 @@ from matplotlib.figure import Figure
 from PIL import Image as PILImage
 
 from .._validation import check_array, check_at_least, check_finite
-from ._cells import MOST_HIGH, MOST_WIDE, Pixels, enlarged
 from ._cells import Cell as Cell
 from ._cells import Layers as Layers
 from ._cells import Picture as Picture
+from ._cells import Pixels
 from ._cells import Ranking as Ranking
 from ._cells import percent as percent
+from ._grid import grid as grid
+from ._grid import num_lines
 from ._text import BOLD, DPI, FONT_SIZE, LINE, literal, one_line, text_width, wrapped
 from ._view import View as View
 from ._view import explore as explore
@@ -45,8 +47,6 @@ _DIVERGING = matplotlib.colormaps["RdBu_r"].resampled(257)
 _SEQUENTIAL = matplotlib.colormaps["inferno"]
 _ROUNDING = 1e-5
 
-_GAP = 12
-_MARGIN = 14
 _PANEL_WIDTH, _PANEL_HEIGHT = 330, 250
 _PANELS_IN_A_ROW = 3
 # Of a legend's entry, what is beside its name; of a panel, what is beside its title.
@@ -56,10 +56,11 @@ _PANEL_MARGIN = 50
 _INTERVALS_IN_A_ROW, _INTERVALS_WIDTH, _INTERVALS_LINE, _INTERVALS_MARGIN = 5, 260, 26, 100
 # How far apart on a line the dots of the first and of the last curve are.
 _SPREAD = 0.3
+# Told apart by the colour-blind too (Petroff 2021, arXiv:2107.02270).
+COLORS = matplotlib.color_sequences["petroff10"]
 # Of curves beyond the ten colours.
 _LINE_STYLES = (".-", ".--", ".:", ".-.")
-# What Agg, and many viewers, can draw.
-_LARGEST_SIDE = 2**16 - 1
+
 
 AnyImage = Float[Array | np.ndarray, "h w c"]
 AnyMap = Float[Array | np.ndarray, "h w"]
@@ -222,6 +223,41 @@ def overlay(
     return Picture((1 - weight) * grey + weight * _SEQUENTIAL(strength)[..., :3], title, note)
 
 
+def layers(
+    image: AnyImage,
+    saliency_map: AnyMap,
+    title: str = "",
+    *,
+    draw: Callable[..., Picture] = saliency_map,
+) -> Layers:
+    """A cell of an image, its map over it, and the map, of which a view shows one at a time.
+
+    Args:
+      image, saliency_map, title: see the module; the map is of the image's size, and what is over
+        the image is its absolute value.
+      draw: how the map alone is drawn: `saliency_map`, or `signed_map` for one that has a sign.
+
+    Returns:
+      The cell; its note is the map's.
+
+    Raises:
+      TypeError: image or map do not hold floats.
+      ValueError: their shapes do not fit, or values are out of range.
+
+    Example:
+      >>> import numpy as np
+      >>> from saliency_jax.runs import plots
+      >>> cell = plots.layers(np.ones((1, 2, 3)), np.array([[-2.0, 1.0]]), draw=plots.signed_map)
+      >>> list(cell.pictures), cell.note
+      (['original', 'overlay', 'map'], '-2 to 2 (99 % of pixels)')
+    """
+    drawn = draw(saliency_map)
+    strength = np.abs(np.asarray(saliency_map))
+    original = Picture(_rgb(image))
+    pictures = {"original": original, "overlay": overlay(image, strength), "map": drawn}
+    return Layers(pictures, title, drawn.note)
+
+
 def outlined(image: AnyImage, box: Box, color: Sequence[int | float] = RED) -> Pixels:
     """An image with a box drawn into it: the pixels along its inside.
 
@@ -254,116 +290,6 @@ def outlined(image: AnyImage, box: Box, color: Sequence[int | float] = RED) -> P
     inside[top + 1 : bottom - 1, left + 1 : right - 1] = False
     marked[inside] = color
     return marked
-
-
-def grid(
-    rows: Sequence[Sequence[Cell | None]],
-    *,
-    row_titles: Sequence[str] = (),
-    column_titles: Sequence[str] = (),
-    caption: str = "",
-    cell_width: int = 192,
-) -> Figure:
-    """A figure of cells in rows, small pictures enlarged by a whole number without smoothing.
-
-    Args:
-      rows: the cells, row by row; None leaves a place empty.
-      row_titles: written upright at the left of each row.
-      column_titles: written above the first row.
-      caption: written below the grid.
-      cell_width: the width of a cell in pixels of the figure, at least 32. It is rounded to a
-        multiple of the widest picture's width, unless that is much wider. A picture of one row or
-        of one column is stretched to a stripe.
-
-    Returns:
-      The figure, to be saved at its own resolution.
-
-    Raises:
-      ValueError: there is no cell, titles do not fit the rows and columns, or the figure has more
-        than 65535 pixels on a side.
-
-    Example:
-      >>> import numpy as np
-      >>> from saliency_jax.runs import plots
-      >>> figure = plots.grid([[plots.image(np.zeros((64, 64, 3)), "black")]])
-      >>> len(figure.axes)
-      1
-    """
-    num_columns = max((len(row) for row in rows), default=0)
-    cells = [cell for row in rows for cell in row if cell is not None]
-    check_at_least("the number of cells", len(cells), 1)
-    check_at_least("cell_width", cell_width, 32)
-    for name, titles, count in (
-        ("row_titles", row_titles, len(rows)),
-        ("column_titles", column_titles, num_columns),
-    ):
-        if titles and len(titles) != count:
-            raise ValueError(f"expected {count} {name}, got {len(titles)}")
-
-    width = enlarged(max(cell.shape[1] for cell in cells), cell_width)
-    heights = [
-        max((_cell_height(cell, width) for cell in row if cell is not None), default=width)
-        for row in rows
-    ]
-    row_texts = [
-        wrapped(title, height, BOLD) for title, height in zip(row_titles, heights, strict=False)
-    ]
-    column_texts = [wrapped(title, width, BOLD) for title in column_titles]
-    beside = max((_num_lines(text) for text in row_texts), default=0) * LINE
-    left = _MARGIN + (beside + _GAP // 2 if row_titles else 0)
-    total_width = left + num_columns * (width + _GAP) - _GAP + _MARGIN
-    caption_text = wrapped(caption, total_width - left - _MARGIN)
-
-    # From the top down, in pixels; matplotlib counts from the bottom, so the height comes first.
-    top = _MARGIN + _height(column_texts)
-    tops = []
-    for row, height in zip(rows, heights, strict=True):
-        present = [cell for cell in row if cell is not None]
-        titles = [wrapped(cell.title, width) for cell in present]
-        notes = [wrapped(cell.note, width) for cell in present]
-        top += _height(titles)
-        tops.append(top)
-        top += height + _height(notes) + _GAP
-    total_height = top + _height([caption_text]) + _MARGIN - _GAP
-
-    if max(total_width, total_height) > _LARGEST_SIDE:
-        raise ValueError(
-            f"expected a figure of at most {_LARGEST_SIDE} pixels on a side, got "
-            f"{total_height} x {total_width}; draw fewer cells or a smaller cell_width"
-        )
-    figure = Figure(figsize=(total_width / DPI, total_height / DPI), dpi=DPI, facecolor="white")
-
-    def write(x: int | float, y: int | float, text: str, **style) -> None:
-        style = {"fontsize": FONT_SIZE, "ha": "center", "va": "bottom", **style}
-        figure.text(x / total_width, 1 - y / total_height, text, **style)
-
-    for column, text in enumerate(column_texts):
-        center = left + column * (width + _GAP) + width / 2
-        write(center, _MARGIN + _height(column_texts) - 4, text, weight="bold")
-    for row, text, top, height in itertools.zip_longest(rows, row_texts, tops, heights):
-        if text:
-            style = {"rotation": "vertical", "ha": "center", "va": "center", "weight": "bold"}
-            write(_MARGIN + beside / 2, top + height / 2, text, **style)
-        for column, cell in enumerate(row):
-            if cell is None:
-                continue
-            x = left + column * (width + _GAP)
-            box = (
-                x / total_width,
-                1 - (top + height) / total_height,
-                width / total_width,
-                height / total_height,
-            )
-            axes = figure.add_axes(box)
-            cell.draw(axes)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            write(x + width / 2, top - 3, wrapped(cell.title, width))
-            note = wrapped(cell.note, width)
-            write(x + width / 2, top + height + 3, note, va="top", color="#555555")
-    write(left, total_height - _MARGIN, caption_text, ha="left", color="#555555")
-    literal(figure)
-    return figure
 
 
 def curves(
@@ -399,7 +325,7 @@ def curves(
     legend = _Legend(panels, total_width)
     titles = [wrapped(title, _PANEL_WIDTH - _PANEL_MARGIN, BOLD) for title in panels]
     label = wrapped(x_label, _PANEL_WIDTH - _PANEL_MARGIN)
-    texts_height = rows * (max(map(_num_lines, titles)) + _num_lines(label) - 2) * LINE
+    texts_height = rows * (max(map(num_lines, titles)) + num_lines(label) - 2) * LINE
     height = rows * _PANEL_HEIGHT + texts_height + legend.height
     size = (total_width / DPI, height / DPI)
     figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
@@ -407,7 +333,8 @@ def curves(
     for axes, title, lines in zip(all_axes, titles, panels.values(), strict=False):
         for curve in lines:
             number = legend.names.index(curve.name)
-            color, style = f"C{number % 10}", _LINE_STYLES[number // 10 % len(_LINE_STYLES)]
+            cycle, place = divmod(number, len(COLORS))
+            color, style = COLORS[place], _LINE_STYLES[cycle % len(_LINE_STYLES)]
             x, y, low, high = curve.points
             (line,) = axes.plot(x, y, style, color=color)
             axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
@@ -466,7 +393,9 @@ def intervals(
             number = legend.names.index(curve.name)
             x, y, low, high = curve.points
             options = {"xerr": np.stack([y - low, high - y]), "fmt": "o", "ms": 3}
-            dots = axes.errorbar(y, x + shifts[number], **options, color=f"C{number % 10}")
+            dots = axes.errorbar(
+                y, x + shifts[number], **options, color=COLORS[number % len(COLORS)]
+            )
             legend.handles.setdefault(curve.name, dots)
         if ruled_off:
             axes.axhline(len(names) - ruled_off - 0.5, color="#bbbbbb", linewidth=1)
@@ -538,7 +467,7 @@ class _Legend:
     @property
     def height(self) -> int:
         rows = -(-len(self.names) // self._columns)
-        return (rows * max(map(_num_lines, self._texts), default=0) + 1) * LINE
+        return (rows * max(map(num_lines, self._texts), default=0) + 1) * LINE
 
     def write(self, figure: Figure) -> None:
         """Writes what `handles` were found for: all names."""
@@ -592,17 +521,3 @@ def _limit(magnitudes: Float[np.ndarray, "h w"], percentile: int | float) -> tup
     if limit > 0 and percentile < 100:
         return limit, f"{percentile:g} % of pixels"
     return float(magnitudes.max()) or 1.0, "maximum"
-
-
-def _cell_height(cell: Cell, width: int) -> int:
-    rows, columns = cell.shape
-    return round(width * min(max(rows / columns, 1 / MOST_WIDE), MOST_HIGH))
-
-
-def _num_lines(text: str) -> int:
-    return text.count("\n") + 1 if text else 0
-
-
-def _height(texts: Sequence[str]) -> int:
-    lines = max(map(_num_lines, texts), default=0)
-    return lines * LINE + (6 if lines else 0)
