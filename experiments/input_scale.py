@@ -71,8 +71,8 @@ from saliency_jax.runs import Section, Table, plots
 PLACES = ("before", "after")
 SMALL_CELL_WIDTH = 128
 CAPTION = (
-    "The input scaled {} normalization, and each model's saliency map of the class that is written "
-    f"beside the image. Above the maps: the model's likeliest class. {methods.LAST_COLOR}"
+    "The input scaled {} normalization, and each model's saliency map of the image's own class. "
+    f"Above the maps: the model's likeliest class. {methods.LAST_COLOR}"
 )
 HOW_TO_READ = (
     f"{examples.HOW_TO_READ} Before and after: where the input is scaled, before "
@@ -108,14 +108,14 @@ def main(settings: Settings, run: Run) -> list[Section]:
     curves = run.save_figure("curves", draw_curves(pair, measured, scales))
     over_scale = "Bands are the 95 % bootstrap intervals over the images."
     return [
+        *(
+            Section(f"Scaled {place} normalization", views=[explore(settings, pair, looks, p)])
+            for p, place in enumerate(PLACES)
+        ),
         Section("Over the scale", over_scale, [curves]),
         *(
             Section(title, HOW_TO_READ, table=table)
             for title, table in tabulate(pair, measured, scales).items()
-        ),
-        *(
-            Section(f"Scaled {place} normalization", views=[explore(settings, pair, looks, p)])
-            for p, place in enumerate(PLACES)
         ),
     ]
 

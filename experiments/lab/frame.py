@@ -167,7 +167,7 @@ class Experiment(Generic[Settings]):
     """A script's question as a function of its settings; see the module."""
 
     def __init__(self, function: Callable[[Settings, Run], Sequence[Section]], title: str):
-        self._function, self._title = function, title
+        self._function, self.title = function, title
         self.Settings: type[Settings] = typing.get_type_hints(function)["settings"]
         self.name = Path(function.__code__.co_filename).stem
         self.description = sys.modules[function.__module__].__doc__ or ""
@@ -179,7 +179,7 @@ class Experiment(Generic[Settings]):
             run.save_config(settings)
             sections = self._function(settings, run)
             question, _, about = self.description.partition("\n")
-            run.save_page(self._title, sections, question, about)
+            run.save_page(self.title, sections, question, about)
         for section in sections:
             if section.table is not None:
                 print("\n" + "\n".join(filter(None, (section.title, str(section.table)))))

@@ -297,7 +297,10 @@ def save(
     for number, start in enumerate(range(0, len(photographs), ROWS_PER_FIGURE), 1):
         shown = range(start, min(start + ROWS_PER_FIGURE, len(photographs)))
         name = "saliency" if number == 1 else f"saliency-{number}"
-        views.append(run.save_view(name, _draw(photographs, explained, shown, score)))
+        drawn = functools.partial(_drawn, photographs, explained, shown, score)
+        run.save_figure(name, drawn(overlays=True).figure())
+        # There overlays are a layer of the maps.
+        views.append(drawn(overlays=False))
     rows = [
         (
             ", ".join(filter(None, (photograph.title, photograph.note))),
@@ -319,11 +322,12 @@ def save(
     )
 
 
-def _draw(
+def _drawn(
     photographs: Sequence[Photograph],
     explained: Sequence[Explanation],
     indices: Sequence[int],
     score: ScoreName,
+    overlays: bool,
 ) -> plots.View:
     method = METHODS[explained[0].method]
     rows: list[list[plots.Cell | None]] = []
@@ -333,12 +337,14 @@ def _draw(
         for each in explained:
             explained_class = each.explained(index)
             cell = each.map(index, explained_class)
-            overlay = dataclasses.replace(cell.pictures["overlay"], title=explained_class, note="")
-            rows[-1] += [plots.Ranking(*each.top(index)), cell, overlay]
+            rows[-1] += [plots.Ranking(*each.top(index)), cell]
+            if overlays:
+                overlay = cell.pictures["overlay"]
+                rows[-1].append(dataclasses.replace(overlay, title=explained_class, note=""))
     over = "its absolute value over the photograph" if method.signed else "over the photograph"
     column_titles = ["photograph"]
     for each in explained:
-        column_titles += [each.classifier.name, method.title, over]
+        column_titles += [each.classifier.name, method.title, *[over] * overlays]
     score_names = {"logit": "logit", "log_prob": "log-probability"}
     caption = CAPTION.format(
         score="probability" if method.make_score else score_names[score],
