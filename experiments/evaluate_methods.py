@@ -216,7 +216,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
     ]
     durations = [took(*each, noisy) for each in zip(pair, evaluated, strict=True)]
     glance = run.save_figure("scores", draw_scores(model_names, names, measures, evaluated))
-    pictures = run.save_figure("examples", draw_examples(pair, evaluated))
+    pictures = run.save_view("examples", draw_examples(pair, evaluated))
     return [
         Section(
             "At a glance",
@@ -233,7 +233,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
             "Differences paired by image: the method's less the control's.",
             table=above_controls(settings.method, measures, model_names, evaluated),
         ),
-        Section("The first images", figures=[pictures]),
+        Section("The first images", views=[pictures]),
     ]
 
 
@@ -376,19 +376,24 @@ def draw_scores(
     return plots.intervals(panels, [*map(methods.title, names)], ruled_off=len(CONTROLS))
 
 
-def draw_examples(pair: Sequence[Subject], evaluated: Sequence[Evaluated]) -> Figure:
+def draw_examples(pair: Sequence[Subject], evaluated: Sequence[Evaluated]) -> plots.View:
     """For each of the first images a row of all maps under each model."""
     names = list(evaluated[0].maps)
     count = len(evaluated[0].maps[names[0]])
     rows: list[list[plots.Cell | None]] = [
         [
             pair[0].boxed(index),
-            *(methods.row(name).draw(maps[index]) for name, maps in each.maps.items()),
+            *(
+                plots.layers(
+                    subject.examples["images"][index, 0], maps[index], draw=methods.row(name).draw
+                )
+                for name, maps in each.maps.items()
+            ),
         ]
         for index in range(count)
-        for each in evaluated
+        for subject, each in zip(pair, evaluated, strict=True)
     ]
-    return plots.grid(
+    return plots.explore(
         rows,
         row_titles=[subject.name for subject in pair] * count,
         column_titles=[

@@ -40,31 +40,31 @@ labels, maps, channels and their pictures), `config.json` and `index.html`, whic
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from lab import frame, imagenet, loading, methods, photographs
+from lab import channels, frame, loading, methods, photographs
+from lab.channels import Channels
 from lab.frame import Count, Run, Seed
 from lab.photographs import SCORES, Photograph
-from matplotlib.figure import Figure
 
-from saliency_jax import attribution, rules, scores
+from saliency_jax import attribution, rules
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section, Table, plots
 
 CELL_WIDTH = 192
+OF_CHANNELS = "epsilon-gamma-box"
 COMPOSITES: Mapping[str, rules.Composite] = {
     "epsilon": rules.epsilon_everywhere(),
     "epsilon-plus": rules.epsilon_plus(),
     "epsilon-plus-flat": rules.epsilon_plus_flat(),
     "epsilon-alpha-beta": rules.epsilon_alpha_beta(),
-    "epsilon-gamma-box": rules.epsilon_gamma_box(0.0, 1.0),
+    OF_CHANNELS: channels.COMPOSITE,
     "deep Taylor": rules.deep_taylor(0.0, 1.0),
     "excitation": rules.excitation_backpropagation,
 }
-OF_CHANNELS = "epsilon-gamma-box"
 OTHERS: Mapping[str, Callable] = {
     "input x gradient": attribution.input_x_gradient,
     "guided backpropagation": rules.guided_backprop,
@@ -97,20 +97,6 @@ class Settings(photographs.Settings):
     """Of the channels' pictures."""
 
 
-class Channels(NamedTuple):
-    """The channels that most of a photograph's relevance passes through.
-
-    Attributes:
-      numbers: (k,).
-      shares: (k,), of all the channels' relevance that is positive.
-      maps: (k, h, w), what of it passes through each.
-    """
-
-    numbers: np.ndarray
-    shares: np.ndarray
-    maps: np.ndarray
-
-
 @frame.experiment("Relevance, rule by rule and channel by channel")
 def main(settings: Settings, run: Run) -> list[Section]:
     classifiers = loading.load(settings.model)
@@ -118,7 +104,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
     labels = settings.labels(classifiers)
     run.expect(len(classifiers) * len(shown) * (1 + len(METHODS) + settings.channels), "map")
     rows: list[Sequence[Any]] = []
-    figures, of_channels = [], []
+    views, of_channels = [], []
     for classifier, label in zip(classifiers, labels, strict=True):
         layer = layer_of(classifier, settings)
         images = np.stack([classifier.preprocess(each.image, size=settings.size) for each in shown])
@@ -136,17 +122,21 @@ def main(settings: Settings, run: Run) -> list[Section]:
         found, _ = run.sweep(
             classifier,
             "channels",
-            functools.partial(rank, score=settings.score, layer=layer, count=settings.channels),
+            functools.partial(
+                channels.rank, score=settings.score, layer=layer, count=settings.channels
+            ),
             {"example": {"image": images, "label": asked}},
             shared=classifier.network,
             batch_size=1,
         )
-        channels = Channels(*found)
-        wanted = np.unique(channels.numbers)
+        of_images = Channels(*found)
+        wanted = np.unique(of_images.numbers)
         pictures, _ = run.sweep(
             classifier,
             "pictures",
-            functools.partial(picture, layer=layer, seed=settings.seed, shape=images.shape[1:]),
+            functools.partial(
+                channels.picture, layer=layer, seed=settings.seed, shape=images.shape[1:]
+            ),
             {"channel": wanted.astype(np.int32)},
             shared=classifier.network,
             batch_size=1,
@@ -157,15 +147,15 @@ def main(settings: Settings, run: Run) -> list[Section]:
             labels=asked,
             pictured=wanted,
             pictures=pictures,
-            **channels._asdict(),
+            **of_images._asdict(),
             **{name.replace(" ", "-"): values for name, values in maps.items()},
         )
         names = [classifier.class_names[number] for number in asked]
-        figure = draw(classifier, shown, images, names, maps)
-        figures.append(run.save_figure(f"rules-{classifier.file_name}", figure))
+        view = draw(classifier, shown, images, names, maps)
+        views.append(run.save_view(f"rules-{classifier.file_name}", view))
         by_channel = dict(zip(wanted, pictures, strict=True))
-        figure = draw_channels(classifier, images, names, layer, channels, by_channel)
-        of_channels.append(run.save_figure(f"channels-{classifier.file_name}", figure))
+        view = draw_channels(classifier, images, names, layer, of_images, by_channel)
+        of_channels.append(run.save_view(f"channels-{classifier.file_name}", view))
         rows += [
             [classifier.name, each.title, class_name, name, *(f"{part:.2f}" for part in parts)]
             for index, (each, class_name) in enumerate(zip(shown, names, strict=True))
@@ -175,11 +165,16 @@ def main(settings: Settings, run: Run) -> list[Section]:
         ]
     header = ("model", "photograph", "class", "composite", "score", "at the image", "on the way")
     return [
-        Section("Rules", f"{HOW_TO_READ} {methods.SIGNED_COLORS}", figures, Table(header, rows)),
+        Section(
+            "Rules",
+            f"{HOW_TO_READ} {methods.SIGNED_COLORS}",
+            table=Table(header, rows),
+            views=views,
+        ),
         Section(
             "Channels",
             f"The channels that most of the relevance passes through, by {OF_CHANNELS}.",
-            of_channels,
+            views=of_channels,
         ),
     ]
 
@@ -204,40 +199,21 @@ def explain(network, *, example, name, score):
     return label, METHODS[name](explained, image).sum(-1), explained(image)
 
 
-def rank(network, *, example, score, layer, count):
-    """See `Channels`."""
-    image, composite = example["image"], COMPOSITES[OF_CHANNELS]
-    cut, explained = network.layer(layer), SCORES[score](network, example["label"])
-    relevances = rules.channel_relevances(explained, image, cut, composite=composite)
-    largest, numbers = jax.lax.top_k(relevances, count)
-
-    def through(channel):
-        relevance = rules.relevance_through(explained, image, cut, channel, composite=composite)
-        return relevance.sum(-1)
-
-    return numbers, largest / jnp.maximum(relevances, 0).sum(), jax.lax.map(through, numbers)
-
-
-def picture(network, *, channel, layer, seed, shape):
-    """The picture (h, w, c) that excites a channel, by the recipe of classes' pictures."""
-    score = scores.channel(network.layer(layer), channel)
-    redirected = rules.with_rectifiers(score, rules.redirected)
-    made = imagenet.raise_score(redirected, channel, seed=seed, shape=shape, recipe=imagenet.SHOWN)
-    return made.image
-
-
 def draw(
     classifier: Classifier,
     shown: Sequence[Photograph],
     images: np.ndarray,
     names: Sequence[str],
     maps: Mapping[str, np.ndarray],
-) -> Figure:
+) -> plots.View:
     """A row of maps for each photograph."""
     rows = []
     for index, each in enumerate(shown):
-        cells = [plots.image(images[index], each.title, names[index])]
-        cells += [plots.signed_map(maps[name][index]) for name in METHODS]
+        cells: list[Any] = [plots.image(images[index], each.title, names[index])]
+        cells += [
+            plots.layers(images[index], maps[name][index], draw=plots.signed_map)
+            for name in METHODS
+        ]
         half = -(-len(cells) // 2)
         titles = ["", *METHODS]
         cells = [
@@ -245,7 +221,7 @@ def draw(
             for cell, title in zip(cells, titles, strict=True)
         ]
         rows += [cells[:half], cells[half:]]
-    return plots.grid(
+    return plots.explore(
         rows,
         caption=f"{classifier.name}: the class below the photograph is explained. "
         f"{methods.SIGNED_COLORS} {methods.LAST_COLOR}",
@@ -258,12 +234,12 @@ def draw_channels(
     images: np.ndarray,
     names: Sequence[str],
     layer: str,
-    channels: Channels,
+    found: Channels,
     pictures: Mapping[int, np.ndarray],
-) -> Figure:
+) -> plots.View:
     """Of each photograph two rows: what its channels look for, and where they find it."""
     rows: list[list[plots.Cell | None]] = []
-    for image, name, numbers, shares, maps in zip(images, names, *channels, strict=True):
+    for image, name, numbers, shares, maps in zip(images, names, *found, strict=True):
         rows.append(
             [
                 plots.image(image, name),
@@ -273,8 +249,9 @@ def draw_channels(
                 ),
             ]
         )
-        rows.append([None, *map(plots.signed_map, maps)])
-    return plots.grid(
+        drawn = (plots.layers(image, one, draw=plots.signed_map) for one in maps)
+        rows.append([None, *drawn])
+    return plots.explore(
         rows,
         caption=f"{classifier.name}, {layer}. Above: the picture that excites a channel most, and "
         "below it the channel's share of all that speaks for the class. Below: the relevance that "

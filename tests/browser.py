@@ -7,7 +7,7 @@ import contextlib
 import io
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,13 @@ def opened() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def page_of(browser: Any, file: Path, **options: Any) -> Iterator[Any]:
-    """A page of a file, on a device; at its end nothing must have been complained of or fetched."""
+def page_of(
+    browser: Any, file: Path, visited: Sequence[Path] = (), **options: Any
+) -> Iterator[Any]:
+    """A page of a file, on a device; at its end nothing must have been complained of or fetched.
+
+    But for the pages that are visited from it.
+    """
     complaints: list[str] = []
     context = browser.new_context(**{**DESKTOP, **options})
     page = context.new_page()
@@ -70,7 +75,11 @@ def page_of(browser: Any, file: Path, **options: Any) -> Iterator[Any]:
     context.close()
     assert complaints == []
     assert [url for url in fetched if not url.startswith(("data:", "file:", "about:"))] == []
-    assert {url for url in fetched if url.startswith("file:")} <= {address, *downloads}
+    assert {url for url in fetched if url.startswith("file:")} <= {
+        address,
+        *downloads,
+        *(other.resolve().as_uri() for other in visited),
+    }
 
 
 def screenshot(locator: Any) -> np.ndarray:

@@ -1,0 +1,223 @@
+"""The atlas of classes and the gallery of runs: their pages, and what they hold."""
+
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from browser import PHONE, check, opened, page_of
+from PIL import Image
+from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
+
+from saliency_jax import models, rules, scores
+from saliency_jax.runs import RunFolder, Section, plots
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+LEMON = CLASS_NAMES.index("lemon")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripts():
+    sys.path.insert(0, str(EXPERIMENTS))
+    yield {
+        name.removeprefix("lab."): importlib.import_module(name)
+        for name in ("atlas", "gallery", "lab.channels", "lab.pictures")
+    }
+    sys.path.remove(str(EXPERIMENTS))
+
+
+@pytest.fixture(scope="module")
+def folder(scripts, tmp_path_factory):
+    """An atlas, beside the finished run that some of its pictures are from."""
+    place = tmp_path_factory.mktemp("runs")
+    names = ("zebra", *CLASS_NAMES[::-1], "acorn")
+    first, second, judge = saved(
+        tmp_path_factory.mktemp("models"),
+        classifier(0, name="first"),
+        classifier(1, CLASS_NAMES[::-1], name="second"),
+        classifier(2, names, name="apart", side=20),
+    )
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(256, size=(40, 50, 3), dtype=np.uint8)).save(
+        place / "n07749582_1.png"
+    )
+    with RunFolder(place / "older", "number_of_steps") as run:
+        run.save_config({"model": [first]})
+        run.save_arrays(
+            "pictures-first",
+            image=np.full((2, 3, 1, SIDE, SIDE, 3), 51, np.uint8),
+            labels=np.array([LEMON, 0, 1]),
+            variants=np.array(["1 step", "2 steps"]),
+        )
+        run.save_page(
+            "Steps", [Section("a", views=[plots.explore([[plots.image(rng.random((4, 4, 3)))]])])]
+        )
+    atlas = scripts["atlas"]
+    atlas.main(
+        atlas.Settings(
+            classes=("lemon", "school bus"),
+            model=(first, second),
+            judge=judge,
+            images=(place / "n07749582_1.png",),
+            runs=(place / "older",),
+            channels=2,
+            output=place / "atlas",
+        )
+    )
+    return place
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+class TestAtlas:
+    def test_the_folder_is_whole(self, folder):
+        assert {path.name for path in (folder / "atlas").iterdir()} == {
+            "index.html",
+            "lemon.html",
+            "school-bus.html",
+            "config.json",
+            *(
+                f"{kind}-{name}.npz"
+                for kind in ("pictures", "channels")
+                for name in ("first", "second")
+            ),
+        }
+        assert not list(folder.glob(".*"))
+
+    def test_pictures_are_named_by_model_recipe_seed_and_run(self, folder):
+        page = (folder / "atlas" / "lemon.html").read_text()
+        table = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+        cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in table]
+        found = [tuple(row[:4]) for row in cells if len(row) == 6]
+        assert found == [
+            ("first", "pixels", "0", ""),
+            ("second", "pixels", "0", ""),
+            ("first", "1 step", "0", "older"),
+            ("first", "2 steps", "0", "older"),
+        ]
+        ranks = [int(row[4]) for row in cells if len(row) == 6]
+        assert ranks[2] == ranks[3]
+        assert all(1 <= rank <= len(CLASS_NAMES) + 2 for rank in ranks)
+        assert "n07749582_1.png" in page or "lemon" in page
+        other = (folder / "atlas" / "school-bus.html").read_text()
+        assert "Photographs of it" in page
+        assert "Photographs of it" not in other
+        assert 'href="school-bus.html"' in page
+        assert 'href="lemon.html"' in other
+
+    def test_channels_are_those_that_most_relevance_passes_through(self, folder, scripts):
+        stored = arrays(folder / "atlas" / "channels-second.npz")
+        network = models.load(
+            json.loads((folder / "atlas" / "config.json").read_text())["settings"]["model"][1]
+        ).network
+        labels = [
+            len(CLASS_NAMES) - 1 - CLASS_NAMES.index(name) for name in ("lemon", "school bus")
+        ]
+        np.testing.assert_array_equal(stored["labels"], labels)
+        layer = next(
+            name
+            for name in ("stage 4", "stage 3", "stage 2", "stage 1")
+            if f"{name}, in a photograph" in (folder / "atlas" / "lemon.html").read_text()
+        )
+        score = scores.logit(network, labels[0])
+        relevances = rules.channel_relevances(
+            score,
+            jnp.asarray(stored["images"][0]),
+            network.layer(layer),
+            composite=scripts["channels"].COMPOSITE,
+        )
+        order = np.argsort(-np.asarray(relevances))[:2]
+        np.testing.assert_array_equal(stored["numbers"][0], order)
+        np.testing.assert_allclose(
+            stored["maps"][0].sum((1, 2)), np.asarray(relevances)[order], rtol=1e-3, atol=1e-5
+        )
+        # Without a photograph of it the model's own picture is looked at.
+        made = arrays(folder / "atlas" / "pictures-second.npz")["pixels"][1, 0] / 255
+        np.testing.assert_allclose(stored["images"][1], made, atol=0.003)
+        assert "in its own picture" in (folder / "atlas" / "school-bus.html").read_text()
+
+    def test_pictures_are_ascents_of_the_default_recipe(self, folder, scripts):
+        pictures = scripts["pictures"]
+        model = json.loads((folder / "atlas" / "config.json").read_text())["settings"]["model"][0]
+        maker = models.load(model)
+        mean = np.broadcast_to(np.float32(maker.input.mean_color), (SIDE, SIDE, 3))
+        image, key = pictures.start(mean, "normal", LEMON, 0)
+
+        @jax.jit
+        def ascend(network, image, key):
+            return pictures.ascend(scores.logit(network, LEMON), image, key, 64, "pixels").image
+
+        made = arrays(folder / "atlas" / "pictures-first.npz")["pixels"][0, 0] / 255
+        assert np.abs(made - ascend(maker.network, image, key)).mean() < 0.02
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"classes": ("unheard-of",)}, "expected --classes that a model knows, got unheard-of"),
+            ({"runs": (Path("empty"),), "seeds": 0}, "expected --runs with pictures of classes"),
+        ],
+    )
+    def test_what_is_not_there_is_said(
+        self, folder, scripts, tmp_path, monkeypatch, changes, message
+    ):
+        monkeypatch.chdir(tmp_path)
+        model = json.loads((folder / "atlas" / "config.json").read_text())["settings"]["model"][:1]
+        with RunFolder("empty", "empty") as run:
+            run.save_config({"model": model})
+        atlas = scripts["atlas"]
+        with pytest.raises(ValueError, match=message):
+            atlas.main(
+                atlas.Settings(model=tuple(model), judge=None, **{"classes": ("lemon",)} | changes)
+            )
+
+
+class TestGallery:
+    def test_all_runs_are_there_but_galleries(self, folder, scripts):
+        gallery = scripts["gallery"]
+        for number in range(2):
+            gallery.main(gallery.Settings(folder=folder, output=folder / f"gallery-{number}"))
+        page = (folder / "gallery-1" / "index.html").read_text()
+        assert re.findall(r'<a href="([^#"]+)"', page) == [
+            "../atlas/index.html",
+            "../older/index.html",
+        ]
+        assert "What is there to see of a class" in page
+        assert "python experiments/atlas.py --classes lemon &#39;school bus&#39;" in page
+
+    def test_a_folder_without_runs_is_said(self, scripts, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        gallery = scripts["gallery"]
+        with pytest.raises(ValueError, match="expected --folder to hold finished runs, got none"):
+            gallery.main(gallery.Settings(folder=tmp_path))
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with opened() as found:
+        yield found
+
+
+@pytest.mark.parametrize("device", [{}, PHONE], ids=["desktop", "phone"])
+def test_one_browses_from_page_to_page(browser, folder, scripts, device):
+    gallery = scripts["gallery"]
+    output = folder / f"gallery-{len(device)}-browsed"
+    if not output.exists():
+        gallery.main(gallery.Settings(folder=folder, output=output))
+    start = output / "index.html"
+    visited = [folder / "atlas" / name for name in ("index.html", "lemon.html", "school-bus.html")]
+    with page_of(browser, start, visited, color_scheme="dark", **device) as page:
+        for name in ("atlas", "lemon", "school bus", "all classes", "school bus"):
+            check(page)
+            assert page.locator("img:visible").count() > 0
+            page.get_by_role("link", name=name, exact=True).first.click()
+        assert page.title() == "school bus"
+        check(page)
