@@ -54,9 +54,8 @@ def folder(scripts, tmp_path_factory):
             labels=np.array([LEMON, 0, 1]),
             variants=np.array(["1 step", "2 steps"]),
         )
-        run.save_page(
-            "Steps", [Section("a", views=[plots.explore([[plots.image(rng.random((4, 4, 3)))]])])]
-        )
+        view = plots.explore([[plots.image(rng.random((4, 4, 3)))]])
+        run.save_page("Steps", [Section("a", views=[view])])
     atlas = scripts["atlas"]
     atlas.main(
         atlas.Settings(
@@ -77,6 +76,11 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         return dict(stored)
 
 
+def makers(folder: Path) -> list[str]:
+    """The folders of the models that the atlas is of."""
+    return json.loads((folder / "atlas" / "config.json").read_text())["settings"]["model"]
+
+
 class TestAtlas:
     def test_the_folder_is_whole(self, folder):
         assert {path.name for path in (folder / "atlas").iterdir()} == {
@@ -84,11 +88,10 @@ class TestAtlas:
             "lemon.html",
             "school-bus.html",
             "config.json",
-            *(
-                f"{kind}-{name}.npz"
-                for kind in ("pictures", "channels")
-                for name in ("first", "second")
-            ),
+            "pictures-first.npz",
+            "pictures-second.npz",
+            "channels-first.npz",
+            "channels-second.npz",
         }
         assert not list(folder.glob(".*"))
 
@@ -115,18 +118,12 @@ class TestAtlas:
 
     def test_channels_are_those_that_most_relevance_passes_through(self, folder, scripts):
         stored = arrays(folder / "atlas" / "channels-second.npz")
-        network = models.load(
-            json.loads((folder / "atlas" / "config.json").read_text())["settings"]["model"][1]
-        ).network
-        labels = [
-            len(CLASS_NAMES) - 1 - CLASS_NAMES.index(name) for name in ("lemon", "school bus")
-        ]
+        network = models.load(makers(folder)[1]).network
+        numbered = CLASS_NAMES[::-1]
+        labels = [numbered.index(name) for name in ("lemon", "school bus")]
         np.testing.assert_array_equal(stored["labels"], labels)
-        layer = next(
-            name
-            for name in ("stage 4", "stage 3", "stage 2", "stage 1")
-            if f"{name}, in a photograph" in (folder / "atlas" / "lemon.html").read_text()
-        )
+        page = (folder / "atlas" / "lemon.html").read_text()
+        layer = next(name for name in network.layers if f"{name}, in a photograph" in page)
         score = scores.logit(network, labels[0])
         relevances = rules.channel_relevances(
             score,
@@ -146,8 +143,7 @@ class TestAtlas:
 
     def test_pictures_are_ascents_of_the_default_recipe(self, folder, scripts):
         pictures = scripts["pictures"]
-        model = json.loads((folder / "atlas" / "config.json").read_text())["settings"]["model"][0]
-        maker = models.load(model)
+        maker = models.load(makers(folder)[0])
         mean = np.broadcast_to(np.float32(maker.input.mean_color), (SIDE, SIDE, 3))
         image, key = pictures.start(mean, "normal", LEMON, 0)
 
@@ -162,21 +158,18 @@ class TestAtlas:
         ("changes", "message"),
         [
             ({"classes": ("unheard-of",)}, "expected --classes that a model knows, got unheard-of"),
-            ({"runs": (Path("empty"),), "seeds": 0}, "expected --runs with pictures of classes"),
+            ({"runs": ("empty",), "seeds": 0}, "expected --runs with pictures of classes"),
         ],
     )
-    def test_what_is_not_there_is_said(
-        self, folder, scripts, tmp_path, monkeypatch, changes, message
-    ):
-        monkeypatch.chdir(tmp_path)
-        model = json.loads((folder / "atlas" / "config.json").read_text())["settings"]["model"][:1]
-        with RunFolder("empty", "empty") as run:
-            run.save_config({"model": model})
+    def test_what_is_not_there_is_said(self, folder, scripts, tmp_path, changes, message):
+        with RunFolder(tmp_path / "empty", "empty") as run:
+            run.save_config({"model": makers(folder)[:1]})
+        settings = {"classes": ("lemon",), "judge": None, "output": tmp_path / "run"} | changes
+        settings["runs"] = tuple(tmp_path / name for name in changes.get("runs", ()))
         atlas = scripts["atlas"]
         with pytest.raises(ValueError, match=message):
-            atlas.main(
-                atlas.Settings(model=tuple(model), judge=None, **{"classes": ("lemon",)} | changes)
-            )
+            atlas.main(atlas.Settings(model=tuple(makers(folder)[:1]), **settings))
+        assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 class TestGallery:
