@@ -208,6 +208,19 @@ def test_pictures_are_their_arrays_enlarged_in_whole_pixels(browser, folder):
         assert pictures.first.bounding_box()["width"] == SIDE
 
 
+def test_large_pictures_are_as_they_are_and_smaller_on_a_telephone(browser, tmp_path):
+    large = plots.explore([[plots.image(np.zeros((100, 200, 3)), LONG)] * 2])
+    with RunFolder(tmp_path / "run", "demo") as run:
+        run.save_page("Large", [Section("Pictures", views=[large])])
+    for device, width in (({}, 200), (PHONE, 150)):
+        with page_of(browser, tmp_path / "run" / "index.html", **device) as page:
+            boxes = [one.bounding_box() for one in page.locator("img").all()]
+            assert [(box["width"], box["height"]) for box in boxes] == [(width, width / 2)] * 2
+            # Beside each other.
+            assert boxes[0]["y"] == boxes[1]["y"]
+            check(page)
+
+
 def test_layers_are_turned_by_pointing_pressing_and_the_keyboard(browser, folder):
     frame = view().frames[SCALES[0]]
     cell = frame[0][1]

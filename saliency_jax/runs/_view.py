@@ -93,12 +93,24 @@ class View:
 
     @property
     def _widths(self) -> list[str]:
-        """What a column is at least as wide as, for the style; `--more` is what the reader adds."""
-        shown = [cell for cell in self._cells if not isinstance(cell, Ranking)]
-        widths = dict.fromkeys(cell.shape[1] for cell in shown)
-        return [f"{width}px * max(1, {self._zoom(width)} + var(--more))" for width in widths] or [
-            f"{self.cell_width}px"
-        ]
+        """What a column is at least as wide as, for the style."""
+        pictures = {
+            cell.shape[1]: self._enlargement(cell)
+            for cell in self._cells
+            if not isinstance(cell, Ranking)
+        }
+        widths = [f"{width}px * {times}" for width, times in pictures.items()]
+        return widths or [f"{self.cell_width}px"]
+
+    def _enlargement(self, cell: Cell) -> str:
+        """How many times a picture is enlarged, for the style; `--more` is the reader's part.
+
+        That is a whole number for small pictures, whose pixels one looks at; large ones shrink too.
+        """
+        zoom = self._zoom(cell.shape[1])
+        if max(cell.shape) <= SMALL:
+            return f"max(1, {zoom} + var(--more))"
+        return f"max(0.25, {zoom} + 0.25 * var(--more))"
 
     def _zoom(self, width: int) -> int:
         return max(1, enlarged(width, self.cell_width) // width)
@@ -149,8 +161,7 @@ class View:
             return content
         if not isinstance(cell, Layers | Picture):
             raise TypeError(f"expected a Picture, Layers or a Ranking, got {type(cell).__name__}")
-        _, width = cell.shape
-        content["zoom"] = self._zoom(width)
+        content["times"] = self._enlargement(cell)
         content["small"] = max(cell.shape) <= SMALL
         pictures = cell.pictures if isinstance(cell, Layers) else {"": cell}
         for layer, picture in pictures.items():
