@@ -18,6 +18,8 @@ from PIL import Image
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 DESKTOP = {"viewport": {"width": 1280, "height": 1400}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+LARGEST = 5_000_000
+ADDRESSES = "images => images.map(image => image.src)"
 # Of each text: the colours of ink and paper, the paper being the nearest one that is not clear.
 TEXTS = """() => {
   const found = [];
@@ -40,16 +42,30 @@ TEXTS = """() => {
 
 
 @contextlib.contextmanager
-def opened() -> Iterator[Any]:
-    """The browser; skips the test where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+def found() -> Iterator[Any]:
+    """The browser, or the reason why there is none."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
-        pytest.skip(f"no browser is installed: none of {', '.join(NAMES)} is found")
-    with playwright.sync_playwright() as driver:
+        yield f"no browser is installed: none of {', '.join(NAMES)} is found"
+        return
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        yield "Playwright is not installed"
+        return
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[Any]:
+    """The browser; skips the test where there is none."""
+    with found() as browser:
+        if isinstance(browser, str):
+            pytest.skip(browser)
+        yield browser
 
 
 @contextlib.contextmanager
@@ -102,6 +118,20 @@ def contrast(first: str, second: str) -> float:
     """WCAG's contrast of two colours, from 1 to 21."""
     darker, lighter = sorted(map(luminance, (first, second)))
     return (lighter + 0.05) / (darker + 0.05)
+
+
+def check_pages(browser: Any, folder: Path) -> None:
+    """What must hold of the pages of all runs below a folder, if there is a browser."""
+    for path in sorted(folder.rglob("index.html")):
+        if not isinstance(browser, str) and path.with_name("config.json").exists():
+            assert path.stat().st_size < LARGEST
+            with page_of(browser, path) as page:
+                check(page)
+                for slider in page.get_by_role("slider").all():
+                    before = page.locator("img:visible").evaluate_all(ADDRESSES)
+                    slider.press("End")
+                    assert page.locator("img:visible").evaluate_all(ADDRESSES) != before
+                check(page)
 
 
 def check(page: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.monitoring
@@ -95,3 +96,21 @@ def tiny_imagenet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("tiny_imagenet")
     return small_data.prepared_folder(root, "tiny-imagenet-200.zip", small_data.layout())
+
+
+@pytest.fixture(scope="module")
+def a_browser() -> Iterator[Any]:
+    """A browser, or the reason why there is none."""
+    import browser
+
+    with browser.found() as it:
+        yield it
+
+
+@pytest.fixture
+def pages_are_sound(a_browser: Any, tmp_path: Path) -> Iterator[None]:
+    """Has every page that a test's runs leave opened in a browser, if there is one, and checked."""
+    import browser
+
+    yield
+    browser.check_pages(a_browser, tmp_path)

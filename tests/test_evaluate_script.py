@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 from saliency_jax import models
 
+pytestmark = pytest.mark.usefixtures("pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 

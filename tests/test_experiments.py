@@ -18,6 +18,7 @@ from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
 
 from saliency_jax import ascent, models, scores
 
+pytestmark = pytest.mark.usefixtures("pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SHAPE = (SIDE, SIDE, 3)
 CLASSES = ("lemon", "school bus", "19")

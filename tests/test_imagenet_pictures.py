@@ -15,6 +15,7 @@ from small_classifiers import CLASS_NAMES, classifier, saved
 
 from saliency_jax import models
 
+pytestmark = pytest.mark.usefixtures("pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 

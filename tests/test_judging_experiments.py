@@ -17,6 +17,7 @@ from saliency_jax import attribution, filters, metrics, models, scores, training
 from saliency_jax.models import Classifier, Input
 from saliency_jax.models._parts import normalization, spatial_mean
 
+pytestmark = pytest.mark.usefixtures("pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SIDE = 12
 SHAPE = (SIDE, SIDE, 3)

@@ -22,6 +22,7 @@ from saliency_jax import localization as library
 from saliency_jax.data._objects import _object_fields
 from saliency_jax.images import fit
 
+pytestmark = pytest.mark.usefixtures("pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 NAMES = ((0, "first"), (1, "second"))
 

@@ -17,6 +17,7 @@ from small_radio import CELLS, LENGTH, prepared_radio
 from saliency_jax import models
 from saliency_jax.signals import SignalResNet, radio
 
+pytestmark = pytest.mark.usefixtures("pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 

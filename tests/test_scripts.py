@@ -26,6 +26,7 @@ from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
 
 from saliency_jax import ascent, models, runs, scores
 
+pytestmark = pytest.mark.usefixtures("pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 # Of normalized steps: the same in all tests, which then share a compiled program.
 RATE = 0.1

@@ -13,6 +13,7 @@ from small_sounds import prepared_folder
 from saliency_jax import models, signals
 from saliency_jax.signals import _spoken_digits as digits
 
+pytestmark = pytest.mark.usefixtures("pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 
