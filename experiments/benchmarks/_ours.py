@@ -180,7 +180,9 @@ class Ours:
         def explain(network, image, label):
             return method(scores.logit(network, label), image)
 
-        return self._by_rows(explain, self.images[:count], self.labels[:count])
+        # Images come again where there are not so many.
+        images = jnp.resize(self.images, (count, *self.images.shape[1:]))
+        return self._by_rows(explain, images, jnp.resize(self.labels, (count,)))
 
     def _of_one(self, method: Callable, score: Callable = scores.logit) -> Callable[[], Any]:
         def explain(network, image, label):

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from saliency_jax.runs import Table, plots, whole
 
@@ -220,7 +222,7 @@ def draw(networks: Mapping[str, Sequence[Comparison]]) -> Figure:
     names = list(dict.fromkeys(case.task for found in networks.values() for case in found))
     panels: dict[str, list[plots.Curve]] = {}
     for network, found in networks.items():
-        curves = panels.setdefault(f"{network}: time over ours", [])
+        curves = panels.setdefault(f"{network}, over ours", [])
         for library in LIBRARIES:
             points = []
             for case in found:
@@ -232,10 +234,18 @@ def draw(networks: Mapping[str, Sequence[Comparison]]) -> Figure:
                 place, low, middle, high = np.array(points).T
                 curves.append(plots.Curve(library, place, middle, low, high))
     figure = plots.intervals(panels, names)
-    for axes in figure.axes:
+    for axes in figure.axes[: len(panels)]:
         axes.set_xscale("log")
         axes.axvline(1, color="#bbbbbb", linewidth=1)
+        in_plain_numbers(axes.xaxis, (1, 3))
     return figure
+
+
+def in_plain_numbers(axis: Axis, digits: Sequence[float]) -> None:
+    """Marks a logarithmic axis where numbers begin with these digits, and writes them out."""
+    axis.set_major_locator(LogLocator(subs=digits))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def costs(store: Store) -> dict[str, list[plots.Curve]]:
@@ -274,7 +284,8 @@ def report(store: Store) -> str:
     networks: dict[str, list[Comparison]] = {}
     for case in found:
         networks.setdefault(case.network, []).append(case)
-    texts = [f"{name}: {value}" for name, value in store.machine.items()]
+    machine = [[name, str(value)] for name, value in store.machine.items()]
+    texts = [markdown(Table(["machine", ""], machine))]
     if networks:
         save(store, "peers.png", draw(networks))
         texts += [markdown(summary(network, cases)) for network, cases in networks.items()]
@@ -282,8 +293,9 @@ def report(store: Store) -> str:
     panels = costs(store)
     if panels:
         figure = plots.curves(panels, "", log_base=2)
-        for axes in figure.axes:
+        for axes in figure.axes[: len(panels)]:
             axes.set_yscale("log")
+            in_plain_numbers(axes.yaxis, (1, 2, 5))
         save(store, "costs.png", figure)
         texts.append(markdown(exponents(panels)))
     for part, unit in (("memory", "MiB"), ("limit", "GFLOP/s"), ("first-picture", "s")):

@@ -18,12 +18,18 @@ Captum is taken as it comes, with images in PyTorch's channels_last layout, and 
 has no such method, says so. At 224 pixels some tasks have fewer steps, samples or images: a call's
 time is proportional to them, as the part `costs` measures.
 
-The parts: `tasks`, the comparison; `costs`, the time over steps, images, labels, side and devices,
-with the exponent of each; `memory`, the peak of a process over steps and images; `limit`, the share
-of what the machine can multiply; `first-picture`, from the README's first command to its first
-picture, without and with a compilation cache. Everything is kept in `--output` as it is measured:
-the same command goes on, and other networks and tasks are added. The tables and the figures there
-are of all that has been measured.
+The parts: `tasks`, the comparison; `costs`, the time over steps, images, labels, side and cores,
+with the exponent of each; `memory`, the peak of a process over steps and images; `limit`, the
+GFLOP/s of input gradients beside those of a product and of a convolution; `first-picture`, the
+seconds from the README's first command to its first picture and to its end, without and with a
+compilation cache. Everything is kept in `--output` as it is measured: the same command goes on, and
+other networks, tasks and parts are added. The tables and figures there are of all that was measured.
+
+On an accelerator, with rows in bfloat16, a choice that is to take some minutes:
+
+  python experiments/benchmarks/peers.py --device gpu --dtype float32 bfloat16 --parts tasks limit \
+    --networks resnet50 --tasks saliency saliency-batch path smoothgrad pgd visualization \
+    --libraries ours Captum "Captum, channels_last" "Captum, compiled" --output runs/gpu
 """
 
 import dataclasses
@@ -280,7 +286,9 @@ def measure_memory(settings: Settings, store: Store) -> None:
 
 def measure_limit(settings: Settings, store: Store) -> None:
     """GFLOP/s of a product, of a convolution, and of the networks' input gradients."""
-    side, maps, images = (256, 2, 2) if settings.quick else (2048, 16, 32)
+    side, maps, images = (8192, 256, 256) if settings.device == "gpu" else (2048, 16, 32)
+    if settings.quick:
+        side, maps, images = 256, 2, 2
     operations = {"product": 2 * side**3, "convolution": 2 * maps * 9 * (28 * 256) ** 2}
     counts = {"product": side, "convolution": maps, "saliency": images}
     for network, dtype in itertools.product(settings.networks, settings.dtype):
