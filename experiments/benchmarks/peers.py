@@ -23,7 +23,7 @@ with the exponent of each; `memory`, the peak of a process over steps and images
 GFLOP/s of input gradients beside those of a product and of a convolution; `first-picture`, the
 seconds from the README's first command to its first picture and to its end, without and with a
 compilation cache. Everything is kept in `--output` as it is measured: the same command goes on, and
-other networks, tasks and parts are added. The tables and figures there are of all that was measured.
+other networks, tasks and parts are added. Its tables and figures are of all that was measured.
 
 On an accelerator, with rows in bfloat16, a choice that is to take some minutes:
 
