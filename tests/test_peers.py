@@ -264,7 +264,7 @@ def test_tasks_on_torch_return_what_ours_do(ours, library, names, tmp_path):
         *_, count = task.counts
         expected = peer.prepare(task.method, count).result
         result = ours.array(getattr(ours, task.method)(count)())
-        # So few steps tell PAIR's rule, which has both ends, from the midpoints; so small a map tells
+        # So few steps tell PAIR's rule, which has both ends, from midpoints; so small a map tells
         # how it continues beyond the outermost centres.
         looser = {"path": 0.5, "grad-cam": 0.2} if library == "PairSaliency" else {}
         assert peers.difference(task, result, expected) <= looser.get(name, task.tolerance), name
