@@ -46,19 +46,18 @@ LAYERS = {
     "efficientnet-lite0": "stage 7",
     "resnet50": "stage 4",
 }
-NETWORKS = tuple(LAYERS)
+RESIDUAL_SCALE = 0.8
 
 
 def load(name: str) -> models.Network:
     """One that comes with the package, or a ResNet-50 with random weights."""
-    if name == "resnet50":
-        return models.ResNet(50, 1000, rngs=nnx.Rngs(0))
-    return models.load(name).network
-
-
-def side_of(name: str) -> int:
-    """The side of the images that a network is for."""
-    return 224 if name == "resnet50" else models.load(name).input.size[0]
+    if name != "resnet50":
+        return models.load(name).network
+    network = models.ResNet(50, 1000, rngs=nnx.Rngs(0))
+    # As it is drawn it would be sure of one class, and no loss would have a gradient.
+    for block in (block for stage in network.stages for block in stage):
+        block.bn3.scale[...] = RESIDUAL_SCALE * block.bn3.scale[...]
+    return network
 
 
 # From (height, width, inputs, outputs) of a convolution and (inputs, outputs) of a matrix.
