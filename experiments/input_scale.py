@@ -286,6 +286,7 @@ def explore(
             for place, scale in enumerate(settings.scales)
         },
         "scale",
+        start=f"times {max(settings.scales):g}",
         row_titles=[pair[0].class_name(index) for index in range(len(by_image))],
         column_titles=["image", *(subject.name for subject in pair)],
         caption=CAPTION.format(PLACES[p]),

@@ -72,7 +72,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
         [run.save_figure("curves", draw_curves(results))],
     )
     run.save_animation("steps", frames(results))
-    return pictures.save(run, results, [curves], "steps")
+    return pictures.save(run, results, [curves], "steps", results[0][1][-1].name)
 
 
 def powers_of_two(most: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import pytest
 from browser import PHONE, check, contrast, opened, page_of, screenshot
 from matplotlib.figure import Figure
 
-from saliency_jax.runs import Link, RunFolder, Section, Table, plots
+from saliency_jax.runs import Link, RunFolder, Section, Table, _media, plots
 
 SIDE = 16
 SCALES = ("0.1", "0.5", "1")
@@ -83,6 +83,18 @@ class TestExplore:
             frames = {name: [[cell] for _ in rows] for name, rows in frames.items()}
         with pytest.raises(ValueError, match=message):
             plots.explore(frames)
+
+    def test_a_view_and_its_figure_begin_where_they_are_told(self):
+        frames = {
+            name: [[plots.image(np.full((2, 2, 3), level))]]
+            for name, level in (("a", 0.0), ("b", 1.0))
+        }
+        made = plots.explore(frames, "brightness", start="b")
+        (axes,) = made.figure().axes
+        np.testing.assert_array_equal(axes.images[0].get_array(), 1)
+        assert "<output>b</output>" in made.html(_media.Media())
+        with pytest.raises(ValueError, match="expected start to be one of a, b, got c"):
+            plots.explore(frames, "brightness", start="c")
 
     def test_titles_that_do_not_fit_are_refused(self):
         rows = [[plots.image(image(0))] * 2]
@@ -219,6 +231,35 @@ def test_large_pictures_are_as_they_are_and_smaller_on_a_telephone(browser, tmp_
             # Beside each other.
             assert boxes[0]["y"] == boxes[1]["y"]
             check(page)
+
+
+def test_names_are_texts_and_never_parts_of_the_page(browser, tmp_path):
+    evil = """<b id="evil">'"&amp;</b><script>document.title = 1</script>\0"""
+    cell = dataclasses.replace(layers(0, evil), note=evil)
+    cell = dataclasses.replace(
+        cell, pictures={evil + name: one for name, one in cell.pictures.items()}
+    )
+    made = plots.explore(
+        {f"{evil}{place}": [[cell, plots.Ranking([evil], [0.5], evil)]] for place in range(2)},
+        evil,
+        row_titles=[evil],
+        column_titles=[evil, evil],
+        caption=evil,
+    )
+    with RunFolder(tmp_path / "run", "demo") as run:
+        run.save_config({evil: evil}, evil)
+        link = Link("other.html", evil, evil)
+        run.save_page(evil, [Section(evil, evil, views=[made], links=[link])], evil, evil)
+    (tmp_path / "notebook.html").write_text(f"<!doctype html>{made._repr_html_()}")
+    shown = evil.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    for file in ("run/index.html", "notebook.html"):
+        with page_of(browser, tmp_path / file) as page:
+            frame = page if file.startswith("run") else page.frames[1]
+            frame.get_by_role("slider").press("End")
+            assert frame.locator("output").inner_text() == f"{shown}1"
+            assert frame.locator("#evil").count() == 0
+            assert frame.locator("h3").inner_text() == shown
+            assert page.title() in ("", shown)
 
 
 def test_layers_are_turned_by_pointing_pressing_and_the_keyboard(browser, folder):

@@ -533,7 +533,7 @@ def cell(side: Side, pictures: Measurements, place: int) -> plots.Cell | None:
     return plots.image(shown.image, probability, taken_for)
 
 
-def explore(results: Results, slider: str = "recipe") -> plots.View:
+def explore(results: Results, slider: str = "recipe", start: str | None = None) -> plots.View:
     """The pictures of `draw` under one slider along the variants, a row for each maker."""
     names = dict.fromkeys(variant.name for _, variants in results for variant in variants)
     by_name = [(side, {variant.name: variant for variant in each}) for side, each in results]
@@ -549,11 +549,16 @@ def explore(results: Results, slider: str = "recipe") -> plots.View:
         column_titles=column_titles(results[0][0]),
         caption="Above each picture: the probability that the model for which it was made gives "
         f"to its class.{judged}",
+        start=start,
     )
 
 
 def save(
-    run: Run, results: Results, sections: Sequence[Section] = (), slider: str = "recipe"
+    run: Run,
+    results: Results,
+    sections: Sequence[Section] = (),
+    slider: str = "recipe",
+    start: str | None = None,
 ) -> list[Section]:
     """Writes the arrays and a figure for each maker, and returns the sections of the page.
 
@@ -562,6 +567,7 @@ def save(
       results: of each maker, the variants.
       sections: more of them, after the table.
       slider: what the variants differ in.
+      start: the name of that which is shown at first; the first one if None.
 
     Returns:
       The pictures under a slider, the table, and the further sections.
@@ -579,7 +585,7 @@ def save(
         )
         run.save_figure(f"pictures-{side.maker.file_name}", draw(side, variants))
     text = " ".join([HOW_TO_READ, *unjudged(results), *stopped(results)])
-    shown = Section("Pictures", views=[explore(results, slider)])
+    shown = Section("Pictures", views=[explore(results, slider, start)])
     return [shown, Section("Measured", text, table=compare(results)), *sections]
 
 

@@ -31,6 +31,7 @@ class View:
       column_titles: one for each column.
       caption: what is written below.
       cell_width: what a picture's width is enlarged to, in pixels.
+      start: where the slider is at first.
     """
 
     frames: Mapping[str, Rows]
@@ -39,6 +40,7 @@ class View:
     column_titles: Sequence[str] = ()
     caption: str = ""
     cell_width: int = 192
+    start: str = ""
 
     def _repr_html_(self) -> str:
         """A page of its own inside the notebook's, whose styles and scripts do not meet."""
@@ -52,7 +54,7 @@ class View:
     def figure(self) -> Figure:
         """What the view shows at first, as `plots.grid` draws it, of layers the last."""
         return grid(
-            next(iter(self.frames.values())),
+            self.frames[self.start],
             row_titles=self.row_titles,
             column_titles=self.column_titles,
             caption=self.caption,
@@ -80,7 +82,8 @@ class View:
             view=self,
             name=media.name("view"),
             described=self._described,
-            places=list(self.frames),
+            places=list(map(printable, self.frames)),
+            start=list(self.frames).index(self.start),
             layers=list(layers),
             rows=rows,
             widths=", ".join(self._widths),
@@ -188,6 +191,7 @@ def explore(
     column_titles: Sequence[str] = (),
     caption: str = "",
     cell_width: int = 192,
+    start: str | None = None,
 ) -> View:
     """Cells in rows to look at closely: with a slider along a sweep, and layers to be turned over.
 
@@ -203,13 +207,14 @@ def explore(
       column_titles: written above each cell.
       caption: written below.
       cell_width: what the pictures are enlarged to, in pixels; the reader can change that.
+      start: the place at which the slider is at first; the first one if None.
 
     Returns:
       The view.
 
     Raises:
-      ValueError: there is no cell, titles do not fit the rows and columns, or several frames have
-        no slider.
+      ValueError: there is no cell, titles do not fit the rows and columns, several frames have no
+        slider, or there is no such start.
 
     Example:
       >>> import numpy as np
@@ -222,9 +227,13 @@ def explore(
     """
     if not isinstance(frames, Mapping):
         frames = {"": frames}
-    view = View(frames, slider, row_titles, column_titles, caption, cell_width)
+    places = list(frames) or [""]
+    start = places[0] if start is None else start
+    view = View(frames, slider, row_titles, column_titles, caption, cell_width, start)
     check_at_least("the number of cells", len(view._cells), 1)
     check_at_least("cell_width", cell_width, 32)
+    if start not in places:
+        raise ValueError(f"expected start to be one of {', '.join(places)}, got {start}")
     if len(frames) > 1 and not slider:
         raise ValueError(f"expected the slider's name for {len(frames)} frames, got none")
     for name, titles, count in (
