@@ -128,9 +128,11 @@ def check_pages(browser: Any, folder: Path) -> None:
             with page_of(browser, path) as page:
                 check(page)
                 for slider in page.get_by_role("slider").all():
-                    before = page.locator("img:visible").evaluate_all(ADDRESSES)
-                    slider.press("End")
-                    assert page.locator("img:visible").evaluate_all(ADDRESSES) != before
+                    shown = []
+                    for end in ("Home", "End"):
+                        slider.press(end)
+                        shown.append(page.locator("img:visible").evaluate_all(ADDRESSES))
+                    assert shown[0] != shown[1]
                 check(page)
 
 
