@@ -4,10 +4,13 @@ Shapes and types are static and always checked. Values are checked only when the
 `jax.jit`, `jax.vmap` or `jax.grad` an argument is a tracer, which has a shape and no value.
 """
 
+import contextlib
 import difflib
 import operator
-from collections.abc import Iterable
-from typing import Any
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,17 +47,124 @@ def check_array(name: str, array: Any, axes: tuple[str, ...]) -> None:
         raise ValueError(f"expected {name} to have shape {layout}, got {array.shape}")
 
 
+class _Question(NamedTuple):
+    """What is asked of the values of an array of JAX's.
+
+    Attributes:
+      holds: from NumPy, or JAX's twin of it, to whether all is well.
+      complain: raises.
+      finite: the array, if it is then known to be finite.
+    """
+
+    holds: Callable[[Any], Any]
+    complain: Callable[[], None]
+    finite: jax.Array | None = None
+
+
+class _Asked(threading.local):
+    """What a thread knows of JAX's arrays, which do not change, and has yet to ask.
+
+    Attributes:
+      finite: those that were found finite, by identity.
+      waiting: the questions of an open `checked_together`, None outside of one.
+    """
+
+    def __init__(self) -> None:
+        self.finite: weakref.WeakValueDictionary[int, jax.Array] = weakref.WeakValueDictionary()
+        self.waiting: list[_Question] | None = None
+
+
+_asked = _Asked()
+
+
+@contextlib.contextmanager
+def checked_together() -> Iterator[None]:
+    """Joins the checks of values inside: the host waits for the device once, at the end.
+
+    The first check that fails is told, also where another mistake was met after it.
+    """
+    if _asked.waiting is not None:
+        yield
+        return
+    _asked.waiting = []
+    try:
+        yield
+    finally:
+        waiting, _asked.waiting = _asked.waiting, None
+        _answer(waiting)
+
+
+def _ask(question: _Question) -> None:
+    if _asked.waiting is None:
+        _answer([question])
+    else:
+        _asked.waiting.append(question)
+
+
+def _answer(questions: list[_Question]) -> None:
+    if not questions:
+        return
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        # Inside a `shard_map` nothing can be computed of an array that is known outside.
+        answers = np.array([question.holds(np) for question in questions])
+    else:
+        with jax.ensure_compile_time_eval():
+            answers = np.asarray(jnp.stack([question.holds(jnp) for question in questions]))
+    for question, holds in zip(questions, answers, strict=True):
+        if holds and question.finite is not None:
+            _asked.finite[id(question.finite)] = question.finite
+    for question, holds in zip(questions, answers, strict=True):
+        if not holds:
+            question.complain()
+
+
 def check_finite(name: str, array: Any) -> None:
     """Raises if the array's values are known and one of them is infinite or not a number."""
-    if is_concrete(array) and not np.isfinite(array).all():
+    if not is_concrete(array):
+        return
+
+    def complain():
         bad = np.count_nonzero(~np.isfinite(array))
         raise ValueError(
             f"expected {name} to be finite, got {bad} infinite or nan among its {array.size} values"
         )
 
+    if not isinstance(array, jax.Array):
+        if not np.isfinite(array).all():
+            complain()
+        return
+    is_asked = any(question.finite is array for question in _asked.waiting or ())
+    if not is_asked and _asked.finite.get(id(array)) is not array:
+        _ask(_Question(lambda numpy: numpy.isfinite(array).all(), complain, array))
+
+
+def check_within(name: str, array: jax.Array, low: Any, high: Any) -> None:
+    """Raises if all three are known and one of the array's values is below low or above high."""
+    if not all(map(is_concrete, (array, low, high))):
+        return
+
+    def holds(numpy):
+        values = at_least_single(numpy.asarray(array))
+        least, most = (numpy.asarray(bound, values.dtype) for bound in (low, high))
+        return (values.min() >= least) & (values.max() <= most)
+
+    def complain():
+        values = np.asarray(array)
+        raise ValueError(
+            f"expected {name} to be within the bounds {low} and {high}, "
+            f"got values from {values.min()} to {values.max()}"
+        )
+
+    _ask(_Question(holds, complain))
+
 
 def check_image(image: Any, name: str = "image") -> None:
     """Raises unless `image` is one finite floating-point image (h, w, c)."""
+    _check_is_image(image, name)
+    check_finite(name, image)
+
+
+def _check_is_image(image: Any, name: str) -> None:
     check_floats(name, image)
     if image.ndim == 4:
         raise ValueError(
@@ -67,7 +177,6 @@ def check_image(image: Any, name: str = "image") -> None:
             "a single channel is an axis of length 1: image[..., None]"
         )
     check_array(name, image, ("h", "w", "c"))
-    check_finite(name, image)
 
 
 def as_array(name: str, array: Any, axes: tuple[str, ...]) -> jax.Array:
@@ -76,9 +185,8 @@ def as_array(name: str, array: Any, axes: tuple[str, ...]) -> jax.Array:
     NumPy's arrays are welcome in any byte order, memory layout and precision: what JAX does not
     have becomes the nearest that it has.
     """
-    converted = as_unbounded(name, array, axes)
-    check_finite(name, array)
-    return converted
+    check_array(name, array, axes)
+    return _as_finite(name, array)
 
 
 def as_unbounded(name: str, array: Any, axes: tuple[str, ...]) -> jax.Array:
@@ -89,8 +197,17 @@ def as_unbounded(name: str, array: Any, axes: tuple[str, ...]) -> jax.Array:
 
 def as_image(image: Any, name: str = "image") -> jax.Array:
     """`image` as a JAX array, raising as `check_image` does."""
-    check_image(image, name)
-    return to_jax(image)
+    _check_is_image(image, name)
+    return _as_finite(name, image)
+
+
+def _as_finite(name: str, array: Any) -> jax.Array:
+    native = _native(array)
+    check_finite(name, native)
+    converted = jnp.asarray(native)
+    if isinstance(native, np.ndarray) and is_concrete(converted):
+        _asked.finite[id(converted)] = converted
+    return converted
 
 
 def as_signal(name: str, array: Any) -> jax.Array:
@@ -116,13 +233,18 @@ def as_signal(name: str, array: Any) -> jax.Array:
 
 def to_jax(array: Any) -> jax.Array:
     """The array in JAX: native, and in the widest precision that JAX has for it, without a word."""
+    return jnp.asarray(_native(array))
+
+
+def _native(array: Any) -> Any:
+    """What is NumPy's in the byte order and the precision that JAX has for it."""
     if not isinstance(array, np.ndarray | np.generic):
-        return jnp.asarray(array)
+        return array
     native = array.dtype.newbyteorder("=")
     if native in (np.longdouble, np.clongdouble):
         native = np.dtype(np.complex128 if native.kind == "c" else np.float64)
     with np.errstate(over="ignore"):
-        return jnp.asarray(array.astype(jax.dtypes.canonicalize_dtype(native), copy=False))
+        return array.astype(jax.dtypes.canonicalize_dtype(native), copy=False)
 
 
 def check_image_shape(shape: Any) -> None:
@@ -135,7 +257,8 @@ def check_image_shape(shape: Any) -> None:
 
 def check_color(name: str, color: Any, shape: tuple[int, ...], *, or_image: bool = False) -> None:
     """Raises unless `color` is one value or one for each channel of an image of that shape."""
-    if is_concrete(color) and not jnp.issubdtype(np.asarray(color).dtype, np.number):
+    array = color if isinstance(color, jax.Array) else np.asarray(color)
+    if not jnp.issubdtype(array.dtype, np.number):
         raise TypeError(f"expected {name} to be a number or an array of them, got {color!r}")
     layouts = ((), shape[-1:], shape)[: 3 if or_image else 2]
     if np.shape(color) not in layouts:

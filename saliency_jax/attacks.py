@@ -26,13 +26,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array
 
 from ._numerics import at_least_single, direction, in_dtype, norm
 from ._types import Image, Key, Number, ScoreFunction
-from ._validation import as_image, as_number, check_count, check_key, is_concrete
+from ._validation import (
+    as_image,
+    as_number,
+    check_count,
+    check_key,
+    check_within,
+    checked_together,
+)
 from .scores import as_score
 
 
@@ -109,12 +115,15 @@ def pgd(
       Madry, Makelov, Schmidt, Tsipras, Vladu, Towards Deep Learning Models Resistant to Adversarial
       Attacks, 2017, arXiv:1706.06083.
     """
-    original, score = as_image(image), as_score(loss, "loss")
-    check_count("steps", steps, 1)
-    if not isinstance(ball, Ball):
-        raise TypeError(f"expected ball to be L2, LINF or another Ball, got {type(ball).__name__}")
-    radius, length = as_number("epsilon", epsilon, 0), as_number("step_size", step_size, 0)
-    low, high = _checked_bounds(bounds, original)
+    with checked_together():
+        original, score = as_image(image), as_score(loss, "loss")
+        check_count("steps", steps, 1)
+        if not isinstance(ball, Ball):
+            raise TypeError(
+                f"expected ball to be L2, LINF or another Ball, got {type(ball).__name__}"
+            )
+        radius, length = as_number("epsilon", epsilon, 0), as_number("step_size", step_size, 0)
+        low, high = _checked_bounds(bounds, original)
     center = at_least_single(original)
     radius, length, low, high = (in_dtype(x, center.dtype) for x in (radius, length, low, high))
 
@@ -187,11 +196,5 @@ def _checked_bounds(bounds: tuple[Number, Number], image: Array) -> tuple[Number
         raise ValueError(f"expected bounds to be (low, high), got {bounds!r}")
     low = as_number("the lower bound", bounds[0])
     high = as_number("the upper bound", bounds[1], low)
-    if all(map(is_concrete, (low, high, image))):
-        values = np.asarray(image)
-        if values.min() < low or values.max() > high:
-            raise ValueError(
-                f"expected image to be within the bounds {low} and {high}, "
-                f"got values from {values.min()} to {values.max()}"
-            )
+    check_within("image", image, low, high)
     return low, high

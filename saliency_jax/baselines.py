@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from . import filters
 from ._numerics import at_least_single
 from ._types import Baseline, Color, Image, Key, Number
-from ._validation import as_image, as_number, check_key, filled
+from ._validation import as_image, as_number, check_key, checked_together, filled
 
 
 def as_baseline(baseline: Baseline, image: Image) -> Float[Array, "h w c"]:
@@ -42,13 +42,14 @@ def as_baseline(baseline: Baseline, image: Image) -> Float[Array, "h w c"]:
     Reference:
       Sundararajan, Taly, Yan, Axiomatic Attribution for Deep Networks, 2017, arXiv:1703.01365.
     """
-    image = as_image(image)
-    array = as_image(baseline(image) if callable(baseline) else baseline, "baseline")
-    if array.shape != image.shape:
-        raise ValueError(
-            f"expected baseline to have the image's shape {image.shape}, got {array.shape}"
-        )
-    return array.astype(image.dtype)
+    with checked_together():
+        image = as_image(image)
+        array = as_image(baseline(image) if callable(baseline) else baseline, "baseline")
+        if array.shape != image.shape:
+            raise ValueError(
+                f"expected baseline to have the image's shape {image.shape}, got {array.shape}"
+            )
+        return as_image(array.astype(image.dtype), "baseline")
 
 
 def zeros(image: Image) -> Image:

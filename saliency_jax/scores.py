@@ -761,5 +761,6 @@ def _is_number(value: Any) -> bool:
 
 def _as_leaf(label: Any, name: str = "label") -> jax.Array | np.ndarray:
     check_label(label, name=name)
-    # One dtype, so that a Python integer and an array element share one compiled program.
-    return label.astype(jnp.int32) if isinstance(label, jax.Array) else np.asarray(label, np.int32)
+    # One dtype, so that a Python integer and an array element share one compiled program. On the
+    # host where it is known, as every call of the score checks that it is in range.
+    return np.asarray(label, np.int32) if is_concrete(label) else label.astype(jnp.int32)

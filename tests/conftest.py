@@ -12,6 +12,7 @@ import jax
 import jax.monitoring
 import jaxtyping
 import pytest
+from transfers import Transfers
 
 # Before JAX starts, and for the processes of scripts as well: few programs of the tests run for
 # longer than their compilation takes. The last of equal flags wins: those of the environment.
@@ -86,6 +87,11 @@ class Compilations:
 @pytest.fixture
 def compilations() -> Compilations:
     return Compilations()
+
+
+@pytest.fixture
+def transfers() -> Transfers:
+    return Transfers()
 
 
 @pytest.fixture(scope="session")

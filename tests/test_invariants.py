@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 import small_models
-from attribution_methods import CHUNKED, FUNCTIONS, OF_ANY_SCORE
+from attribution_methods import CHUNKED, FUNCTIONS, OF_ANY_SCORE, TABLE, small
 from attribution_methods import METHODS as ATTRIBUTIONS
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
@@ -246,6 +246,21 @@ def test_devices_of_a_mesh_change_nothing_but_rounding(method):
         result = shared_out(score, image)
         assert "manual_computation" in shared_out.lower(score, image).as_text()
     assert_allclose(result, compiled(method)(score, image), **TOLERANCE)
+
+
+@pytest.mark.parametrize("method", TABLE.values(), ids=TABLE)
+def test_an_eager_call_asks_the_device_once(method, transfers):
+    score, image = scores.logit(small_models.plain_convnet(), jnp.int32(1)), small_models.image()
+    # Segments are the host's.
+    others = {"segments": np.indices(image.shape[:2]).sum(0) % 4}
+    named = {name: others[name] for name in others if name in method.needs}
+    with transfers.counted():
+        small(method)(score, image, **named)
+    assert transfers.count == 1
+    # What was found finite is not asked again.
+    with transfers.counted():
+        small(method)(score, image, **named)
+    assert transfers.count <= 1
 
 
 each_attribution = pytest.mark.parametrize("method", ATTRIBUTIONS.values(), ids=ATTRIBUTIONS)

@@ -104,6 +104,14 @@ def test_chunks_change_nothing_but_rounding(metric):
 
 
 @each_metric
+def test_an_eager_call_asks_the_device_once(metric, transfers):
+    score, image = scores.logit(small_models.plain_convnet(), 1), small_models.image()
+    with transfers.counted():
+        metric(score, image)
+    assert transfers.count == 1
+
+
+@each_metric
 def test_weights_are_arguments_of_the_program_and_no_constants(metric):
     def program(width):
         model = jax.eval_shape(lambda: small_models.plain_convnet(width=width))

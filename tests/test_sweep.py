@@ -12,7 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from saliency_jax import ascent, scores
+from saliency_jax import ascent, devices, scores
+from saliency_jax._chunks import map_chunked
 from saliency_jax.runs import sweep
 
 OFFSET = np.float32(0.5)
@@ -79,10 +80,31 @@ def test_a_chunk_is_shared_out_among_the_devices():
     np.testing.assert_array_equal(places, [0, 0, 1, 1, 0, 0, 1])
 
 
-def test_a_folder_made_on_other_devices_is_refused(tmp_path, monkeypatch):
+def test_of_a_point_alone_what_is_done_in_chunks_is_shared_out():
+    def of_samples(shared, *, a):
+        return map_chunked(lambda sample: (a * sample, jax.lax.axis_index("points")), shared, 4)
+
+    shared, axes = np.arange(4, dtype=np.float32), {"a": np.array([1, 10], np.float32)}
+    values, places = sweep(of_samples, axes, shared=shared, batch_size=1)
+    np.testing.assert_array_equal(values, [[0, 1, 2, 3], [0, 10, 20, 30]])
+    np.testing.assert_array_equal(places, [[0, 0, 1, 1]] * 2)
+
+
+def test_nothing_to_share_out_leaves_a_point_to_one_device(capfd):
+    def told(shared, *, a):
+        jax.debug.print("{}", a)
+        return a
+
+    sweep(told, {"a": np.array([7.0], np.float32)}, batch_size=1)
+    assert capfd.readouterr().out == "7.0\n"
+
+
+def test_a_folder_made_on_other_devices_is_refused(tmp_path):
     sweep(function, AXES, shared=OFFSET, batch_size=2, folder=tmp_path)
-    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
-    with pytest.raises(ValueError, match="with another number of devices"):
+    with (
+        jax.set_mesh(devices.mesh(1)),
+        pytest.raises(ValueError, match="with another number of devices"),
+    ):
         sweep(function, AXES, shared=OFFSET, batch_size=2, folder=tmp_path)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import _validation
+from saliency_jax import _validation, devices
+from saliency_jax._chunks import map_chunked
 
 NAMES = ["lemon", "orange", "school bus", "king penguin", "tiny-imagenet-robust"]
 
@@ -81,3 +82,54 @@ def test_the_methods_do_without_the_libraries_of_datasets_models_and_figures():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert found.stdout == "[]\n"
+
+
+GOOD, BAD = jnp.ones((2, 2, 1)), jnp.full((2, 2, 1), jnp.nan)
+
+
+def check_two(first, second, shape=(2, 2, 1)):
+    with _validation.checked_together():
+        _validation.as_image(first, "first")
+        _validation.as_image(second, "second")
+        if shape != first.shape:
+            raise ValueError("another shape")
+
+
+@pytest.mark.usefixtures("entry_checks")
+def test_values_checked_together_are_asked_for_once_and_the_first_fault_is_told(transfers):
+    for first, second, fault in ((BAD, BAD, "first"), (GOOD + 1, BAD, "second")):
+        with pytest.raises(ValueError, match=f"{fault} to be finite, got 4 .* among its 4"):
+            check_two(first, second)
+    # Of NumPy's too, which no device is asked for, and before a mistake that comes later.
+    with pytest.raises(ValueError, match="first to be finite"):
+        check_two(BAD, np.asarray(BAD))
+    with pytest.raises(ValueError, match="first to be finite"):
+        check_two(BAD, GOOD, (1, 1, 1))
+    with pytest.raises(ValueError, match="another shape"):
+        check_two(GOOD, GOOD, (1, 1, 1))
+    first, second = GOOD + 1, GOOD + 2
+    with transfers.counted():
+        check_two(first, second)
+    assert transfers.count == 1
+    # An array of JAX's does not change: it stays finite.
+    with transfers.counted():
+        check_two(second, first)
+    assert transfers.count == 0
+
+
+@pytest.mark.usefixtures("entry_checks")
+def test_a_fault_is_told_while_a_program_is_made():
+    def program(image):
+        check_two(image, BAD)
+        return image
+
+    for transform in (jax.jit, jax.vmap, jax.grad):
+        with pytest.raises(ValueError, match="second to be finite"):
+            transform(program)(GOOD[None] if transform is jax.vmap else GOOD)
+    with jax.set_mesh(devices.mesh()), pytest.raises(ValueError, match="second to be finite"):
+        map_chunked(program, GOOD[None].repeat(2, 0), 2)
+
+
+def test_an_array_beyond_jaxs_precision_is_not_finite():
+    with pytest.raises(ValueError, match="image to be finite, got 1 infinite"):
+        _validation.as_image(np.full((1, 1, 1), 1e300))

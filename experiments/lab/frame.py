@@ -11,6 +11,7 @@
 function, writes the page from the sections that it returns, prints their tables and where they are.
 """
 
+import contextlib
 import dataclasses
 import math
 import sys
@@ -20,10 +21,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
+import jax
 import numpy as np
 import tqdm
 
-from saliency_jax import runs
+from saliency_jax import devices, runs
 from saliency_jax._files import whole
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section
@@ -58,6 +60,10 @@ class Output:
 
     output: Path | None = None
     """Folder of the run, which must not exist; a new one in runs/ if none."""
+    devices: Count | None = None
+    """How many processor cores or accelerators share the work; all if none."""
+    keep_programs: bool = True
+    """Whether compiled programs are kept for later runs, in the user's folder of caches."""
 
 
 class Run(runs.RunFolder):
@@ -85,7 +91,11 @@ class Run(runs.RunFolder):
 
     @property
     def _kept_in(self) -> Path:
-        return self.unfinished(dataclasses.replace(self._settings, output=None))
+        return self.unfinished(dataclasses.replace(self._settings, output=None, keep_programs=True))
+
+    def on_devices(self) -> contextlib.AbstractContextManager:
+        """Inside, what is shared out is shared among the devices that were asked for."""
+        return jax.set_mesh(devices.mesh(self._settings.devices))
 
     def advance(self, points: int, description: str = "") -> None:
         """Tells the bar of work that no sweep does."""
@@ -113,7 +123,8 @@ class Run(runs.RunFolder):
         folder = self._kept_in / classifier.file_name / name.replace(" ", "-")
         stopwatch = Stopwatch(self.advance)
         options = {"shared": shared, "batch_size": batch_size}
-        values = runs.sweep(function, axes, **options, folder=folder, progress=stopwatch)
+        with self.on_devices():
+            values = runs.sweep(function, axes, **options, folder=folder, progress=stopwatch)
         path = folder / "seconds"
         if stopwatch.points:
             path.write_text(repr(stopwatch.seconds / stopwatch.points))
@@ -175,6 +186,8 @@ class Experiment(Generic[Settings]):
     def __call__(self, settings: Settings) -> None:
         """The whole experiment."""
         check(settings)
+        if settings.keep_programs:
+            runs.keep_programs()
         with Run(settings, self.name) as run:
             run.save_config(settings)
             sections = self._function(settings, run)

@@ -19,6 +19,7 @@ from .._validation import (
     check_finite,
     check_floats,
     check_key,
+    checked_together,
     is_concrete,
     to_jax,
 )
@@ -99,9 +100,10 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation, key: 
     check_key(key)
     if not jax.tree.leaves(params):
         raise ValueError(f"expected params to hold at least one array, got {params!r}")
-    for leaf in jax.tree.leaves(params):
-        check_floats("params", leaf)
-        check_finite("params", leaf)
+    with checked_together():
+        for leaf in jax.tree.leaves(params):
+            check_floats("params", leaf)
+            check_finite("params", leaf)
     params = jax.tree.map(to_jax, params)
     with jax.numpy_dtype_promotion(OPTAX_PROMOTION):
         opt_state = optimizer.init(jax.tree.map(at_least_single, params))

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from .._chunks import mean_chunked
 from .._numerics import at_least_single
 from .._types import Attribution, Count, Image, Key, ScoreFunction
-from .._validation import as_array, as_image, check_count, check_key
+from .._validation import as_array, as_image, check_count, check_key, checked_together
 from ..scores import as_score
 from ._gradient import input_gradient
 
@@ -53,8 +53,9 @@ def expected_gradients(
       Axiomatic Attribution Priors and Expected Gradients, 2019, arXiv:1906.10670. Lundberg, Lee, A
       Unified Approach to Interpreting Model Predictions, 2017, arXiv:1705.07874.
     """
-    image, score = as_image(image), as_score(score)
-    starts = as_array("baselines", baselines, ("n", "h", "w", "c")).astype(image.dtype)
+    with checked_together():
+        image, score = as_image(image), as_score(score)
+        starts = as_array("baselines", baselines, ("n", "h", "w", "c")).astype(image.dtype)
     check_key(key)
     num_samples = check_count("num_samples", num_samples, 1)
     if starts.shape[1:] != image.shape:

@@ -16,6 +16,7 @@ from .._validation import (
     as_unbounded,
     check_array,
     check_callable,
+    checked_together,
     to_jax,
 )
 from ..layers import Layer
@@ -257,7 +258,8 @@ def fuse_layers(
         raise TypeError(f"expected maps to be a sequence of maps, got {type(maps).__name__}")
     if not maps:
         raise ValueError("expected maps to be at least one map, got none")
-    arrays = [as_array("each of maps", saliency_map, ("h", "w")) for saliency_map in maps]
+    with checked_together():
+        arrays = [as_array("each of maps", saliency_map, ("h", "w")) for saliency_map in maps]
     first, *others = arrays
     for array in others:
         if array.shape != first.shape:

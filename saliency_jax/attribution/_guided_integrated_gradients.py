@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from .._numerics import at_least_single
 from .._types import Attribution, Baseline, Count, Image, Number, ScoreFunction
-from .._validation import as_image, as_number, check_count
+from .._validation import as_image, as_number, check_count, checked_together
 from ..baselines import as_baseline, zeros
 from ..scores import as_score
 from ._gradient import input_gradient
@@ -62,14 +62,15 @@ def guided_integrated_gradients(
       Kapishnikov, Venugopalan, Avci, Wedin, Terry, Bolukbasi, Guided Integrated Gradients: An
       Adaptive Path Method for Removing Noise, 2021, arXiv:2106.09788.
     """
-    image, score = as_image(image), as_score(score)
+    with checked_together():
+        image, score = as_image(image), as_score(score)
+        start = at_least_single(as_baseline(baseline, image))
     steps = check_count("steps", steps, 1)
     max_dist = as_number("max_dist", max_dist, 0)
     if not isinstance(fraction, int | float):
         raise TypeError(f"expected fraction to be a Python number (static), got {fraction!r}")
     if not 0 < fraction <= 1:
         raise ValueError(f"expected fraction to be in (0, 1], got {fraction}")
-    start = at_least_single(as_baseline(baseline, image))
     difference = at_least_single(image) - start
     reach = jnp.asarray(max_dist, start.dtype)
     length = jnp.abs(difference).ravel()

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from .._chunks import map_chunked, sum_chunked
 from .._types import Baseline, Count, Image, Key, SaliencyMap, ScoreFunction
-from .._validation import as_image, check_count, check_key
+from .._validation import check_count, check_key
 from ..baselines import zeros
 from ..segments import Segments, paint
 from ._parts import score_of_shown
@@ -60,8 +60,7 @@ def hsic(
       Novello, Fel, Vigouroux, Making Sense of Dependence: Efficient Black-box Explanations Using
       Dependence Measure, 2022, arXiv:2206.06219.
     """
-    image = as_image(image)
-    value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
+    image, value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
     check_key(key)
     num_samples = check_count("num_samples", num_samples, 2)
     shown = latin_hypercube(key, num_samples, count) < 0.5

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from .._chunks import sum_chunked
 from .._numerics import at_least_single
 from .._types import AnyAttribution, Attribution, Baseline, Count, Image, Scalar, ScoreFunction
-from .._validation import as_image, check_callable, check_count
+from .._validation import as_image, check_callable, check_count, checked_together
 from ..baselines import as_baseline, zeros
 from ..scores import as_score
 from ._gradient import input_gradient
@@ -156,8 +156,9 @@ def integrated_gradients(
     Reference:
       Sundararajan, Taly, Yan, Axiomatic Attribution for Deep Networks, 2017, arXiv:1703.01365.
     """
-    image, score = as_image(image), as_score(score)
-    start = at_least_single(as_baseline(baseline, image))
+    with checked_together():
+        image, score = as_image(image), as_score(score)
+        start = at_least_single(as_baseline(baseline, image))
     difference = at_least_single(image) - start
 
     def weighted_gradient(sample):
@@ -213,13 +214,14 @@ def completeness_gap(
       Sundararajan, Taly, Yan, Axiomatic Attribution for Deep Networks, 2017, arXiv:1703.01365,
       proposition 1.
     """
-    image, score = as_image(image), as_score(score)
-    attribution = as_image(attribution, "attribution")
+    with checked_together():
+        image, score = as_image(image), as_score(score)
+        attribution = as_image(attribution, "attribution")
+        start = as_baseline(baseline, image)
     if attribution.shape != image.shape:
         raise ValueError(
             f"expected attribution to have the image's shape {image.shape}, got {attribution.shape}"
         )
-    start = as_baseline(baseline, image)
     change = at_least_single(score(image)) - at_least_single(score(start))
     total = at_least_single(attribution).sum()
     return (total - change.astype(total.dtype)).astype(image.dtype)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._chunks import map_chunked
 from .._types import Baseline, Count, Image, Key, SaliencyMap, ScoreFunction
-from .._validation import as_image, check_count, check_key
+from .._validation import check_count, check_key
 from ..baselines import zeros
 from ..segments import Segments, paint
 from ._parts import score_of_shown
@@ -66,8 +66,7 @@ def kernel_shap(
       Lundberg, Lee, A Unified Approach to Interpreting Model Predictions, 2017, arXiv:1705.07874.
       Covert, Lee, Improving KernelSHAP, 2020, arXiv:2012.01536, on samples with their complements.
     """
-    image = as_image(image)
-    value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
+    image, value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
     check_key(key)
     num_samples = check_count("num_samples", num_samples, 4)
     if 2**count <= num_samples:

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from .._chunks import map_chunked
 from .._types import Baseline, Count, Image, Key, Number, SaliencyMap, ScoreFunction
-from .._validation import as_image, as_number, check_count, check_key
+from .._validation import as_number, check_count, check_key
 from ..baselines import zeros
 from ..segments import Segments, paint
 from ._parts import score_of_shown
@@ -61,8 +61,7 @@ def lime(
     Reference:
       Ribeiro, Singh, Guestrin, "Why Should I Trust You?", 2016, arXiv:1602.04938.
     """
-    image = as_image(image)
-    value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
+    image, value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
     check_key(key)
     num_samples = check_count("num_samples", num_samples, 1)
     kernel_width = as_number("kernel_width", kernel_width, jnp.finfo(image.dtype).tiny)

@@ -6,7 +6,7 @@ import numpy as np
 from .._chunks import map_chunked, sum_chunked
 from .._numerics import at_least_single
 from .._types import Baseline, Count, Image, SaliencyMap, ScoreFunction
-from .._validation import as_image, check_count, check_pair
+from .._validation import as_image, check_count, check_pair, checked_together
 from ..baselines import as_baseline, zeros
 from ..scores import as_score
 from ..segments import Segments, paint, show
@@ -48,7 +48,9 @@ def occlusion(
     Reference:
       Zeiler, Fergus, Visualizing and Understanding Convolutional Networks, 2013, arXiv:1311.2901.
     """
-    image, score = as_image(image), as_score(score)
+    with checked_together():
+        image, score = as_image(image), as_score(score)
+        hidden = as_baseline(baseline, image)
     height, width, _ = image.shape
     check_pair("window", window, "(height, width)")
     check_pair("stride", stride, "(vertical, horizontal)")
@@ -66,7 +68,7 @@ def occlusion(
                 f"expected the stride along the {axis} to be at most the window's {size}, "
                 f"got {step}"
             )
-    hidden, whole = as_baseline(baseline, image), at_least_single(score(image))
+    whole = at_least_single(score(image))
     row, column = np.mgrid[:height, :width]
 
     def fall_of_window(corner):
@@ -118,8 +120,7 @@ def feature_ablation(
       Zeiler, Fergus, Visualizing and Understanding Convolutional Networks, 2013, arXiv:1311.2901.
       Ribeiro, Singh, Guestrin, "Why Should I Trust You?", 2016, arXiv:1602.04938, on segments.
     """
-    image = as_image(image)
-    value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
+    image, value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
     whole = value(jnp.ones(count, bool))
     without = map_chunked(
         lambda segment: value(jnp.arange(count) != segment), jnp.arange(count), batch_size

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from .._chunks import mean_chunked
 from .._numerics import at_least_single
 from .._types import Baseline, Count, Image, Key, Number, SaliencyMap, ScoreFunction
-from .._validation import as_image, as_number, check_count, check_key, check_pair
+from .._validation import as_image, as_number, check_count, check_key, check_pair, checked_together
 from ..baselines import as_baseline, zeros
 from ..scores import as_score
 from ..segments import show
@@ -56,14 +56,15 @@ def rise(
       Petsiuk, Das, Saenko, RISE: Randomized Input Sampling for Explanation of Black-box Models,
       2018, arXiv:1806.07421.
     """
-    image, score = as_image(image), as_score(score)
+    with checked_together():
+        image, score = as_image(image), as_score(score)
+        hidden = as_baseline(baseline, image)
     check_key(key)
     num_samples = check_count("num_samples", num_samples, 1)
     check_pair("cells", cells, "(rows, columns)")
     for axis, count in zip(("rows", "columns"), cells, strict=True):
         check_count(f"the number of {axis}", count, 1)
     probability = as_number("probability", probability, jnp.finfo(image.dtype).tiny, 1)
-    hidden = as_baseline(baseline, image)
     # Drawn in single precision whatever the image's: the same masks for every dtype.
     odds = jnp.asarray(probability, jnp.float32)
 

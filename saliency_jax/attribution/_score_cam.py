@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from .._chunks import map_chunked
 from .._numerics import at_least_single
 from .._types import Baseline, Count, Image, SaliencyMap, ScoreFunction
-from .._validation import as_image
+from .._validation import as_image, checked_together
 from ..baselines import as_baseline, zeros
 from ..layers import Layer
 from ..scores import as_score
@@ -55,11 +55,12 @@ def score_cam(
       Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu, Score-CAM: Score-Weighted Visual Explanations
       for Convolutional Neural Networks, 2019, arXiv:1910.01279.
     """
-    image, score = as_image(image), as_score(score)
+    with checked_together():
+        image, score = as_image(image), as_score(score)
+        hidden = as_baseline(baseline, image)
     check_layer(layer)
     feature_map = at_least_single(layer.map(image))
     height, width, _ = image.shape
-    hidden = as_baseline(baseline, image)
 
     def score_of_channel(cam):
         mask = _stretched(resized(cam, (height, width), upsample))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from .._chunks import map_chunked
 from .._types import Baseline, Count, Image, Key, SaliencyMap, ScoreFunction
-from .._validation import as_image, check_count, check_key
+from .._validation import check_count, check_key
 from ..baselines import zeros
 from ..segments import Segments, paint
 from ._parts import score_of_shown
@@ -53,8 +53,7 @@ def sampled_shapley_values(
       Theory, Journal of Machine Learning Research 11, 2010 (not on arXiv). Lundberg, Lee, A Unified
       Approach to Interpreting Model Predictions, 2017, arXiv:1705.07874.
     """
-    image = as_image(image)
-    value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
+    image, value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
     check_key(key)
     num_samples = check_count("num_samples", num_samples, 1)
     orders = jax.vmap(jax.random.permutation, in_axes=(0, None))(

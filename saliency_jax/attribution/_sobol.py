@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from .._chunks import map_chunked
 from .._types import Baseline, Count, Image, Key, SaliencyMap, ScoreFunction
-from .._validation import as_image, check_count, check_key
+from .._validation import check_count, check_key
 from ..baselines import zeros
 from ..segments import Segments, paint
 from ._parts import score_of_shown
@@ -62,8 +62,7 @@ def total_sobol_indices(
       of Variance Designs for Model Output, Computer Physics Communications 117, 1999, on the
       estimator (not on arXiv).
     """
-    image = as_image(image)
-    value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
+    image, value, numbered, count = score_of_shown(score, image, segments, num_segments, baseline)
     check_key(key)
     num_samples = check_count("num_samples", num_samples, 1)
     points = latin_hypercube(key, num_samples, 2 * count)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool
 from .._chunks import mean_chunked
 from .._numerics import at_least_single
 from .._types import AnyMap, Baseline, Count, Image, SaliencyMap, ScoreFunction
-from .._validation import as_image, as_unbounded, check_count
+from .._validation import as_image, as_unbounded, check_count, checked_together
 from ..baselines import as_baseline, constant, zeros
 from ..scores import as_score
 from ._integrated_gradients import Rule, gauss_legendre, integrated_gradients
@@ -59,12 +59,13 @@ def xrai(
       Kapishnikov, Bolukbasi, Viegas, Terry, XRAI: Better Attributions Through Regions, 2019,
       arXiv:1906.02825.
     """
-    image, score = as_image(image), as_score(score)
-    regions = _as_regions(regions, image.shape[:2])
     if not isinstance(baselines, tuple | list):
         raise TypeError(f"expected baselines to be a tuple, got {type(baselines).__name__}")
     check_count("the number of baselines", len(baselines), 1)
-    starts = jnp.stack([as_baseline(baseline, image) for baseline in baselines])
+    with checked_together():
+        image, score = as_image(image), as_score(score)
+        regions = _as_regions(regions, image.shape[:2])
+        starts = jnp.stack([as_baseline(baseline, image) for baseline in baselines])
 
     def from_baseline(start):
         return integrated_gradients(

@@ -6,7 +6,7 @@ from .. import scores
 from .._numerics import at_least_single, cosine, direction, norm
 from .._pytrees import as_pytree
 from .._types import AnyAttribution, Baseline, Image, Model, Scalar
-from .._validation import as_array, as_image
+from .._validation import as_array, as_image, checked_together
 from ..attribution._gradient import input_gradient
 from ..baselines import as_baseline, mean_color
 
@@ -47,13 +47,14 @@ def gradient_alignment(
       Map Interpretability, 2019, arXiv:1905.04172, whose measure is `etmann_alignment`; centred and
       divided by the image's norm it depends on neither brightness nor contrast.
     """
-    image = as_image(image)
-    gradient = as_array("gradient", gradient, ("h", "w", "c"))
+    with checked_together():
+        image = as_image(image)
+        gradient = as_array("gradient", gradient, ("h", "w", "c"))
+        start = as_baseline(baseline, image)
     if gradient.shape != image.shape:
         raise ValueError(
             f"expected gradient to have the image's shape {image.shape}, got {gradient.shape}"
         )
-    start = as_image(as_baseline(baseline, image))
     return jnp.abs(cosine(gradient, at_least_single(image) - at_least_single(start)))
 
 

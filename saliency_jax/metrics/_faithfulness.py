@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Integer
 from .._chunks import Samples, map_chunked
 from .._numerics import at_least_single
 from .._types import AnyMap, Baseline, Count, Image, Key, Scalar, ScoreFunction
-from .._validation import as_image, check_count, check_key, is_concrete, to_jax
+from .._validation import as_image, check_count, check_key, checked_together, is_concrete, to_jax
 from ..baselines import as_baseline, zeros
 from ..scores import as_score
 from ._correlation import pearson_correlation, spearman_correlation
@@ -68,8 +68,10 @@ def sensitivity_n(
       Ancona, Ceolini, Oeztireli, Gross, Towards better understanding of gradient-based attribution
       methods for Deep Neural Networks, 2017, arXiv:1711.06104.
     """
-    image = as_image(image)
-    saliency_map = as_map(saliency_map, image.shape[:2])
+    with checked_together():
+        image = as_image(image)
+        saliency_map = as_map(saliency_map, image.shape[:2])
+        instead = as_baseline(baseline, image)
     sizes = _as_sizes(sizes, saliency_map.size - 1)
     check_key(key)
     count = check_count("num_samples", num_samples, 2)
@@ -81,7 +83,7 @@ def sensitivity_n(
 
     samples = jnp.repeat(sizes, count), keys
     sums_and_falls = _sums_and_falls(
-        score, image, saliency_map, hidden, samples, baseline, batch_size
+        score, image, saliency_map, hidden, samples, instead, batch_size
     )
     by_size = (values.reshape(len(sizes), -1) for values in sums_and_falls)
     return jax.vmap(pearson_correlation)(*by_size)
@@ -132,7 +134,7 @@ def faithfulness_correlation(
         score,
         image,
         saliency_map,
-        sizes=jnp.asarray(size)[None],
+        sizes=_in_a_row(size),
         key=key,
         num_samples=num_samples,
         baseline=baseline,
@@ -192,15 +194,17 @@ def mu_fidelity(
       arXiv:2005.00631, definition 3. Fel et al., Xplique: A Deep Learning Explainability Toolbox,
       2022, arXiv:2206.04394, on cells and ranks.
     """
-    image = as_image(image)
-    saliency_map = as_map(saliency_map, image.shape[:2])
+    with checked_together():
+        image = as_image(image)
+        saliency_map = as_map(saliency_map, image.shape[:2])
+        instead = as_baseline(baseline, image)
     for axis, count, side in zip(("rows", "columns"), cells, saliency_map.shape, strict=True):
         check_count(f"the number of {axis}", count, 1)
         if count > side:
             raise ValueError(
                 f"expected the number of {axis} to be at most the image's {side}, got {count}"
             )
-    (size,) = _as_sizes(jnp.asarray(size)[None], cells[0] * cells[1] - 1)
+    (size,) = _as_sizes(_in_a_row(size), cells[0] * cells[1] - 1)
     check_key(key)
     count = check_count("num_samples", num_samples, 2)
     rows, columns = (
@@ -214,7 +218,7 @@ def mu_fidelity(
 
     keys = jax.random.split(key, count)
     return spearman_correlation(
-        *_sums_and_falls(score, image, saliency_map, hidden, keys, baseline, batch_size)
+        *_sums_and_falls(score, image, saliency_map, hidden, keys, instead, batch_size)
     )
 
 
@@ -224,10 +228,10 @@ def _sums_and_falls(
     saliency_map: AnyMap,
     hidden: Callable[..., Bool[Array, "h w"]],
     samples: Samples,
-    baseline: Baseline,
+    instead: Image,
     batch_size: Count,
 ) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
-    score, instead = as_score(score), as_baseline(baseline, image)
+    score = as_score(score)
     whole = at_least_single(score(image))
 
     def of_sample(sample):
@@ -236,6 +240,13 @@ def _sums_and_falls(
         return jnp.sum(jnp.where(mask, saliency_map, 0)), fall
 
     return map_chunked(of_sample, samples, batch_size)
+
+
+def _in_a_row(size: Count) -> Sizes:
+    # What the host knows stays there: it need not be asked of the device.
+    return (
+        size[None] if isinstance(size, jax.Array) else np.asarray(size, jnp.result_type(size))[None]
+    )
 
 
 def _as_sizes(sizes: Sizes, largest: int) -> Integer[Array, "m"]:

@@ -17,6 +17,7 @@ from .._validation import (
     check_count,
     check_floats,
     check_key,
+    checked_together,
 )
 from ..baselines import as_baseline, zeros
 from ..scores import as_score
@@ -82,7 +83,9 @@ def square_removal(image: Image, key: Key, side: Count, baseline: Baseline = zer
       Yeh, Hsieh, Suggala, Inouye, Ravikumar, On the (In)fidelity and Sensitivity of Explanations,
       2019, arXiv:1901.09392, section 2.
     """
-    image = as_image(image)
+    with checked_together():
+        image = as_image(image)
+        hidden = as_baseline(baseline, image)
     check_key(key)
     sides, side = image.shape[:2], check_count("side", side, 1)
     if side > min(sides):
@@ -90,7 +93,7 @@ def square_removal(image: Image, key: Key, side: Count, baseline: Baseline = zer
     top, left = jax.random.randint(key, (2,), 0, jnp.array(sides) - side + 1)
     row, column = jnp.mgrid[: sides[0], : sides[1]]
     inside = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
-    return jnp.where(inside[..., None], image - as_baseline(baseline, image), 0)
+    return jnp.where(inside[..., None], image - hidden, 0)
 
 
 def infidelity(
@@ -209,8 +212,9 @@ def _predictions_and_falls(
     num_samples: Count,
     batch_size: Count,
 ) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
-    score, image = as_score(score), as_image(image)
-    attribution = as_array("attribution", attribution, ("h", "w", "c"))
+    with checked_together():
+        score, image = as_score(score), as_image(image)
+        attribution = as_array("attribution", attribution, ("h", "w", "c"))
     check_callable("perturbation", perturbation)
     check_key(key)
     count = check_count("num_samples", num_samples, 1)

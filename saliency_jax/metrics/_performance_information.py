@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from .._chunks import map_chunked
 from .._numerics import at_least_single
 from .._types import AnyMap, Baseline, Count, Image, Number, Scalar, ScoreFunction
-from .._validation import as_image, check_callable, check_count
+from .._validation import as_image, check_callable, check_count, checked_together
 from ..baselines import as_baseline
 from ..scores import as_score
 from ._maps import as_map, check_fractions, rank
@@ -120,12 +120,14 @@ def performance_information_curve(
       Kapishnikov, Bolukbasi, Viegas, Terry, XRAI: Better Attributions Through Regions, 2019,
       arXiv:1906.02825.
     """
-    score, image = as_score(score), as_image(image)
-    saliency_map = as_map(saliency_map, image.shape[:2])
+    with checked_together():
+        score, image = as_score(score), as_image(image)
+        saliency_map = as_map(saliency_map, image.shape[:2])
+        start = as_baseline(baseline, image)
     check_fractions(fractions)
     check_callable("information", information)
     num_points = check_count("num_points", num_points, 2)
-    start, place = as_baseline(baseline, image), rank(saliency_map)
+    place = rank(saliency_map)
     counts = jnp.asarray(np.rint(saliency_map.size * np.array([0, *fractions, 1])), place.dtype)
 
     def of_count(count):

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from .._chunks import map_chunked
 from .._numerics import at_least_single
-from .._types import AnyMap, Baseline, Count, Image, ScoreFunction
-from .._validation import as_image, check_count
+from .._types import AnyMap, Baseline, Count, Image, SaliencyMap, ScoreFunction
+from .._validation import as_image, check_count, checked_together
 from ..baselines import as_baseline, blurred, mean_color
 from ..scores import as_score
 from ._maps import as_map, rank
@@ -84,8 +84,11 @@ def deletion(
       Petsiuk, Das, Saenko, RISE: Randomized Input Sampling for Explanation of Black-box Models,
       2018, arXiv:1806.07421.
     """
-    score, image = as_score(score), as_image(image)
-    return _curve(score, image, as_baseline(baseline, image), saliency_map, steps, batch_size)
+    with checked_together():
+        score, image = as_score(score), as_image(image)
+        hidden = as_baseline(baseline, image)
+        saliency_map = as_map(saliency_map, image.shape[:2])
+    return _curve(score, image, hidden, saliency_map, steps, batch_size)
 
 
 def insertion(
@@ -131,19 +134,21 @@ def insertion(
       Petsiuk, Das, Saenko, RISE: Randomized Input Sampling for Explanation of Black-box Models,
       2018, arXiv:1806.07421.
     """
-    score, image = as_score(score), as_image(image)
-    return _curve(score, as_baseline(baseline, image), image, saliency_map, steps, batch_size)
+    with checked_together():
+        score, image = as_score(score), as_image(image)
+        hidden = as_baseline(baseline, image)
+        saliency_map = as_map(saliency_map, image.shape[:2])
+    return _curve(score, hidden, image, saliency_map, steps, batch_size)
 
 
 def _curve(
     score: ScoreFunction,
     start: Image,
     finish: Image,
-    saliency_map: AnyMap,
+    saliency_map: SaliencyMap,
     steps: Count,
     batch_size: Count,
 ) -> Curve:
-    saliency_map = as_map(saliency_map, start.shape[:2])
     steps = check_count("steps", steps, 1)
     if steps > saliency_map.size:
         raise ValueError(

@@ -7,7 +7,7 @@ import numpy as np
 from .._chunks import map_chunked
 from .._numerics import at_least_single
 from .._types import AnyMap, Count, Image, Key, Number, ScoreFunction
-from .._validation import as_image, as_number, check_key
+from .._validation import as_image, as_number, check_key, checked_together
 from ..scores import as_score
 from ._maps import Mask, as_map, as_mask, check_fractions, rank
 from ._perturbation_curves import Curve
@@ -122,8 +122,9 @@ def road(
       Rong, Leemann, Borisov, Kasneci, Kasneci, A Consistent and Efficient Evaluation Strategy for
       Attribution Methods, 2022, arXiv:2202.00449.
     """
-    score, image = as_score(score), as_image(image)
-    saliency_map = as_map(saliency_map, image.shape[:2])
+    with checked_together():
+        score, image = as_score(score), as_image(image)
+        saliency_map = as_map(saliency_map, image.shape[:2])
     check_fractions(fractions)
     check_key(key)
     place = rank(saliency_map)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from .._numerics import common_dtype
 from .._types import AnyMap, Number, Scalar
-from .._validation import as_number
+from .._validation import as_number, checked_together
 from ._maps import as_map
 
 # The paper's: a Gaussian window and the two constants that keep its ratios finite.
@@ -52,8 +52,9 @@ def structural_similarity(first: AnyMap, second: AnyMap, *, data_range: Number =
       on arXiv); for saliency maps Adebayo et al., Sanity Checks for Saliency Maps, 2018,
       arXiv:1810.03292.
     """
-    first = as_map(first)
-    second = as_map(second, first.shape)
+    with checked_together():
+        first = as_map(first)
+        second = as_map(second, first.shape)
     data_range = as_number("data_range", data_range, np.finfo(np.float32).tiny)
     if min(first.shape) < len(_OFFSETS):
         raise ValueError(f"expected maps with sides of at least {len(_OFFSETS)}, got {first.shape}")

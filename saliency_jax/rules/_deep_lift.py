@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from .._chunks import mean_chunked
 from .._types import Attribution, Baseline, Count, Image, Scalar
-from .._validation import as_array, as_image, check_callable
+from .._validation import as_array, as_image, check_callable, checked_together
 from ..baselines import as_baseline, zeros
 from ..scores import as_score
 from ._lrp import propagate
@@ -165,8 +165,9 @@ def deep_lift(
       Lee, A Unified Approach to Interpreting Model Predictions, 2017, arXiv:1705.07874.
     """
     check_callable("rule", rule)
-    image, score = as_image(image), as_score(score)
-    start = as_baseline(baseline, image)
+    with checked_together():
+        image, score = as_image(image), as_score(score)
+        start = as_baseline(baseline, image)
     # Gradients are stopped where they add nothing, as in a softmax; changes are not.
     program = trace(score, image, opens_all_but_affine, skipped=frozenset({"stop_gradient"}))
     values, reference = program.evaluate(image), program.evaluate(start)
@@ -217,8 +218,9 @@ def deep_shap(
     Reference:
       Lundberg, Lee, A Unified Approach to Interpreting Model Predictions, 2017, arXiv:1705.07874.
     """
-    image = as_image(image)
-    starts = as_array("baselines", baselines, ("n", "h", "w", "c")).astype(image.dtype)
+    with checked_together():
+        image = as_image(image)
+        starts = as_array("baselines", baselines, ("n", "h", "w", "c")).astype(image.dtype)
     if starts.shape[1:] != image.shape:
         raise ValueError(
             f"expected baselines to have shape (n, {', '.join(map(str, image.shape))}), "

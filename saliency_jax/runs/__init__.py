@@ -33,5 +33,6 @@ from ._sweep import sweep as sweep
 from ._folder import file_name as file_name
 from ._command_line import command as command
 from ._command_line import from_command_line as from_command_line
+from ._programs import keep_programs as keep_programs
 from .._files import whole as whole
 from .._files import claim as claim

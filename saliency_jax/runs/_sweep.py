@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
@@ -41,9 +42,11 @@ def sweep(
     points of the same shapes does not compile again. Memory is that of one chunk, and on the host
     that of the values.
 
-    Each chunk is shared out equally among the devices of this process. On a CPU with several cores
-    the setting `JAX_NUM_CPU_DEVICES` makes each a device: on two, class visualizations of a small
-    ResNet then take 0.62 of the time, since work on whole pictures splits better than a picture's.
+    Each chunk is shared out equally among the devices of the mesh that is set, or of this process.
+    If points are evaluated one at a time, what the function does in chunks is shared out: the
+    steps, samples or masks of a method. On a CPU with several cores the setting
+    `JAX_NUM_CPU_DEVICES` makes each a device: on two, class visualizations of a small ResNet then
+    take 0.62 of the time, since work on whole pictures splits better than a picture's.
 
     Args:
       function: pure, from `shared` and one value of each axis, by keyword, to a PyTree of arrays.
@@ -115,20 +118,18 @@ def sweep(
     lengths = {name: _length(name, axis) for name, axis in axes.items()}
     values = {name: jax.tree.map(_indexable, axis) for name, axis in axes.items()}
     count = math.prod(lengths.values())
-    num_devices = min(jax.local_device_count(), int(batch_size), count)
+    every = _devices()
+    num_devices = min(len(every), int(batch_size), count)
     num_chunks = -(-count // (int(batch_size) // num_devices * num_devices))
     size = -(-count // (num_chunks * num_devices)) * num_devices
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:num_devices]), ("points",))
-    # Arrays that were computed are bound to one device, which a program on several does not take.
-    shared = jax.tree.map(_native, shared)
-    shared = jax.device_put(shared, jax.sharding.NamedSharding(mesh, PartitionSpec()))
 
     def points(number: int) -> dict[str, PyTree]:
         flat = np.minimum(np.arange(number * size, (number + 1) * size), count - 1)
         indices = np.unravel_index(flat, tuple(lengths.values()))
         return {name: _at(index, values[name]) for name, index in zip(values, indices, strict=True)}
 
-    program = _of_chunk.lower(function, mesh, shared, points(0))
+    shared = jax.tree.map(_native, shared)
+    program, shared = _lowered(function, every, num_devices, shared, points(0))
     for leaf in jax.tree.leaves(program.out_info):
         if is_key(leaf):
             raise TypeError(
@@ -171,17 +172,52 @@ def sweep(
     )
 
 
+def _devices() -> list[jax.Device]:
+    mesh = jax.sharding.get_mesh()
+    return jax.local_devices() if mesh.empty else [*mesh.devices.flat]
+
+
+def _lowered(
+    function: Callable[..., PyTree],
+    every: list[jax.Device],
+    num_devices: int,
+    shared: PyTree,
+    points: PyTree,
+) -> tuple[jax.stages.Lowered, PyTree]:
+    """A chunk's program, and what all points see where the program runs."""
+    # A point alone leaves the devices to what is done in chunks at it, if anything is.
+    for used in (every, every[:1]) if num_devices == 1 else (every[:num_devices],):
+        mesh = jax.sharding.Mesh(np.array(used), ("points",))
+        with jax.set_mesh(mesh):
+            # Arrays that were computed are bound to one device, which a program on several does not
+            # take.
+            placed = jax.device_put(shared, jax.sharding.NamedSharding(mesh, PartitionSpec()))
+            traced = _of_chunk.trace(function, num_devices, placed, points)
+        if num_devices > 1 or _shares_out(traced.jaxpr.jaxpr):
+            break
+    return traced.lower(), placed
+
+
+def _shares_out(program: jax.extend.core.Jaxpr) -> bool:
+    return any(
+        equation.primitive.name == "shard_map"
+        or any(map(_shares_out, jax.extend.core.jaxprs_in_params(equation.params)))
+        for equation in program.eqns
+    )
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _of_chunk(
-    function: Callable[..., PyTree], mesh: jax.sharding.Mesh, shared: PyTree, points: PyTree
+    function: Callable[..., PyTree], num_devices: int, shared: PyTree, points: PyTree
 ) -> PyTree:
     def on_one_device(shared, points):
         return jax.vmap(lambda point: function(shared, **point))(points)
 
+    if num_devices == 1:
+        return on_one_device(shared, points)
     # Unchecked, since the check refuses derivatives written by hand: they know no devices.
     return jax.shard_map(
         on_one_device,
-        mesh=mesh,
         in_specs=(PartitionSpec(), PartitionSpec("points")),
         out_specs=PartitionSpec("points"),
         check_vma=False,
