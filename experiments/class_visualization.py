@@ -38,7 +38,7 @@ from lab.frame import POSITIVE, SOME, Count, Natural, Output, Run, Seed, Weight
 from lab.photographs import SCORES, ScoreName, likeliest
 from lab.recipes import FAMILIAR_CLASSES, OPTIMIZERS, InitialName, OptimizerName
 
-from saliency_jax import ascent
+from saliency_jax import ascent, devices
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section, Table, plots
 
@@ -135,7 +135,8 @@ def main(settings: Settings, run: Run) -> list[Section]:
     for maker in makers:
         if recipe(settings, maker) == "pixels":
             run.expect(settings.steps, "step")
-            made[maker] = visualize(run, maker, labels[maker], optimizer, settings)
+            with run.on_devices():
+                made[maker] = visualize(run, maker, labels[maker], optimizer, settings)
         else:
             run.expect(len(labels[maker]), "picture")
             made[maker] = by_recipe(run, maker, labels[maker], settings)
@@ -279,7 +280,7 @@ def _ascend(network, labels, state, augment, prior, *, score, optimizer, steps):
             score(network, label), state, optimizer, steps, augment=augment, prior=prior
         )
 
-    return jax.vmap(one_class)(labels, state)
+    return devices.vmap(one_class)(labels, state)
 
 
 def what_failed(made: Visualizations, settings: Settings) -> str:

@@ -70,9 +70,10 @@ def main(settings: Settings, run: Run) -> list[Section]:
     sections = []
     for name, classifier in zip(settings.model, classifiers, strict=True):
         images, labels = read(settings, classifier)
-        measured = robustness.accuracies(
-            classifier.network, images, labels, asked, batch_size=settings.batch_size
-        )
+        with run.on_devices():
+            measured = robustness.accuracies(
+                classifier.network, images, labels, asked, batch_size=settings.batch_size
+            )
         run.save_arrays(
             f"accuracy-{runs.file_name(name)}",
             images=np.array(len(images)),

@@ -163,3 +163,20 @@ def test_memory_does_not_grow_with_the_steps():
     assert many < 1.1 * few
     # The measure does see what is held: ten times the batch takes several times the memory.
     assert temporary_bytes(1200, 60) > 2 * many
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_batch_is_shared_out_with_its_keys(count):
+    def one(number, pair):
+        return pair["key"], number * jax.random.uniform(pair["key"])
+
+    numbers = np.arange(count, dtype=np.float32)
+    batch = numbers, {"key": jax.random.split(jax.random.key(0), count)}
+    expected = jax.vmap(one)(*batch)
+    with jax.set_mesh(devices.mesh()):
+        keys, values = jax.jit(devices.vmap(one))(*batch)
+        assert shared_out(devices.vmap(one), *batch) == 1
+    assert len(values.sharding.device_set) == 2
+    assert values.sharding.is_fully_replicated == (count == 3)
+    assert_array_equal(jax.random.key_data(keys), jax.random.key_data(expected[0]))
+    assert_allclose(values, expected[1])

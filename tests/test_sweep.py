@@ -90,6 +90,19 @@ def test_of_a_point_alone_what_is_done_in_chunks_is_shared_out():
     np.testing.assert_array_equal(places, [[0, 0, 1, 1]] * 2)
 
 
+def test_keys_that_were_made_on_a_mesh_are_welcome():
+    def drawn(shared, *, key):
+        return jax.random.uniform(key)
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    expected = [jax.random.uniform(key) for key in keys]
+    with jax.set_mesh(devices.mesh()):
+        for batch_size in (1, 2):
+            axes = {"key": jax.random.split(jax.random.key(0), 3)}
+            found = sweep(drawn, axes, batch_size=batch_size)
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_nothing_to_share_out_leaves_a_point_to_one_device(capfd):
     def told(shared, *, a):
         jax.debug.print("{}", a)

@@ -16,8 +16,8 @@ What means the same everywhere here:
   key: a JAX random key: equal keys give equal samples, whatever the dtype.
   num_samples: how many samples are drawn, an integer of at least 1 that is known when the program
     is compiled, as are all counts.
-  batch_size: how many images, or gradients, are evaluated at once, at least 1: memory does not grow
-    with their number, and the result changes by rounding alone.
+  batch_size: how many images, or gradients, are evaluated at once, at least 1, on all devices of a
+    mesh together: memory does not grow with their number, and the result changes by rounding alone.
   segments, num_segments: see `saliency_jax.segments`. The parts of the image that are hidden
     together; each pixel has its whole segment's value. Beside the images of a batch, a few numbers
     are held for each sample and segment.

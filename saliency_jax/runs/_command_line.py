@@ -13,6 +13,9 @@ from typing import Any, NoReturn
 import jax
 import tyro
 
+# XLA ends a process in which one core has waited for another for so many seconds, by default 40: on
+# a busy machine it may.
+_PATIENCE = "xla_cpu_collective_call_terminate_timeout_seconds"
 MISTAKE, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
@@ -54,6 +57,8 @@ def from_command_line(
         # Each core a device, among which `sweep` shares out its work. Not where JAX has started.
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    if _PATIENCE not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{_PATIENCE}={24 * 3600}"
     try:
         main(_parsed(settings, description, arguments))
     except (ValueError, TypeError, OSError) as error:

@@ -28,7 +28,7 @@ def keep_programs() -> None:
       Bradbury et al., JAX: composable transformations of Python+NumPy programs, 2018, on the
       persistent compilation cache (not on arXiv).
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     folder = _caches() / "saliency-jax" / "programs"
     try:

@@ -129,7 +129,20 @@ def sweep(
         return {name: _at(index, values[name]) for name, index in zip(values, indices, strict=True)}
 
     shared = jax.tree.map(_native, shared)
-    program, shared = _lowered(function, every, num_devices, shared, points(0))
+    first = points(0)
+    # A point alone leaves the devices to what is done in chunks at it, if anything is.
+    for used in (every, every[:1]) if num_devices == 1 else (every[:num_devices],):
+        mesh = jax.sharding.Mesh(np.array(used), ("points",))
+        everywhere = jax.sharding.NamedSharding(mesh, PartitionSpec())
+        along = PartitionSpec("points") if num_devices > 1 else PartitionSpec()
+        place = functools.partial(jax.device_put, device=jax.sharding.NamedSharding(mesh, along))
+        with jax.set_mesh(mesh):
+            # Arrays that were computed may be bound to other devices.
+            placed = jax.device_put(shared, everywhere)
+            traced = _of_chunk.trace(function, num_devices, placed, place(first))
+            if num_devices > 1 or len(used) == 1 or _shares_out(traced.jaxpr.jaxpr):
+                program, shared = traced.lower(), placed
+                break
     for leaf in jax.tree.leaves(program.out_info):
         if is_key(leaf):
             raise TypeError(
@@ -158,7 +171,7 @@ def sweep(
                 if compiled is None:
                     compiled = program.compile()
                     _tell(progress, 0)
-                chunk = jax.device_get(compiled(shared, points(number)))
+                chunk = jax.device_get(compiled(shared, place(points(number))))
                 if path is not None:
                     with whole(path) as partial:
                         np.savez(partial, *jax.tree.leaves(chunk))
@@ -175,27 +188,6 @@ def sweep(
 def _devices() -> list[jax.Device]:
     mesh = jax.sharding.get_mesh()
     return jax.local_devices() if mesh.empty else [*mesh.devices.flat]
-
-
-def _lowered(
-    function: Callable[..., PyTree],
-    every: list[jax.Device],
-    num_devices: int,
-    shared: PyTree,
-    points: PyTree,
-) -> tuple[jax.stages.Lowered, PyTree]:
-    """A chunk's program, and what all points see where the program runs."""
-    # A point alone leaves the devices to what is done in chunks at it, if anything is.
-    for used in (every, every[:1]) if num_devices == 1 else (every[:num_devices],):
-        mesh = jax.sharding.Mesh(np.array(used), ("points",))
-        with jax.set_mesh(mesh):
-            # Arrays that were computed are bound to one device, which a program on several does not
-            # take.
-            placed = jax.device_put(shared, jax.sharding.NamedSharding(mesh, PartitionSpec()))
-            traced = _of_chunk.trace(function, num_devices, placed, points)
-        if num_devices > 1 or _shares_out(traced.jaxpr.jaxpr):
-            break
-    return traced.lower(), placed
 
 
 def _shares_out(program: jax.extend.core.Jaxpr) -> bool:

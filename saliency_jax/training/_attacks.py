@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Array, Float, Int
 
-from .. import attacks, scores
+from .. import attacks, devices, scores
 from .._types import Key, Label, Model, Number, ScoreFunction
 
 Attack = Callable[[Callable, Float[Array, "n h w c"], Int[Array, "n"], Key], Array]
@@ -63,6 +63,6 @@ def pgd_attack(
                 key=key if random_start else None,
             )
 
-        return jax.vmap(one)(images, labels, jax.random.split(key, len(images)))
+        return devices.vmap(one)(images, labels, jax.random.split(key, len(images)))
 
     return attack

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .. import attacks, scores
+from .. import attacks, devices, scores
 from .._types import Key
 from .._validation import check_count
 from ._attacks import STEP_SIZE_FACTOR, Attack, pgd_attack
@@ -44,7 +44,7 @@ def correct(
     """
     if attack is not None:
         images = attack(model, images, labels, key)
-    return jax.vmap(model)(images).argmax(-1) == labels
+    return devices.vmap(model)(images).argmax(-1) == labels
 
 
 def accuracy(
