@@ -1,5 +1,6 @@
 """DeepLIFT: what an output's change from a baseline owes to the change of each pixel."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from ..scores import as_score
 from ._lrp import propagate
 from ._operations import Group, Grouping, Operation, opens_all_but_affine, operation
 from ._program import trace
+from ._rules import waiting
 
 # Changes below this share of the values are of rounding: their ratio would be too.
 _SMALL = 1e-5
@@ -252,26 +254,33 @@ class _Walk:
     def __init__(self, groups, values, reference, rule):
         self.makers = {group.output: group for group in groups}
         self.values, self.reference, self.rule = values, reference, rule
+        # What is handed back, which the parts of changes wait for.
+        self.handed: Any = None
 
     def step(self, group: Group) -> Callable[[_Multipliers], Sequence[_Multipliers]]:
         """From the multipliers of an operation's output to those of its inputs."""
         found, before = operation(group, self.values), operation(group, self.reference)
         if found.kind in _ELEMENTWISE:
-            return lambda multipliers: [_times(multipliers, self.ratios(group))]
+            return lambda handed: [_times(handed, self.behind(handed).ratios(group))]
         if found.kind in _LINEAR:
-            return lambda multipliers: self.linear(group, multipliers)
+            return lambda handed: self.behind(handed).linear(group, handed)
         if found.kind not in _RULES:
             raise ValueError(
                 f"expected operations that DeepLIFT has a rule for, got {_name(found)}"
             )
 
         def share(multipliers):
-            # Else the parts of its output had been asked for, and there are none.
-            assert multipliers.are_same
+            if not multipliers.are_same:
+                raise _without_parts(found)
             shares = _RULES[found.kind](found, before, multipliers.rise)
             return [_Multipliers(each, each) for each in shares]
 
         return share
+
+    def behind(self, multipliers: _Multipliers) -> "_Walk":
+        walk = copy.copy(self)
+        walk.handed = multipliers.rise
+        return walk
 
     def ratios(self, group: Group) -> _Multipliers:
         """The rule's, of an activation."""
@@ -301,7 +310,7 @@ class _Walk:
 
     def signs(self, value: int) -> tuple[Any, Any]:
         """A value's change where it rises and where it falls."""
-        change = self.change(value)
+        (change,) = waiting([self.change(value)], self.handed)
         return jnp.maximum(change, 0), jnp.minimum(change, 0)
 
     def parts_taken(self, group: Group) -> Callable[[int], tuple[Any, Any]]:
@@ -318,13 +327,16 @@ class _Walk:
             return rise * along, fall * against
         found = operation(group, self.values)
         if group.kind not in _LINEAR:
-            raise ValueError(
-                "expected what an activation takes to be made by affine operations and "
-                f"activations, of which the parts are known, got {_name(found)}; "
-                "`rules.rescale` needs no parts"
-            )
+            raise _without_parts(found)
         rises, falls = zip(*map(self.parts_taken(group), group.inputs), strict=True)
         return found.split(rises, falls)
+
+
+def _without_parts(found: Operation) -> ValueError:
+    return ValueError(
+        "expected what an activation takes to be made by affine operations and activations, of "
+        f"which the parts are known, got {_name(found)}; `rules.rescale` needs no parts"
+    )
 
 
 def _name(found: Operation) -> str:

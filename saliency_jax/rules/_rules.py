@@ -9,7 +9,7 @@ What means the same everywhere here:
 Every rule returns a tuple with the relevance of each input, of the input's shape.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -453,21 +453,21 @@ def _unchanged(weights: Any) -> Any:
     return weights
 
 
-def _waiting(operation: Operation, relevance: Any) -> Relevances:
-    """The inputs, as if they were there no sooner than the relevance.
+def waiting(arrays: Iterable[Any], handed: Any) -> Relevances:
+    """Arrays of the forward pass, as if they were there no sooner than what is handed back.
 
-    What is made of them beside the forward pass a scheduler that is after concurrency would else
-    work out at once for all operations, and keep.
+    What a rule makes of them besides, a scheduler that is after concurrency would else work out at
+    once for all operations, and keep.
     """
     # The compiler, which drops a barrier before it schedules, cannot tell that this is 0.
-    zero = jnp.minimum(abs(relevance.ravel()[0]), 0)
-    return tuple(array + zero.astype(array.dtype) for array in operation.inputs)
+    zero = jnp.minimum(abs(handed.ravel()[0]), 0)
+    return tuple(array + zero.astype(array.dtype) for array in arrays)
 
 
 def _with_magnitudes(operation: Operation, relevance: Any) -> tuple[Any, Any, Any]:
     """sum_i |w_ij| |x_i|, and the transposes of the weights and of their magnitudes."""
     _, back = jax.vjp(operation.function, *operation.inputs)
-    magnitudes = map(abs, _waiting(operation, relevance))
+    magnitudes = map(abs, waiting(operation.inputs, relevance))
     size, back_size = jax.vjp(lambda *arrays: operation.reweighted(jnp.abs, *arrays), *magnitudes)
     return size, back, back_size
 
@@ -485,7 +485,7 @@ def _by_sign(
     operation: Operation, relevance: Any, chosen: Callable
 ) -> tuple[Any, Callable[[Any], Relevances]]:
     """What is chosen of z+ and z-, each a sum of one sign, and c+ q+ + c- q- as a function of q."""
-    inputs = _waiting(operation, relevance)
+    inputs = waiting(operation.inputs, relevance)
     halves = [[jnp.maximum(array, 0) for array in inputs]]
     if not operation.is_positive:
         halves.append([jnp.minimum(array, 0) for array in inputs])
