@@ -318,7 +318,7 @@ def test_in_single_precision_it_is_complete():
     found = rules.deep_lift(score, image, baseline=baseline, rule=rules.reveal_cancel)
     assert found.dtype == jnp.float32
     change = score(IMAGE) - score(BASELINE)
-    assert abs(found.sum() - change) < 1e-5 * abs(change)
+    assert abs(float(found.sum()) - change) < 1e-5 * abs(change)
 
 
 def test_a_rule_of_ones_own_is_a_function():
