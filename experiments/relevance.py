@@ -6,32 +6,33 @@
 
 Photographs, the cat and the cup of coffee that scikit-image carries if none are named, explained by
 the backward rules of `saliency_jax.rules`: the gradient times the image, guided backpropagation,
-layer-wise relevance propagation by its composites, and DeepLIFT from black; of EfficientNet-Lite0's
-likeliest class if none is named. With every composite how much of the score arrives at the image,
-and how much stays with biases on the way.
+layer-wise relevance propagation by its composites, and DeepLIFT from black by either of its rules;
+of EfficientNet-Lite0's likeliest class if none is named. With every composite how much of the score
+arrives at the image, and how much stays with biases on the way.
 
 Then the channels that most of the relevance passes through at a layer, by the composite
 epsilon-gamma-box: of each the picture that excites it most (feature visualization), and the
 relevance that passes through it (concept relevance propagation, Achtibat et al. 2023,
 arXiv:2206.03208).
 
-The two photographs under EfficientNet-Lite0 take 9 minutes on two processor cores that others used
-as well, most of it for compiling. Interrupted, the same command continues.
+The two photographs under EfficientNet-Lite0 take 7 minutes of a processor's time, most of it for
+compiling, and took 23 on two cores that much else ran on. Interrupted, the same command continues.
 
 Seen, on two photographs: epsilon-gamma-box draws the cat's eyes, nose, mouth and whiskers and the
 cup's rim with the coffee, with hardly a blue pixel; epsilon-plus, epsilon-plus-flat, deep Taylor
 and excitation show the same places with the lattice of the network's strides in them. Epsilon, like
-input x gradient and DeepLIFT, is fine noise of both signs where the thing is. Guided
-backpropagation draws edges, of the spoon as well as of the cup, and DeconvNet the lattice alone,
-the same for both: its rectifiers hand on what the image never let through. What arrives at the
-image is little: of the cat's 9.25, 0.39 by the z+ rules and 0.06 by epsilon-gamma-box, -1.41 by
-epsilon; the constants, batch normalizations' above all, have the rest. So these maps say where, and
-not how much.
+input x gradient and DeepLIFT, is fine noise of both signs where the thing is; RevealCancel finds
+the cat's whiskers and nose, and the saucer's and the spoon's edges too. Guided backpropagation
+draws edges, of the spoon as well as of the cup, and DeconvNet the lattice alone, the same for both:
+its rectifiers hand on what the image never let through. What arrives at the image is little: of the
+cat's 9.25, 0.39 by the z+ rules and 0.06 by epsilon-gamma-box, -1.41 by epsilon; the constants,
+batch normalizations' above all, have the rest. So these maps say where, and not how much.
 
 Of the last layer's 1280 channels the first has 4 % of what speaks for the class. Some are of one
 thing: the third of the espresso's finds the spoon and the cup's handle, the fourth the rim and the
-saucer's edge; the cat's all find the eyes. Their pictures are textures that only in part can be
-named: round eyes in the cat's, pots in the espresso's fourth.
+saucer's edge; the cat's all find the eyes. Their pictures, by the recipe `smooth` of the classes'
+pictures, are textures that only in part can be named: an eye in the cat's fourth, fans of fur or
+feathers in its first, bright metal in the espresso's first.
 
 The run's folder then holds `rules-MODEL.png`, `channels-MODEL.png`, `relevance-MODEL.npz` (images,
 labels, maps, channels and their pictures), `config.json` and `index.html`, which shows it all.

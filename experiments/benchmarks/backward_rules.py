@@ -37,6 +37,9 @@ METHODS: Mapping[str, Callable] = {
         score, image, composite=rules.epsilon_gamma_box()
     ),
     "DeepLIFT": rules.deep_lift,
+    "DeepLIFT, RevealCancel": lambda score, image: rules.deep_lift(
+        score, image, rule=rules.reveal_cancel
+    ),
 }
 
 

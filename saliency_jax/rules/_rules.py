@@ -481,15 +481,19 @@ def _shares(operation: Operation, shares: Relevances, shares_of_size: Relevances
     )
 
 
+def _halves(operation: Operation, arrays: Relevances) -> list[list[Any]]:
+    """max(x, 0) and min(x, 0) of the inputs, the latter where it is not known to be 0."""
+    signs = [jnp.maximum] if operation.is_positive else [jnp.maximum, jnp.minimum]
+    return [[sign(array, 0) for array in arrays] for sign in signs]
+
+
 def _by_sign(
     operation: Operation, relevance: Any, chosen: Callable
 ) -> tuple[Any, Callable[[Any], Relevances]]:
     """What is chosen of z+ and z-, each a sum of one sign, and c+ q+ + c- q- as a function of q."""
-    inputs = waiting(operation.inputs, relevance)
-    halves = [[jnp.maximum(array, 0) for array in inputs]]
-    if not operation.is_positive:
-        halves.append([jnp.minimum(array, 0) for array in inputs])
-    parts, back = jax.vjp(lambda *halves: chosen(*operation.split(*halves)), *halves)
+    halves = _halves(operation, operation.inputs)
+    waited = _halves(operation, waiting(operation.inputs, relevance))
+    parts, back = jax.vjp(lambda *halves: chosen(*operation.split(*halves)), *waited)
 
     def hand(quotients):
         shares = zip(*halves, *back(quotients), strict=True)
