@@ -112,7 +112,7 @@ def main(settings: Settings, run: Run) -> list[Section]:
             f"expected different --share above 0 and at most 1, got {' '.join(map(str, shares))}"
         )
     methods.check(settings.method, [], many=True)
-    (classifier,) = loading.load([settings.model])
+    (classifier,) = loading.as_trained([settings.model])
     methods.check(settings.method, [classifier], many=True)
     train, test = (
         read(settings, classifier, split) for split in (settings.train_split, settings.test_split)

@@ -54,7 +54,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from lab import examples, frame, methods, tables
+from lab import examples, frame, loading, methods, tables
 from lab.examples import Measurements, Subject
 from lab.frame import Count, Natural, Run
 from lab.methods import CONTROLS
@@ -99,7 +99,8 @@ class Settings(examples.PairSettings):
 @frame.experiment("Sanity checks")
 def main(settings: Settings, run: Run) -> list[Section]:
     methods.check(settings.method, [], many=True)
-    pair = examples.subjects(settings)
+    trained = loading.as_trained(settings.model)
+    pair = [examples.read(settings, classifier) for classifier in trained]
     methods.check(settings.method, [subject.classifier for subject in pair])
     run.expect(len(pair) * len(settings.method) * pair[0].count, "image")
     rows: list[list[str]] = []

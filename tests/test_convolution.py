@@ -8,7 +8,12 @@ import pytest
 from jax import lax
 from numpy.testing import assert_allclose
 
-from saliency_jax.models import convolution, depthwise_convolution, same_padding
+from saliency_jax.models import (
+    _convolution,
+    convolution,
+    depthwise_convolution,
+    same_padding,
+)
 
 CANONICAL = "b01f_01io->b01f"
 CASES = [
@@ -44,7 +49,12 @@ def operands(size, height, width):
 
 
 @each_case
-def test_value_and_both_gradients_are_those_of_jax(size, stride, padding, height, width):
+@pytest.mark.parametrize("larger", [0, 1000], ids=["by products", "by a convolution"])
+def test_value_and_both_gradients_are_those_of_jax(
+    size, stride, padding, height, width, larger, monkeypatch
+):
+    # Either way at every size: by how much a kernel has to exceed its map.
+    monkeypatch.setattr(_convolution, "_LARGER", larger)
     images, kernel = operands(size, height, width)
     expected, pull_expected = jax.vjp(lambda i, k: reference(i, k, stride, padding), images, kernel)
     actual, pull = jax.vjp(
@@ -57,7 +67,9 @@ def test_value_and_both_gradients_are_those_of_jax(size, stride, padding, height
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_second_derivative_is_that_of_jax(stride):
+@pytest.mark.parametrize("larger", [0, 1000], ids=["by products", "by a convolution"])
+def test_second_derivative_is_that_of_jax(stride, larger, monkeypatch):
+    monkeypatch.setattr(_convolution, "_LARGER", larger)
     images, kernel = operands(3, 5, 6)
 
     def curvature(convolve):

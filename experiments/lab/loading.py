@@ -17,7 +17,18 @@ BUNDLED_PAIR = ("tiny-imagenet-standard", "tiny-imagenet-robust")
 
 
 def load(names: Sequence[str], kind: str = "image") -> list[Classifier]:
+    """The models of these bundled names, or folders, as `models.for_inference` rewrites them.
+
+    Raises:
+      ValueError: as `as_trained` does.
+    """
+    return [models.for_inference(classifier) for classifier in as_trained(names, kind)]
+
+
+def as_trained(names: Sequence[str], kind: str = "image") -> list[Classifier]:
     """The models of these bundled names, or folders, each with a short name of its own.
+
+    For what trains them again, or takes their weights apart.
 
     Raises:
       ValueError: a name is unknown or given twice, a folder is not a whole model, or a model takes

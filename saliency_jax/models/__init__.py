@@ -12,7 +12,8 @@ this library takes:
 Any callable PyTree from one image (h, w, c) to logits (k,) is a model; the networks here take one
 image too, and a batch is `jax.vmap(network)(images)`. They are sequences of named parts: `layers`
 lists the names, and `layer(name)` cuts the sequence in two behind one. Normalization is the first
-part of a network, so that its input is in [0, 1].
+part of a network, so that its input is in [0, 1]. `for_inference` makes the same network with less
+to compute, for use and not for training.
 
 A network of your own that takes batches, in inference mode, becomes a model by a function that is
 defined once, so that it compiles once, and takes the weights as an argument:
@@ -56,6 +57,7 @@ from ._convolution import convolution as convolution
 from ._convolution import depthwise_convolution as depthwise_convolution
 from ._convolution import same_padding as same_padding
 from ._efficientnet_lite import EfficientNetLite as EfficientNetLite
+from ._inference import for_inference as for_inference
 from ._parts import Network as Network
 from ._preact import PreActResNet as PreActResNet
 from ._published import Description as Description

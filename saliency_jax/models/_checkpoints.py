@@ -133,7 +133,8 @@ def save(classifier: Classifier, folder: str | Path, *, dtype: Any = np.float32)
     Raises:
       FileExistsError: the folder exists.
       TypeError: the network is none of this library.
-      ValueError: a weight is not finite, or does not fit the dtype.
+      ValueError: a weight is not finite, or does not fit the dtype; or the network is one of
+        `for_inference`.
 
     Example:
       >>> import tempfile

@@ -41,11 +41,14 @@ def to_config(classifier: Classifier) -> dict[str, Any]:
 
     Raises:
       TypeError: its network is none of this library.
+      ValueError: its network was rewritten.
     """
     network = classifier.network
     name = f"{type(network).__module__.rpartition('.')[0]}.{type(network).__name__}"
     if name not in NETWORKS:
         raise TypeError(f"expected a network of {', '.join(NETWORKS)}, got {name}")
+    if network.is_rewritten:
+        raise ValueError(f"expected a network before for_inference, got {name} after it")
     return {
         "format": FORMAT,
         "network": name,

@@ -4,7 +4,9 @@ XLA's CPU compiler brings convolutions into its fast form only outside loop bodi
 gradient that JAX derives for a convolution is not in that form, so gradient ascent inside a
 `lax.scan` is an order of magnitude slower than the same step called alone
 (https://github.com/jax-ml/jax/issues/12868). Here the input gradient is written as one
-channels-last convolution of the cotangent, which needs no rewriting, in a loop or out of it.
+channels-last convolution of the cotangent, which needs no rewriting, in a loop or out of it. Where
+a kernel is larger than its map, to turn it over takes longer than to convolve with it: there the
+input gradient is one product with the kernel as it is, and shifted sums of its parts.
 
 A depthwise convolution has no fast form there at all. Here it is a sum of shifted multiples, and
 so is its input gradient: `experiments/benchmarks/depthwise_convolution.py` times both beside lax's.
@@ -17,9 +19,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._numerics import at_least_single
+from .._numerics import at_least_single, common_dtype
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+# By how much a kernel exceeds the map that it makes, where turning it over is most of the work.
+_LARGER = 8
 
 
 def convolution(
@@ -86,6 +90,9 @@ def _forward(images, kernel, stride, padding):
 
 def _backward(stride, padding, residuals, cotangent):
     images, kernel = residuals
+    kernel_gradient = _kernel_gradient(images, kernel, cotangent, stride, padding)
+    if kernel.shape[0] ** 2 * kernel.shape[2] > _LARGER * cotangent.shape[1] * cotangent.shape[2]:
+        return _by_products(images.shape, kernel, cotangent, stride, padding), kernel_gradient
     before = kernel.shape[0] - 1 - padding
     edges = []
     for axis in (1, 2):
@@ -102,10 +109,38 @@ def _backward(stride, padding, residuals, cotangent):
         lhs_dilation=(stride, stride),
         dimension_numbers=_LAYOUT,
     )
-    return image_gradient, _kernel_gradient(images, kernel, cotangent, stride, padding)
+    return image_gradient, kernel_gradient
 
 
 _convolution.defvjp(_forward, _backward)
+
+
+def _by_products(shape, kernel, cotangent, stride, padding):
+    """The input gradient as one matrix product, whose k^2 shifted parts are added up."""
+    size, _, inputs, outputs = kernel.shape
+    _, height, width, _ = cotangent.shape
+    products = lax.dot_general(
+        cotangent.reshape(-1, outputs),
+        kernel.reshape(-1, outputs),
+        (((1,), (1,)), ((), ())),
+        preferred_element_type=common_dtype(cotangent.dtype, jnp.dtype(jnp.float32)),
+    ).reshape(*cotangent.shape[:3], size, size, inputs)
+
+    def spread(start, count, side):
+        reach = (count - 1) * stride + 1
+        return start - padding, side - reach - start + padding, stride - 1
+
+    nothing = jnp.zeros((), products.dtype)
+    parts = (
+        lax.pad(
+            products[:, :, :, a, b],
+            nothing,
+            ((0, 0, 0), spread(a, height, shape[1]), spread(b, width, shape[2]), (0, 0, 0)),
+        )
+        for a in range(size)
+        for b in range(size)
+    )
+    return functools.reduce(jnp.add, parts).astype(cotangent.dtype)
 
 
 def _kernel_gradient(images, kernel, cotangent, stride, padding):

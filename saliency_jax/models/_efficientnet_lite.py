@@ -54,9 +54,11 @@ def _norm(features: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
 class SameConvolution(Convolution):
     """A bias-free convolution layer with TensorFlow's padding SAME."""
 
+    edges = staticmethod(same_padding)
+
     def __call__(self, images):
-        padding = same_padding(images.shape[1:3], self.kernel.shape[0], self.stride)
-        padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+        edges = self.edges(images.shape[1:3], self.kernel.shape[0], self.stride)
+        padded = jnp.pad(images, ((0, 0), *edges, (0, 0)))
         return convolution(padded, self.kernel[...], stride=self.stride)
 
 
@@ -75,6 +77,8 @@ class DepthwiseConvolution(nnx.Module):
 
 class InvertedBottleneck(nnx.Module):
     """x + project(relu6(depthwise(relu6(expand(x))))), without x where the shape changes."""
+
+    folds = (("bn0", "expand_conv"), ("bn1", "depthwise_conv"), ("bn2", "project_conv"))
 
     def __init__(self, inputs: int, outputs: int, stage: _Stage, *, stride: int, rngs: nnx.Rngs):
         inner = inputs * stage.expansion
@@ -131,6 +135,8 @@ class EfficientNetLite(Network):
     Reference: Tan, Le 2019, arXiv:1905.11946; the Lite variants,
     https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
     """
+
+    folds = (("bn0", "conv_stem"), ("bn1", "conv_head"))
 
     def __init__(
         self,

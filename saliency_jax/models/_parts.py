@@ -27,15 +27,19 @@ class Sequence:
 
     Attributes:
       functions: each from a batch (n, ...) to the next; their weights are the leaves.
+      dtype: of the work, in place of the example's, if it is not None.
     """
 
     functions: Part
+    dtype: Any = dataclasses.field(default=None, metadata={"static": True})
 
     def __call__(self, example: Any) -> Any:
         batch, functions = batched(example, self.functions)
+        dtype = jax.tree.leaves(batch)[0].dtype
+        batch, functions = with_dtype((batch, functions), self.dtype or dtype)
         for function in functions:
             batch = function(batch)
-        return jax.tree.map(lambda leaf: leaf[0], batch)
+        return with_dtype(jax.tree.map(lambda leaf: leaf[0], batch), dtype)
 
 
 def batched(example: Any, functions: Any) -> tuple[Any, Any]:
@@ -111,6 +115,10 @@ class Network(nnx.Module):
 
     normalization: Normalization
     num_classes: int
+    # Set by `for_inference`: the dtype of the work, where it is not the image's, and whether the
+    # weights are those of `settings`.
+    dtype: Any = None
+    is_rewritten = False
     # From what a cut carries to its map (i, j, d), for cuts that carry more than a map.
     to_map = staticmethod(identity)
 
@@ -153,7 +161,8 @@ class Network(nnx.Module):
             )
         end = list(parts).index(name) + 1
         before, after = list(parts.values())[:end], list(parts.values())[end:]
-        return Layer(Sequence(sum(before, ())), Sequence(sum(after, ())), self.to_map)
+        features, head = (Sequence(sum(part, ()), self.dtype) for part in (before, after))
+        return Layer(features, head, self.to_map)
 
     def on_batch(self, images: Float[Array, "n h w c"]) -> Float[Array, "n k"]:
         """The logits of a batch, whose statistics batch normalization takes while it trains.
@@ -170,4 +179,4 @@ class Network(nnx.Module):
         return images
 
     def __call__(self, image: Image) -> Logits:
-        return Sequence(sum(self.parts().values(), ()))(image)
+        return Sequence(sum(self.parts().values(), ()), self.dtype)(image)

@@ -16,6 +16,8 @@ from ._resnet import Convolution, batch_norm, residual_stages, stage_parts
 class PreActBlock(nnx.Module):
     """x + conv3x3(relu(bn(conv3x3(a)))) with a = relu(bn(x)); a new shape takes a 1x1 shortcut."""
 
+    folds = (("bn2", "conv1"),)
+
     def __init__(self, inputs: int, width: int, *, stride: int, raw_shortcut: bool, rngs: nnx.Rngs):
         self.bn1 = batch_norm(inputs, rngs)
         self.conv1 = Convolution(inputs, width, 3, stride=stride, rngs=rngs)

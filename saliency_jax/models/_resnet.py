@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ._convolution import convolution
+from ._convolution import Padding, convolution
 from ._parts import Network, Part, normalization, spatial_mean
 
 STAGES = {
@@ -100,14 +100,22 @@ class Convolution(nnx.Module):
         initialize = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
         self.kernel = nnx.Param(initialize(rngs.params(), (size, size, inputs, outputs)))
         self.stride = stride
-        self.padding = (size - 1) // 2
+
+    @staticmethod
+    def edges(size: tuple[int, int], kernel_size: int, stride: int) -> Padding:
+        """The rows and columns of zeros around an image."""
+        margin = (kernel_size - 1) // 2
+        even = stride == 2 and kernel_size == _EVEN_KERNEL
+        # As many outputs as a 3x3 kernel or a pool has on an odd side.
+        bottom, right = (margin + (side % 2 if even else 0) for side in size)
+        return (margin, bottom), (margin, right)
 
     def __call__(self, images):
-        if self.stride == 2 and self.kernel.shape[0] == _EVEN_KERNEL:
-            # As many outputs as a 3x3 kernel or a pool has on an odd side.
-            odd = [(0, side % 2) for side in images.shape[1:3]]
-            images = jnp.pad(images, ((0, 0), *odd, (0, 0)))
-        return convolution(images, self.kernel[...], stride=self.stride, padding=self.padding)
+        size = self.kernel.shape[0]
+        (top, bottom), (left, right) = self.edges(images.shape[1:3], size, self.stride)
+        if (bottom, right) != (top, left):
+            images = jnp.pad(images, ((0, 0), (0, bottom - top), (0, right - left), (0, 0)))
+        return convolution(images, self.kernel[...], stride=self.stride, padding=top)
 
 
 def batch_norm(
@@ -125,6 +133,8 @@ def batch_norm(
 
 class Shortcut(nnx.Module):
     """The 1x1 projection of a residual whose shape changes, with 2x2 means first if `even`."""
+
+    folds = (("bn", "conv"),)
 
     def __init__(self, inputs: int, outputs: int, *, stride: int, even: bool, rngs: nnx.Rngs):
         self.pool = average_pool if even and stride == 2 else None
@@ -157,6 +167,7 @@ class BasicBlock(nnx.Module):
     """relu(x + bn(conv3x3(relu(bn(conv3x3(x)))))), of depths 18 and 34 and those for CIFAR-10."""
 
     expansion = 1
+    folds = (("bn1", "conv1"), ("bn2", "conv2"))
 
     def __init__(
         self,
@@ -189,6 +200,7 @@ class BottleneckBlock(nnx.Module):
     """relu(x + 1x1, 3x3, 1x1 convolutions of x), of depths 50, 101, 152; the 3x3 has the stride."""
 
     expansion = 4
+    folds = (("bn1", "conv1"), ("bn2", "conv2"), ("bn3", "conv3"))
 
     def __init__(
         self,
@@ -285,6 +297,8 @@ class ResNet(Network):
     Reference: He, Zhang, Ren, Sun 2015, arXiv:1512.03385; the stride on the 3x3 convolution as in
     Goyal et al. 2017, arXiv:1706.02677; wider blocks, Zagoruyko, Komodakis 2016, arXiv:1605.07146.
     """
+
+    folds = (("bn1", "conv1"),)
 
     def __init__(
         self,

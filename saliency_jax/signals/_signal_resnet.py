@@ -71,6 +71,8 @@ class TimeConvolution(nnx.Module):
 class TimeBlock(nnx.Module):
     """relu(x + bn(conv(relu(bn(conv(x)))))), with a projection of x where its shape changes."""
 
+    folds = (("bn1", "conv1"), ("bn2", "conv2"), ("bn3", "projection"))
+
     def __init__(self, inputs: int, width: int, *, stride: int, rngs: nnx.Rngs):
         convolution = functools.partial(TimeConvolution, rngs=rngs)
         self.conv1 = convolution(inputs, width, _KERNEL, stride=stride)
@@ -117,6 +119,8 @@ class SignalResNet(Network):
     Reference: O'Shea, Roy, Clancy, Over the Air Deep Learning Based Radio Signal Classification,
     2018, arXiv:1712.04578; He, Zhang, Ren, Sun 2015, arXiv:1512.03385.
     """
+
+    folds = (("bn1", "conv1"),)
 
     def __init__(
         self,

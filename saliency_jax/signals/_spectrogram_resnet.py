@@ -81,6 +81,8 @@ class SpectrogramResNet(Network):
     spectrogram.
     """
 
+    folds = (("bn1", "conv1"),)
+
     def __init__(
         self,
         num_classes: int,
