@@ -1,9 +1,9 @@
 """From one image to a data set on many devices: computed in chunks, stored as they come, resumable.
 
-`attribute` takes one method over a data set, `compute` any function over any points; `open` reads
-what they stored. A run goes on from where it was interrupted, by kill -9, a full disk or a lost
-machine: the same call, on any number of devices and processes, computes what is missing or damaged,
-to the same bits.
+`attribute` takes one method over a data set, `top_examples` finds what excites the channels of a
+layer most, `compute` takes any function over any points; `open` reads what they stored. A run goes
+on from where it was interrupted, by kill -9, a full disk or a lost machine: the same call, on any
+number of devices and processes, computes what is missing or damaged, to the same bits.
 
 What means the same everywhere here:
 
@@ -37,3 +37,8 @@ from ._store import Stored as Stored
 from ._store import Column as Column
 from ._progress import report as report
 from ._compute import compute as compute
+from ._top_examples import top_examples as top_examples
+from ._top_examples import TopExamples as TopExamples
+from ._top_examples import activations as activations
+from ._top_examples import relevances as relevances
+from ._top_examples import receptive_field as receptive_field

@@ -170,7 +170,7 @@ def attribute(
       >>> stored = scale.attribute(
       ...     attribution.input_gradient, robust, "./photographs", "maps", batch_size=1
       ... )
-      >>> stored["maps"].shape, stored["ids"][0], scale.STATUS[stored["status"][0]]
+      >>> stored["maps"].shape, str(stored["ids"][0]), scale.STATUS[stored["status"][0]]
       ((1, 64, 64, 3), 'test/lemon/one.png', 'good')
     """
     check_callable("method", method)
@@ -205,17 +205,17 @@ def attribute(
         output,
         shared=(classifier.network, key),
         settings={
-            "method": _said(method),
+            "method": said(method),
             "classifier": classifier.name,
             "dataset": dataset,
             "split": split,
-            "labels": _said(labels) if callable(labels) else f"given, {digest(given)}",
-            "score": _said(score),
+            "labels": said(labels) if callable(labels) else f"given, {digest(given)}",
+            "score": said(score),
             "first image": digest(first["image"][0]),
         },
         devices=devices,
         progress=progress,
-        judge=functools.partial(_judge, strict=strict),
+        judge=functools.partial(judge, strict=strict),
         finish=functools.partial(
             _show, images=first["image"][:_SHOWN], names=classifier.class_names
         ),
@@ -237,17 +237,17 @@ def _given(labels: Any, num_classes: int) -> np.ndarray:
     return array.astype(np.int32)
 
 
-def _said(function: Callable) -> str:
+def said(function: Callable) -> str:
     """A function's name, and what is bound to it."""
     if isinstance(function, functools.partial):
         bound = [*map(repr, function.args)]
         bound += [f"{name}={_value(value)}" for name, value in function.keywords.items()]
-        return f"{_said(function.func)}({', '.join(bound)})"
+        return f"{said(function.func)}({', '.join(bound)})"
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _value(value: Any) -> str:
-    return _said(value) if callable(value) else repr(value)
+    return said(value) if callable(value) else repr(value)
 
 
 def _row(
@@ -277,18 +277,24 @@ def _row(
 
     columns, is_finite = (jax.vmap(of_label) if explained.ndim else of_label)(explained)
     is_label = (explained >= 0) & (explained < num_classes)
-    status = jnp.where(is_finite.all(), _GOOD, _NOT_FINITE)
-    status = jnp.where(is_label.all(), status, _UNLABELLED)
-    status = jnp.where(point["readable"], status, _UNREADABLE)
     return columns | {
         "labels": label,
         "explained": explained,
         "predictions": jnp.argmax(logits).astype(np.int32),
-        "status": status.astype(np.uint8),
+        "status": status_of(point, is_finite=is_finite.all(), is_label=is_label.all()),
     }
 
 
-def _judge(rows: Columns, *, strict: bool) -> None:
+def status_of(
+    point: Mapping[str, Array], *, is_finite: Array, is_label: Array | bool = True
+) -> Array:
+    """A row's number in `STATUS`."""
+    status = jnp.where(is_finite, _GOOD, _NOT_FINITE)
+    status = jnp.where(is_label, status, _UNLABELLED)
+    return jnp.where(point["readable"], status, _UNREADABLE).astype(np.uint8)
+
+
+def judge(rows: Columns, *, strict: bool) -> None:
     """Says which rows are not good."""
     for index in np.flatnonzero(rows["status"]):
         name = bytes(rows[f"ids{TEXT}"][index]).rstrip(b"\0").decode(errors="replace")

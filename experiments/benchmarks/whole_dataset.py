@@ -1,0 +1,148 @@
+"""How fast is a data set explained, does the device wait, does memory grow, and what would it cost?
+
+python experiments/benchmarks/whole_dataset.py
+"""
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import _turns
+import jax
+import numpy as np
+import tyro
+
+from saliency_jax import attribution, data, models, scale
+
+IMAGENET = 1_281_167
+DEVICES = (1, 8, 256)
+# What XLA calls the work of a CPU device, of all that a trace holds.
+COMPUTING = "ThunkExecutor::Execute"
+# Rows before which a trace has not begun: compilation, and the first steps.
+WARM = 4
+HOUR = 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    model: str = "tiny-imagenet-robust"
+    dataset: str = "tiny_imagenet/paper20"
+    split: str = "train"
+    counts: tuple[int, ...] = (1000, 10000)
+    """How many of its images: the first for the trace too."""
+    batch_size: int = 64
+    photographs: Path | None = None
+    """A folder SPLIT/CLASS/* of photographs, whose reading at 224 pixels is timed."""
+    data_dir: Path | None = None
+
+
+def run(settings: Settings, count: int, output: Path, progress: Callable[[int, int], Any]) -> None:
+    scale.attribute(
+        attribution.input_gradient,
+        models.load(settings.model),
+        settings.dataset,
+        output,
+        split=f"{settings.split}[:{count}]",
+        batch_size=settings.batch_size,
+        progress=progress,
+        data_dir=settings.data_dir,
+    )
+
+
+def of_process(settings: Settings, count: int) -> tuple[float, float, float]:
+    """Of a run in a process of its own: MiB at most, images a second, stored bytes an image."""
+    times: list[tuple[float, int]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "maps")
+        run(settings, count, output, lambda done, total: times.append((time.monotonic(), done)))
+        size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    (begun, before), (ended, after) = times[WARM], times[-1]
+    return _turns.peak(), (after - before) / (ended - begun), size / count
+
+
+def busy(settings: Settings, count: int) -> float:
+    """The share of the time, from a trace, in which at least one device computes."""
+    with tempfile.TemporaryDirectory() as folder:
+        calls = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == WARM:
+                jax.profiler.start_trace(f"{folder}/trace")
+            # Before the last steps, after which there is nothing to compute.
+            if total - done <= 3 * settings.batch_size * jax.device_count() and calls > WARM:
+                jax.profiler.stop_trace()
+                calls = -count
+
+        run(settings, count, Path(folder, "maps"), progress)
+        (file,) = Path(folder, "trace").rglob("*.xplane.pb")
+        return share_of(jax.profiler.ProfileData.from_file(str(file)))
+
+
+def share_of(trace: Any) -> float:
+    spans = sorted(
+        (event.start_ns, event.end_ns)
+        for plane in trace.planes
+        for line in plane.lines
+        for event in line.events
+        if event.name.startswith(COMPUTING)
+    )
+    covered, until = 0.0, spans[0][0]
+    for start, end in spans:
+        covered += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return covered / (until - spans[0][0])
+
+
+def seconds_to_read(folder: Path) -> float:
+    """Of a photograph at the size of EfficientNet-Lite0, on one core."""
+    info = data.describe(str(folder))
+    loaded = data.load(str(folder), info.test_split, 16, image_size=256)
+    start = time.process_time()
+    for number in range(len(loaded)):
+        loaded.dataset[number]
+    return (time.process_time() - start) / loaded.num_examples
+
+
+def paper(images_a_second: float, bytes_an_image: float, seconds_to_read: float) -> str:
+    """What ImageNet's training images cost on devices of this speed, and of a hundred times it."""
+    lines = ["devices    hours   images/s   cores that read   output"]
+    for speed in (1, 100):
+        for devices in DEVICES:
+            rate = images_a_second * speed * devices
+            lines.append(
+                f"{devices:>4} x{speed:<4}{IMAGENET / rate / HOUR:>8.2f}{rate:>11,.0f}"
+                f"{rate * seconds_to_read:>18,.1f}{rate * bytes_an_image / 2**20:>8,.0f} MiB/s"
+            )
+    return "\n".join(lines)
+
+
+def main(settings: Settings) -> None:
+    context = multiprocessing.get_context("spawn")
+    rates = []
+    for count in settings.counts:
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+            peak, rate, size = pool.submit(of_process, settings, count).result()
+        rates.append(rate)
+        print(f"{count:>6,} images: {peak:,.0f} MiB, {rate:.1f} images/s, {size:,.0f} bytes each")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        share = pool.submit(busy, settings, settings.counts[0]).result()
+    print(f"a device computes in {share:.1%} of the time")
+    if settings.photographs is not None:
+        reading = seconds_to_read(settings.photographs)
+        print(f"reading a photograph takes {1000 * reading:.1f} ms")
+        # A map of 224 x 224 x 3 halves, as it shrinks at 64.
+        scaled = size * (224 / models.load(settings.model).input.size[0]) ** 2
+        print(paper(float(np.max(rates)) / int(os.environ["JAX_NUM_CPU_DEVICES"]), scaled, reading))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,234 @@
+"""Runs over data sets as processes: on many devices, in several processes, killed at any moment."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_photographs
+from numpy.testing import assert_array_equal
+from small_classifiers import classifier, saved
+
+from saliency_jax import attribution, scale
+
+HERE = Path(__file__).parent
+EXPERIMENTS = HERE.parent / "experiments"
+COUNT = 41
+CHUNKS = 21
+# Within which a terminated run is over: schedulers give 30.
+GRACE = 15
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    return small_photographs.folder(tmp_path_factory.mktemp("photographs"), COUNT)
+
+
+@pytest.fixture(scope="module")
+def whole(photographs, tmp_path_factory):
+    """What a run makes that nothing interrupts, on this process's two devices."""
+    return scale.attribute(
+        attribution.input_gradient,
+        small_photographs.classifier(small_photographs.squared),
+        photographs,
+        tmp_path_factory.mktemp("maps") / "whole",
+        batch_size=2,
+        dtype="float32",
+    )
+
+
+def assert_same(output, whole):
+    stored = scale.open(output)
+    assert list(stored) == list(whole)
+    for name in whole:
+        assert_array_equal(stored[name][:], whole[name][:], err_msg=name)
+
+
+def started(output, dataset, *, devices=1, **options):
+    environment = os.environ | {
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+    }
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(HERE / "scale_worker.py"),
+            json.dumps({"output": str(output), "dataset": dataset, **options}),
+        ],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended_well(*processes):
+    for process in processes:
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+
+
+def several(count, output, dataset, **options):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        started(output, dataset, processes=count, process=process, port=port, **options)
+        for process in range(count)
+    ]
+
+
+def chunks(output):
+    """How many chunks of the maps are on the disk."""
+    return sum(path.is_file() for path in Path(output, "maps", "c").glob("*/0/0/0"))
+
+
+def wait_for(process, output, least):
+    while chunks(output) < least and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[0]
+
+
+def test_eight_devices_make_the_bits_of_one(photographs, whole, tmp_path):
+    ended_well(started(tmp_path / "maps", photographs, devices=8))
+    assert_same(tmp_path / "maps", whole)
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.nightly)])
+def test_processes_make_the_same_as_one(photographs, whole, tmp_path, count):
+    ended_well(*several(count, tmp_path / "maps", photographs))
+    assert_same(tmp_path / "maps", whole)
+
+
+def test_when_one_process_is_lost_fewer_or_more_continue(photographs, whole, tmp_path):
+    first, second = several(2, tmp_path / "maps", photographs, seconds=0.5, heartbeat=4)
+    wait_for(second, tmp_path / "maps", 4)
+    second.kill()
+    second.communicate()
+    # JAX ends the others, which would wait for it.
+    first.communicate(timeout=60)
+    assert first.returncode != 0
+    assert 4 <= chunks(tmp_path / "maps") < CHUNKS
+    ended_well(started(tmp_path / "maps", photographs, devices=3))
+    assert_same(tmp_path / "maps", whole)
+
+
+def killed_at_random(draws, photographs, whole, output):
+    """Kills a run after some of its chunks, perhaps more than once, and continues it."""
+    for _ in range(draws.choice([1, 1, 2])):
+        before = chunks(output)
+        process = started(output, photographs, devices=draws.choice([1, 2, 3]), seconds=0.05)
+        wait_for(process, output, before + draws.randint(0, min(10, CHUNKS - before - 1)))
+        time.sleep(draws.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+        if chunks(output) >= CHUNKS - 1:
+            break
+    # All that is there is whole, and is kept.
+    written = {path: path.stat().st_mtime_ns for path in Path(output, "maps").glob("c/*/0/0/0")}
+    ended_well(started(output, photographs, devices=draws.choice([1, 2, 3])))
+    assert_same(output, whole)
+    computed = [path for path, when in written.items() if path.stat().st_mtime_ns != when]
+    # The one that was being written may lack another column.
+    assert len(computed) <= 4 * 3
+
+
+def test_killed_at_a_random_moment_it_continues(photographs, whole, tmp_path):
+    killed_at_random(random.Random(0), photographs, whole, tmp_path / "maps")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(1, 21))
+def test_killed_at_many_random_moments_it_continues(photographs, whole, tmp_path, seed):
+    killed_at_random(random.Random(seed), photographs, whole, tmp_path / "maps")
+
+
+class TestScript:
+    @pytest.fixture(scope="class")
+    def script(self):
+        sys.path.insert(0, str(EXPERIMENTS))
+        import attribute_dataset
+
+        yield attribute_dataset
+        sys.path.remove(str(EXPERIMENTS))
+
+    @pytest.fixture(scope="class")
+    def settings(self, script, tmp_path_factory):
+        """Of images of the small classifier's size, of its classes."""
+        root = tmp_path_factory.mktemp("script")
+        dataset = small_photographs.folder(root / "photographs", 24, side=16)
+        (model,) = saved(root, classifier())
+        return script.Settings(
+            output=str(root / "maps"), model=model, dataset=dataset, batch_size=2
+        )
+
+    @pytest.fixture(scope="class")
+    def run(self, script, settings):
+        script.main(settings)
+        return scale.open(settings.output)
+
+    def test_maps_are_the_methods(self, run):
+        assert run["maps"].shape == (24, 16, 16)
+        assert (run["maps"][:] >= 0).all()
+        assert run.config["method"].startswith("explain('saliency')")
+
+    @pytest.mark.parametrize(
+        ("flags", "explained"),
+        [
+            ({"labels": "top", "top": 2}, (24, 2)),
+            ({"labels": "predicted"}, (24,)),
+            ({"label": "goose"}, (24,)),
+        ],
+    )
+    def test_labels(self, script, settings, tmp_path, flags, explained):
+        script.main(
+            dataclasses.replace(
+                settings,
+                output=str(tmp_path / "maps"),
+                method="grad_cam",
+                split="test[:4]",
+                **flags,
+            )
+        )
+        stored = scale.open(tmp_path / "maps")
+        assert stored["explained"].shape == (4, *explained[1:])
+        if "label" in flags:
+            assert set(stored["explained"][:]) == {classifier().label("goose")}
+
+    def test_terminated_it_ends_in_time_and_continues(self, settings, run, tmp_path):
+        output = tmp_path / "maps"
+        flags = [
+            ("output", output),
+            *((name, getattr(settings, name)) for name in ("model", "dataset")),
+        ]
+        command = [sys.executable, str(EXPERIMENTS / "attribute_dataset.py"), "--batch-size", "2"]
+        command += [text for name, value in flags for text in (f"--{name}", str(value))]
+        environment = os.environ | {"PYTHONPATH": str(HERE.parent), "JAX_NUM_CPU_DEVICES": "1"}
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        wait_for_maps(process, output)
+        process.send_signal(signal.SIGTERM)
+        begun = time.monotonic()
+        said, _ = process.communicate(timeout=60)
+        assert time.monotonic() - begun < GRACE
+        assert process.returncode in (143, 0), said
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        assert "24 good" in done.stdout
+        stored = scale.open(output)
+        for name in run:
+            assert_array_equal(stored[name][:], run[name][:])
+        assert np.isfinite(stored["maps"][:]).all()
+
+
+def wait_for_maps(process, output):
+    while not list(Path(output, "maps", "c").glob("*/*/*")) and process.poll() is None:
+        time.sleep(0.01)
