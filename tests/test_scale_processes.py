@@ -232,3 +232,37 @@ class TestScript:
 def wait_for_maps(process, output):
     while not list(Path(output, "maps", "c").glob("*/*/*")) and process.poll() is None:
         time.sleep(0.01)
+
+
+class TestUnitExamples:
+    @pytest.fixture(scope="class")
+    def script(self):
+        sys.path.insert(0, str(EXPERIMENTS))
+        import unit_examples
+
+        yield unit_examples
+        sys.path.remove(str(EXPERIMENTS))
+
+    def test_pictures_beside_examples(self, script, tmp_path):
+        dataset = small_photographs.folder(tmp_path / "photographs", 9, side=16)
+        settings = script.Settings(
+            output=tmp_path / "run",
+            model=saved(tmp_path, classifier()),
+            dataset=dataset,
+            layer="stage 2",
+            channels=2,
+            examples=3,
+            steps=2,
+        )
+        script.main(settings)
+        with np.load(tmp_path / "run" / "units-small.npz") as stored:
+            assert stored["pictures"].shape == (2, 16, 16, 3)
+            network = classifier().network
+            for index, channel in enumerate(stored["channels"]):
+                peaks = network.layer("stage 2").map(stored["pictures"][index]).max((0, 1))
+                np.testing.assert_allclose(stored["picture_peaks"][index], peaks, rtol=1e-4)
+                assert (np.diff(stored["peaks"][channel]) <= 0).all()
+        page = (tmp_path / "run" / "index.html").read_text("utf-8")
+        assert "picture above all photographs" in page
+        assert "channel 0" in page
+        assert [path.name for path in tmp_path.glob(".*")] == []

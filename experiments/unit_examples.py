@@ -1,0 +1,237 @@
+"""Do a channel's optimized picture and the photographs that excite it most agree?
+
+  python experiments/unit_examples.py
+  python experiments/unit_examples.py --model efficientnet-lite0 --dataset ./photographs \\
+      --layer "stage 5"
+
+Of evenly spaced channels of a layer: the pictures of a data set that excite each most, cut to what
+the exciting place sees of them, beside the picture that gradient ascent makes for the channel, by
+the recipe of `feature_visualization.py`. All are seen at the side of the optimized picture. The
+channel's classes are those with the largest mean peak.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from lab import frame, pictures, tables
+from lab.frame import Count, Run
+from matplotlib.figure import Figure
+
+from saliency_jax import data, scale, scores
+from saliency_jax.metrics import spearman_correlation
+from saliency_jax.models import Classifier
+from saliency_jax.runs import Section, Table, plots
+
+PICTURES, PHOTOGRAPHS = "picture's peak", "best photograph's peak"
+NAMED = 3
+CELL_WIDTH = 112
+HOW_TO_READ = (
+    "A peak is what the place of an image that excites a channel most excites it by. Agreement: "
+    "the rank correlation, over all channels of the layer, of their peaks on the optimized picture "
+    "and their mean peaks on the channel's examples; its control is the agreement with the "
+    "examples of the next channel shown. Picture above all photographs: the share of channels "
+    "whose picture has a higher peak than any photograph. Dead: the share of images in which no "
+    "place excites the channel. Means over channels with their 95 % bootstrap intervals."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(pictures.Settings):
+    dataset: str = "tiny_imagenet/paper20"
+    """A prepared TFDS set or a folder of images, whose classes the models need not know."""
+    split: str | None = None
+    """If none that which is made for evaluation."""
+    layer: str = "stage 3"
+    """Whose channels; "stage 1" ... or another name of the models' layers."""
+    channels: Count = 16
+    """How many of it, evenly spaced."""
+    examples: Count = 6
+    """How many of the images that excite a channel most."""
+    judge: str | None = None
+    """Nobody judges these pictures."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS sets; TFDS's default if none."""
+
+
+class Units(NamedTuple):
+    """What was found of n channels of a classifier's layer.
+
+    Attributes:
+      channels: (n,).
+      found: of all channels of the layer.
+      pictures: (n, h, w, c), made for them.
+      peaks: (n, d), of all channels on these pictures.
+      crops: for each channel what its exciting places see of the images, and what these are called.
+    """
+
+    channels: np.ndarray
+    found: scale.TopExamples
+    pictures: np.ndarray
+    peaks: np.ndarray
+    crops: Sequence[Sequence[tuple[np.ndarray, str]]]
+
+
+@frame.experiment("Units and their examples")
+def main(settings: Settings, run: Run) -> list[Section]:
+    makers, _ = pictures.load(settings)
+    info = data.describe(settings.dataset, data_dir=settings.data_dir)
+    split = settings.split or info.test_split
+    kept = run.expect(len(makers) * settings.channels, "picture")
+    units = {maker: look(settings, run, maker, kept, split, info) for maker in makers}
+    sections = []
+    for maker, each in units.items():
+        run.save_arrays(
+            f"units-{maker.file_name}",
+            channels=each.channels,
+            pictures=each.pictures,
+            picture_peaks=each.peaks,
+            **{name: getattr(each.found, name) for name in each.found._fields[:-1]},
+        )
+        for index, channel in enumerate(each.channels):
+            figure = run.save_figure(f"{maker.file_name}-{channel}", draw(each, index))
+            text = f"{classes(maker, each.found.by_class[:, channel])}"
+            dead = f"dead in {plots.percent(float(each.found.dead[channel]))} of the images"
+            title = f"{maker.name}, {settings.layer}, channel {channel}"
+            sections.append(Section(title, f"{text}; {dead}.", [figure]))
+    return [Section("Measured", HOW_TO_READ, table=tabulate(units)), *sections]
+
+
+def look(
+    settings: Settings,
+    run: Run,
+    maker: Classifier,
+    kept: Path,
+    split: str,
+    info: data.Description,
+) -> Units:
+    """The pictures of a classifier's channels and their examples, kept where the run continues."""
+    models = pictures.models(maker, settings)
+    side = models.mean.shape[:2]
+    run.advance(0, f"{maker.name} sees {settings.dataset}")
+    found = scale.top_examples(
+        scale.activations(settings.layer),
+        maker,
+        settings.dataset,
+        kept / f"examples-{maker.file_name}",
+        batch_size=settings.batch_size,
+        k=settings.examples,
+        split=split,
+        size=side,
+        data_dir=settings.data_dir,
+    )
+    count = found.numbers.shape[0]
+    channels = np.unique(np.linspace(0, count - 1, settings.channels).astype(np.int32))
+    recipe = pictures.fixed(
+        visualize,
+        layer=settings.layer,
+        steps=settings.steps,
+        recipe=pictures.recipe(settings.recipe, maker),
+    )
+    (made, peaks), _ = run.sweep(
+        maker,
+        "pictures",
+        recipe,
+        {"channel": channels},
+        shared=models,
+        batch_size=settings.batch_size,
+    )
+    layer_map = maker.network.layer(settings.layer).map
+    rows, columns = scale.receptive_field(layer_map, models.mean.shape)
+    height, width = maker.input.resize
+    loaded = data.load(
+        settings.dataset,
+        split,
+        1,
+        image_size=(height, width) if None in info.image_shape else None,
+        data_dir=settings.data_dir,
+    )
+    crops = []
+    for channel in channels:
+        chosen = []
+        for number, (row, column) in zip(
+            found.numbers[channel], found.places[channel], strict=True
+        ):
+            example = loaded.dataset[int(number)]
+            image = maker.preprocess(example["image"][0], size=side)
+            crop = image[slice(*rows[row]), slice(*columns[column])]
+            chosen.append((crop, info.class_names[example["label"][0]]))
+        crops.append(chosen)
+    return Units(channels, found, made, peaks, crops)
+
+
+def visualize(models, *, channel, layer, steps, recipe):
+    """Gradient ascent on a channel: its picture, and the peaks of all channels of the layer."""
+    image, step_key = pictures.start(models.mean, pictures.INITIAL[recipe], channel, 0)
+    cut = models.maker.layer(layer)
+    made = pictures.ascend(scores.channel(cut, channel), image, step_key, steps, recipe)
+    return made.image, cut.map(made.image).max((0, 1))
+
+
+def measured(units: Units) -> dict[str, np.ndarray]:
+    """By name what is measured of each channel, (n,)."""
+    channels, found = units.channels, units.found
+    excited = np.stack([found.stored["peaks"][found.numbers[c]].mean(0) for c in channels])
+    own = units.peaks[np.arange(len(channels)), channels]
+    return {
+        "agreement": correlations(units.peaks, excited),
+        "agreement with another's examples": correlations(
+            units.peaks, np.roll(excited, -1, axis=0)
+        ),
+        PICTURES: own,
+        PHOTOGRAPHS: found.peaks[channels, 0],
+        "picture above all photographs": (own > found.peaks[channels, 0]).astype(np.float32),
+        "dead": found.dead[channels].astype(np.float32),
+    }
+
+
+correlations = jax.jit(jax.vmap(spearman_correlation))
+
+
+def tabulate(units: Mapping[Classifier, Units]) -> Table:
+    """A row for each measure, a column for each model."""
+    values = {maker: measured(each) for maker, each in units.items()}
+    rows = [
+        [name, *(tables.cell(np.asarray(each[name])) for each in values.values())]
+        for name in next(iter(values.values()))
+    ]
+    across = [
+        spearman_correlation(np.asarray(each[PICTURES]), np.asarray(each[PHOTOGRAPHS]))
+        for each in values.values()
+    ]
+    rows.append(
+        ["peaks on both, over channels: rank correlation", *(f"{float(r):.3f}" for r in across)]
+    )
+    return Table(["", *(maker.name for maker in units)], rows)
+
+
+def classes(maker: Classifier, means: np.ndarray) -> str:
+    """The classes whose images excite a channel most, if the classifier knows any."""
+    known = np.flatnonzero(np.isfinite(means))
+    if not len(known):
+        return "of classes that the model does not know"
+    best = known[np.argsort(-means[known])][:NAMED]
+    return "most by " + ", ".join(f"{maker.class_names[c]} ({means[c]:.2f})" for c in best)
+
+
+def draw(units: Units, index: int) -> Figure:
+    """A channel's picture, and what excites it."""
+    channel = units.channels[index]
+    peaks = units.found.peaks[channel]
+    picture = plots.image(units.pictures[index], "optimized", f"{units.peaks[index, channel]:.2f}")
+    cells: list[Any] = [
+        plots.image(crop, name, f"{peak:.2f}")
+        for (crop, name), peak in zip(units.crops[index], peaks, strict=True)
+    ]
+    return plots.grid(
+        [[picture, *cells]],
+        caption="Below each its peak. The photographs are cut to what the exciting place sees.",
+        cell_width=CELL_WIDTH,
+    )
+
+
+if __name__ == "__main__":
+    main.from_command_line()
