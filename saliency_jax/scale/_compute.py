@@ -168,6 +168,11 @@ def run(
     if devices is None:
         devices = jax.devices()
     mesh = Mesh(np.array(devices), (AXIS,))
+    if len(mesh.local_devices) * jax.process_count() != len(devices):
+        raise ValueError(
+            f"expected as many devices of each of {jax.process_count()} processes, got "
+            f"{len(mesh.local_devices)} of {len(devices)} in process {jax.process_index()}"
+        )
     points, columns = source.read(0)
 
     def of_batch(shared: PyTree, points: PyTree) -> PyTree:
