@@ -112,17 +112,18 @@ def look(
     models = pictures.models(maker, settings)
     side = models.mean.shape[:2]
     run.advance(0, f"{maker.name} sees {settings.dataset}")
-    found = scale.top_examples(
-        scale.activations(settings.layer),
-        maker,
-        settings.dataset,
-        kept / f"examples-{maker.file_name}",
-        batch_size=settings.batch_size,
-        k=settings.examples,
-        split=split,
-        size=side,
-        data_dir=settings.data_dir,
-    )
+    with run.on_devices():
+        found = scale.top_examples(
+            scale.activations(settings.layer),
+            maker,
+            settings.dataset,
+            kept / f"examples-{maker.file_name}",
+            batch_size=settings.batch_size,
+            k=settings.examples,
+            split=split,
+            size=side,
+            data_dir=settings.data_dir,
+        )
     count = found.numbers.shape[0]
     channels = np.unique(np.linspace(0, count - 1, settings.channels).astype(np.int32))
     recipe = pictures.fixed(

@@ -13,8 +13,9 @@ What means the same everywhere here:
   batch_size: how many points a device maps at once, and how many rows a chunk of the output has,
     at least 1. Every device runs the same program on chunks of its own, so the values do not
     depend on the number of devices; they may, in the last bits, on the batch_size.
-  devices: on which to compute; all devices of all processes if None. On a CPU with several cores
-    the setting `JAX_NUM_CPU_DEVICES` makes each a device.
+  devices: on which to compute; if None those of the mesh that is set, or else all of all processes.
+    On a CPU with several cores the setting `JAX_NUM_CPU_DEVICES` makes each a device. Of a chunk
+    nothing more is shared out: methods do what they do in chunks of their own on one device.
   progress: called with the number of rows done and of all rows, first with what an earlier run has
     done; `report()` makes one that shows a bar, or writes a line a minute.
 

@@ -166,7 +166,8 @@ def run(
       finish: called by one process when all is written.
     """
     if devices is None:
-        devices = jax.devices()
+        ambient = jax.sharding.get_mesh()
+        devices = jax.devices() if ambient.empty else [*ambient.devices.flat]
     mesh = Mesh(np.array(devices), (AXIS,))
     if len(mesh.local_devices) * jax.process_count() != len(devices):
         raise ValueError(
