@@ -151,34 +151,41 @@ def test_killed_at_many_random_moments_it_continues(photographs, whole, tmp_path
     killed_at_random(random.Random(seed), photographs, whole, tmp_path / "maps")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def experiments():
+    """The scripts, and what they share, which they import as a neighbour."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    yield
+    sys.path.remove(str(EXPERIMENTS))
+
+
+@pytest.fixture(scope="module")
+def script():
+    import attribute_dataset
+
+    return attribute_dataset
+
+
+@pytest.fixture(scope="module")
+def settings(script, tmp_path_factory):
+    """Of images of the small classifier's size, of its classes."""
+    root = tmp_path_factory.mktemp("script")
+    dataset = small_photographs.folder(root / "photographs", 24, side=16)
+    (model,) = saved(root, classifier())
+    return script.Settings(output=str(root / "maps"), model=model, dataset=dataset, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def whole_script_run(script, settings):
+    script.main(settings)
+    return scale.open(settings.output)
+
+
 class TestScript:
-    @pytest.fixture(scope="class")
-    def script(self):
-        sys.path.insert(0, str(EXPERIMENTS))
-        import attribute_dataset
-
-        yield attribute_dataset
-        sys.path.remove(str(EXPERIMENTS))
-
-    @pytest.fixture(scope="class")
-    def settings(self, script, tmp_path_factory):
-        """Of images of the small classifier's size, of its classes."""
-        root = tmp_path_factory.mktemp("script")
-        dataset = small_photographs.folder(root / "photographs", 24, side=16)
-        (model,) = saved(root, classifier())
-        return script.Settings(
-            output=str(root / "maps"), model=model, dataset=dataset, batch_size=2
-        )
-
-    @pytest.fixture(scope="class")
-    def run(self, script, settings):
-        script.main(settings)
-        return scale.open(settings.output)
-
-    def test_maps_are_the_methods(self, run):
-        assert run["maps"].shape == (24, 16, 16)
-        assert (run["maps"][:] >= 0).all()
-        assert run.config["method"].startswith("explain('saliency')")
+    def test_maps_are_the_methods(self, whole_script_run):
+        assert whole_script_run["maps"].shape == (24, 16, 16)
+        assert (whole_script_run["maps"][:] >= 0).all()
+        assert whole_script_run.config["method"].startswith("explain('saliency')")
 
     @pytest.mark.parametrize(
         ("flags", "explained"),
@@ -203,7 +210,7 @@ class TestScript:
         if "label" in flags:
             assert set(stored["explained"][:]) == {classifier().label("goose")}
 
-    def test_terminated_it_ends_in_time_and_continues(self, settings, run, tmp_path):
+    def test_terminated_it_ends_in_time_and_continues(self, settings, whole_script_run, tmp_path):
         output = tmp_path / "maps"
         flags = [
             ("output", output),
@@ -224,8 +231,8 @@ class TestScript:
         done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
         assert "24 good" in done.stdout
         stored = scale.open(output)
-        for name in run:
-            assert_array_equal(stored[name][:], run[name][:])
+        for name in whole_script_run:
+            assert_array_equal(stored[name][:], whole_script_run[name][:])
         assert np.isfinite(stored["maps"][:]).all()
 
 
@@ -234,35 +241,28 @@ def wait_for_maps(process, output):
         time.sleep(0.01)
 
 
-class TestUnitExamples:
-    @pytest.fixture(scope="class")
-    def script(self):
-        sys.path.insert(0, str(EXPERIMENTS))
-        import unit_examples
+def test_pictures_beside_examples(tmp_path):
+    import unit_examples
 
-        yield unit_examples
-        sys.path.remove(str(EXPERIMENTS))
-
-    def test_pictures_beside_examples(self, script, tmp_path):
-        dataset = small_photographs.folder(tmp_path / "photographs", 9, side=16)
-        settings = script.Settings(
-            output=tmp_path / "run",
-            model=saved(tmp_path, classifier()),
-            dataset=dataset,
-            layer="stage 2",
-            channels=2,
-            examples=3,
-            steps=2,
-        )
-        script.main(settings)
-        with np.load(tmp_path / "run" / "units-small.npz") as stored:
-            assert stored["pictures"].shape == (2, 16, 16, 3)
-            network = classifier().network
-            for index, channel in enumerate(stored["channels"]):
-                peaks = network.layer("stage 2").map(stored["pictures"][index]).max((0, 1))
-                np.testing.assert_allclose(stored["picture_peaks"][index], peaks, rtol=1e-4)
-                assert (np.diff(stored["peaks"][channel]) <= 0).all()
-        page = (tmp_path / "run" / "index.html").read_text("utf-8")
-        assert "picture above all photographs" in page
-        assert "channel 0" in page
-        assert [path.name for path in tmp_path.glob(".*")] == []
+    dataset = small_photographs.folder(tmp_path / "photographs", 9, side=16)
+    settings = unit_examples.Settings(
+        output=tmp_path / "run",
+        model=saved(tmp_path, classifier()),
+        dataset=dataset,
+        layer="stage 2",
+        channels=2,
+        examples=3,
+        steps=2,
+    )
+    unit_examples.main(settings)
+    with np.load(tmp_path / "run" / "units-small.npz") as stored:
+        assert stored["pictures"].shape == (2, 16, 16, 3)
+        network = classifier().network
+        for index, channel in enumerate(stored["channels"]):
+            peaks = network.layer("stage 2").map(stored["pictures"][index]).max((0, 1))
+            np.testing.assert_allclose(stored["picture_peaks"][index], peaks, rtol=1e-4)
+            assert (np.diff(stored["peaks"][channel]) <= 0).all()
+    page = (tmp_path / "run" / "index.html").read_text("utf-8")
+    assert "picture above all photographs" in page
+    assert "channel 0" in page
+    assert [path.name for path in tmp_path.glob(".*")] == []

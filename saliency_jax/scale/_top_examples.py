@@ -67,7 +67,7 @@ def activations(layer: str) -> Excite:
       >>> from saliency_jax import models, scale
       >>> network = models.load("tiny-imagenet-robust").network
       >>> scale.activations("stage 4")(network, jnp.zeros((64, 64, 3)), jnp.array(0)).shape
-      (8, 8, 256)
+      (4, 4, 256)
     """
 
     def excite(network: Any, image: Image, label: Integer[Array, ""]) -> FeatureMap:
@@ -91,7 +91,7 @@ def relevances(layer: str, **options: Any) -> Excite:
       >>> from saliency_jax import models, scale
       >>> network = models.load("tiny-imagenet-robust").network
       >>> excite = scale.relevances("stage 4")
-      >>> excite(network, jnp.full((16, 16, 3), 0.5), jnp.array(0)).shape
+      >>> excite(network, jnp.full((32, 32, 3), 0.5), jnp.array(0)).shape
       (2, 2, 256)
 
     Reference: Achtibat et al. 2023, arXiv:2206.03208.
