@@ -318,7 +318,9 @@ def see(shown: Sequence[Seen], judge: Classifier | None, name: str) -> Section |
     """A class's pictures, a row for each model, and what the judge takes them for."""
     if not shown:
         return None
-    notes, cells = [""] * len(shown), [[""] * 2] * len(shown)
+    header = ["model", "recipe", "seed", "run"]
+    cells: list[list[str]] = [[] for _ in shown]
+    notes, caption = [""] * len(shown), ""
     label = labels([name], judge).get(name) if judge is not None else None
     if judge is not None and label is not None:
         answers = imagenet.answers(judge, [one.image for one in shown])
@@ -326,15 +328,13 @@ def see(shown: Sequence[Seen], judge: Classifier | None, name: str) -> Section |
         taken = [likeliest(judge, answer) for answer in answers]
         notes = [f"rank {rank}, {text}" for rank, text in zip(ranks, taken, strict=True)]
         cells = [[str(rank), text] for rank, text in zip(ranks, taken, strict=True)]
+        header += ["rank", f"taken for by {judge.name}"]
+        caption = f"Below: the rank that {judge.name} gives to {name}, and what it takes it for."
     rows: dict[str, list[plots.Cell | None]] = {}
     for one, note in zip(shown, notes, strict=True):
         title = ", ".join(filter(None, (one.recipe, f"seed {one.seed}", one.source)))
         rows.setdefault(one.model, []).append(plots.image(one.image, title, note))
-    caption = ""
-    if any(notes) and judge is not None:
-        caption = f"Below: the rank that {judge.name} gives to {name}, and what it takes it for."
     view = plots.explore([*rows.values()], row_titles=[*rows], caption=caption)
-    header = ["model", "recipe", "seed", "run", "rank", "taken for"]
     table = [
         [one.model, one.recipe, str(one.seed), one.source, *said]
         for one, said in zip(shown, cells, strict=True)
