@@ -13,10 +13,20 @@ the other on a blurred image, the most salient first, it should rise soon (inser
 the way, higher is better), and when they are replaced by the mean colour it should fall soon
 (deletion, lower is better). A map of random numbers is the control.
 
-The 24 methods on two photographs under the bundled standard and robust ResNet: 3.5 minutes on two
-processor cores, while other work ran beside. Interrupted, the same command continues.
+All 31 methods on the two photographs under EfficientNet-Lite0 take 14 minutes of a processor's time,
+and took 47 on two cores that much else ran on; the 24 that there were before the backward rules,
+under the bundled standard and robust ResNet, 3.5 minutes. Interrupted, the same command continues.
 
-Measured on the cat and the coffee under that pair, two photographs alone: integrated gradients,
+Measured under EfficientNet-Lite0, two photographs alone: by insertion the methods of a few places
+are best, RISE (0.673), feature ablation (0.643), occlusion (0.624) and the class activation maps
+(0.60; random 0.368). Of the backward rules guided Grad-CAM has 0.487, guided backpropagation 0.421,
+relevance by epsilon-gamma-box 0.419, DeepSHAP 0.416 and DeepLIFT 0.346; relevance by epsilon-plus
+(0.335) and DeconvNet (0.312), which draws the lattice of the network's strides whatever is on the
+photograph, are below random. By deletion guided integrated gradients are best (0.032), then
+DeepLIFT and DeepSHAP (0.047 each) and integrated gradients (0.048; random 0.131), at 0.5, 4.7 and
+9.5 s a map.
+
+Measured on the cat and the coffee under that pair by those 24: integrated gradients,
 their guided kind and expected gradients find the pixels that matter, with insertions of 0.85 to
 0.91 and deletions of 0.07 to 0.08 under the standard model (random 0.60 and 0.43), and 0.69 to 0.75
 and 0.05 to 0.06 under the robust one (random 0.40 and 0.33). Saliency, whose sign is lost, is worse
