@@ -13,7 +13,7 @@ the other on a blurred image, the most salient first, it should rise soon (inser
 the way, higher is better), and when they are replaced by the mean colour it should fall soon
 (deletion, lower is better). A map of random numbers is the control.
 
-All 31 methods on the two photographs under EfficientNet-Lite0 take 14 minutes of a processor's time,
+All 31 methods on both photographs under EfficientNet-Lite0 take 14 minutes of a processor's time,
 and took 47 on two cores that much else ran on; the 24 that there were before the backward rules,
 under the bundled standard and robust ResNet, 3.5 minutes. Interrupted, the same command continues.
 
