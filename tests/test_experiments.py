@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -802,6 +803,23 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert error.startswith("error: ")
     assert message in error
     assert list(in_a_folder.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="allocation is glibc's")
+def test_memory_that_was_used_is_kept():
+    program = (
+        "import resource; from lab import frame\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    bytearray(b'x') * 2**26\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "faults(); print(faults()); frame.keep_memory(); faults(); print(faults())"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], cwd=EXPERIMENTS, capture_output=True, text=True, check=True
+    ).stdout
+    given_back, kept = map(int, printed.split())
+    assert kept < given_back / 10
 
 
 def test_help_explains_every_flag(scripts, capsys):
