@@ -2,6 +2,7 @@
 
   python experiments/sanity_checks.py
   python experiments/sanity_checks.py --method saliency rise --count 20 --seed 1
+  python experiments/sanity_checks.py --model efficientnet-lite0 --dataset None --images ./photos
 
 The checks of Adebayo et al. (2018, arXiv:1810.03292). The weights of a layer are permuted, layer by
 layer from the logits down to the image, and after each the map is compared with that of the trained
@@ -85,7 +86,13 @@ HOW_TO_READ = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(examples.PairSettings):
+class Settings(examples.Settings):
+    model: tuple[str, ...] = loading.BUNDLED_PAIR
+    """Names of bundled models, or folders of saved ones, which know the images' classes."""
+    dataset: str | None = "tiny_imagenet/paper20"
+    """A prepared TFDS set whose images have labels; None for --images."""
+    batch_size: Count = 20
+    """Images measured at once; those finished are kept when the run is interrupted."""
     method: tuple[methods.Name, ...] = methods.COMMON
     """Attribution methods."""
     count: examples.AtLeastTwo = 100

@@ -2,6 +2,7 @@
 
   python experiments/benchmarks/attribution_memory.py
   python experiments/benchmarks/attribution_memory.py --model efficientnet-lite0 --figures
+  python experiments/benchmarks/attribution_memory.py --figures --method lrp deep_lift
 
 For every method that takes many scores, this prints what XLA plans for the compiled program beside
 weights, image and result: for 50 steps, samples or hidden parts, for 5,000 in the same batches of
@@ -55,6 +56,13 @@ times are uncertain by a third: saliency took 1.3 times its own.
   expected_gradients              50.5     544 MiB   1,261 MiB
   blur_integrated_gradients       54.5     535 MiB   1,232 MiB
   guided_integrated_gradients    376.1      37 MiB     667 MiB
+  guided_backprop                    -      33 MiB     625 MiB
+  deconvnet                          -       6 MiB     523 MiB
+  guided_grad_cam                    -      33 MiB     630 MiB
+  lrp                                -      61 MiB     901 MiB
+  lrp_epsilon_gamma_box              -      57 MiB     907 MiB
+  deep_lift                          -      65 MiB     708 MiB
+  deep_shap                         32     576 MiB   1,327 MiB
   xrai                           110.5     620 MiB   1,398 MiB
   grad_cam                         0.4       9 MiB     530 MiB
   grad_cam_plus_plus               0.3       9 MiB     530 MiB
@@ -71,7 +79,9 @@ times are uncertain by a third: saliency took 1.3 times its own.
 
 At 224 pixels every method stays under 1.4 GiB. The activation maps are the cheapest; Score-CAM, of
 1,280 feature maps, and the methods that draw a thousand masks are hundreds of times dearer than a
-gradient. Guided integrated gradients take 200 steps, other paths 64.
+gradient. Guided integrated gradients take 200 steps, other paths 64. The backward rules were
+measured apart, when so much else ran that a single call says nothing of its time, which
+backward_rules.py has; DeconvNet needs nothing of the forward pass.
 """
 
 import concurrent.futures
