@@ -95,7 +95,8 @@ def both(scripts, monkeypatch):
         )
         for seed, name in enumerate(NAMES)
     ]
-    monkeypatch.setattr(scripts["lab.loading"], "load", lambda names: loaded[: len(names)])
+    for name in ("load", "as_trained"):
+        monkeypatch.setattr(scripts["lab.loading"], name, lambda names: loaded[: len(names)])
     return loaded
 
 
