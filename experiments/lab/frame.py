@@ -225,7 +225,7 @@ def keep_memory() -> None:
     A compiled program takes its working memory anew at every call. If it comes from the system, the
     pages have to be brought in again, in which a core spends as much as a quarter of a call.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     # Of all threads one heap, all memory from it, and none of it given back.
     for parameter, value in _ALLOCATION if hasattr(library, "mallopt") else ():
         library.mallopt(parameter, value)
