@@ -207,7 +207,8 @@ class Experiment(Generic[Settings]):
 
     def from_command_line(self, arguments: Sequence[str] | None = None) -> None:
         """The whole experiment, with the settings that the command line names."""
-        if arguments is None:  # The process is the script's, and no caller's.
+        # Where the process is the script's own.
+        if arguments is None and sys.platform == "linux":
             keep_memory()
         runs.from_command_line(self, self.Settings, self.description, arguments)
 
@@ -225,10 +226,11 @@ def keep_memory() -> None:
     A compiled program takes its working memory anew at every call. If it comes from the system, the
     pages have to be brought in again, in which a core spends as much as a quarter of a call.
     """
-    library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-    # Of all threads one heap, all memory from it, and none of it given back.
-    for parameter, value in _ALLOCATION if hasattr(library, "mallopt") else ():
-        library.mallopt(parameter, value)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        # Of all threads one heap, all memory from it, and none of it given back.
+        for parameter, value in _ALLOCATION:
+            library.mallopt(parameter, value)
 
 
 def check(settings: Any) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from saliency_jax import models
@@ -52,7 +51,7 @@ def named(classifier: Classifier, name: str) -> Classifier:
     """The classifier under a name, its weights bound to no device."""
     # Restored weights are bound to their device, and a program compiles once for bound and once
     # for free arguments: with free weights, a first call and those on its results are the same.
-    network = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), classifier.network)
+    network = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)), classifier.network)
     return dataclasses.replace(classifier, name=name, network=network)
 
 

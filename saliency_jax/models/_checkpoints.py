@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
@@ -184,7 +183,7 @@ def _read(folder: Path, template):
         ) from error
     # Restored weights are bound to their device, and a program compiles once for bound and once
     # for free arguments: with free weights, a first call and those on its results are the same.
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), restored)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)), restored)
 
 
 def _check_finite(tree, folder):

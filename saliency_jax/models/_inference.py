@@ -111,7 +111,7 @@ class BlockedConvolution(nnx.Module):
         kernel = np.pad(np.asarray(layer.kernel[...]), (missing, missing, (0, 0), (0, 0)))
         kernel = kernel.reshape(blocks, self.stride, blocks, self.stride, inputs, outputs)
         kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(blocks, blocks, -1, outputs)
-        self.kernel = nnx.Param(jnp.asarray(kernel))
+        self.kernel = nnx.Param(jax.device_put(kernel))
 
     def __call__(self, images):
         n, *sides, channels = images.shape
@@ -174,4 +174,5 @@ def _exact(variable: Any) -> np.ndarray:
 
 
 def _like(variable: Any, values: np.ndarray) -> jax.Array:
-    return jnp.asarray(values, variable.dtype)
+    # `jnp.asarray` would compile a program for every shape.
+    return jax.device_put(values.astype(variable.dtype))
