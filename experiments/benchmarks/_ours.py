@@ -1,5 +1,6 @@
 """The tasks of `peers.py` by this library, and what its peers need to do the same ones."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -126,54 +127,27 @@ class Ours:
         function, arguments = self._program
         return function.lower(*arguments).compile().cost_analysis()["flops"]
 
-    def _on_one(self, function: Callable, *arguments: Any) -> Callable[[], Any]:
-        """The call of a function of the network and the arguments, on the first device."""
-        taken = jax.device_put((self.network, *arguments), self.mesh.devices[0])
-        self._program = (jax.jit(function), taken)
-        jitted = self._program[0]
-        return lambda: jitted(*taken)
-
-    def _by_chunks(self, function: Callable, *arguments: Any) -> Callable[[], Any]:
-        """The same of a function whose chunks of samples are shared out among the devices."""
-        if self.mesh.size == 1:
-            return self._on_one(function, *arguments)
-        everywhere = jax.NamedSharding(self.mesh, jax.P())
-        taken = jax.device_put((self.network, *arguments), everywhere)
+    def _compiled(self, function: Callable, *arguments: Any) -> Callable[[], Any]:
+        """The call of a function of the network and the arguments, under the mesh, if it is one."""
+        alone = self.mesh.size == 1
+        place = self.mesh.devices[0] if alone else jax.NamedSharding(self.mesh, jax.P())
+        taken = jax.device_put((self.network, *arguments), place)
         jitted = jax.jit(function)
+        self._program = jitted, taken
 
         def call():
-            with jax.set_mesh(self.mesh):
+            with contextlib.nullcontext() if alone else jax.set_mesh(self.mesh):
                 return jitted(*taken)
 
         return call
 
-    def _by_rows(
-        self, function: Callable, *arrays: jax.Array, in_turn: bool = False
-    ) -> Callable[[], Any]:
-        """The same of a function of the network and each row, shared out if the count is even.
+    def _of_rows(self, function: Callable, *arrays: jax.Array) -> Callable[[], Any]:
+        """The same of a function of the network and of each row, which the devices share."""
 
-        Each device has all its rows at once, or `in_turn`.
-        """
+        def of_rows(network, *arrays):
+            return devices.vmap(lambda *row: function(network, *row))(*arrays)
 
-        def of_rows(network, *rows):
-            if in_turn:
-                return jax.lax.map(lambda row: function(network, *row), rows)
-            return jax.vmap(lambda *row: function(network, *row))(*rows)
-
-        if self.mesh.size == 1 or len(arrays[0]) % self.mesh.size:
-            return self._on_one(of_rows, *arrays)
-        shared = jax.P(devices.AXIS)
-        specs = (jax.P(), *[shared] * len(arrays))
-        jitted = jax.jit(
-            jax.shard_map(
-                of_rows, mesh=self.mesh, in_specs=specs, out_specs=shared, check_vma=False
-            )
-        )
-        taken = [
-            jax.device_put(array, jax.NamedSharding(self.mesh, spec))
-            for array, spec in zip((self.network, *arrays), specs, strict=True)
-        ]
-        return lambda: jitted(*taken)
+        return self._compiled(of_rows, *arrays)
 
     def _of_images(self, method: Callable, count: int) -> Callable[[], Any]:
         def explain(network, image, label):
@@ -181,24 +155,24 @@ class Ours:
 
         # Images come again where there are not so many.
         images = jnp.resize(self.images, (count, *self.images.shape[1:]))
-        return self._by_rows(explain, images, jnp.resize(self.labels, (count,)))
+        return self._of_rows(explain, images, jnp.resize(self.labels, (count,)))
 
     def _of_one(self, method: Callable, score: Callable = scores.logit) -> Callable[[], Any]:
         def explain(network, image, label):
             return method(score(network, label), image)[None]
 
-        return self._by_chunks(explain, self.images[0], self.labels[0])
+        return self._compiled(explain, self.images[0], self.labels[0])
 
     def saliency(self, count: int) -> Callable[[], Any]:
         return self._of_images(attribution.saliency, count)
 
     def several_labels(self, count: int) -> Callable[[], Any]:
         def explain(network, image, labels):
-            return jax.vmap(
+            return devices.vmap(
                 lambda label: attribution.saliency(scores.logit(network, label), image)
             )(labels)
 
-        return self._on_one(explain, self.images[0], jnp.arange(count))
+        return self._compiled(explain, self.images[0], jnp.arange(count))
 
     def smoothgrad(self, count: int) -> Callable[[], Any]:
         options: dict = {"num_samples": count, "batch_size": self.batch_size}
@@ -215,7 +189,7 @@ class Ours:
             layer = network.layer(LAYERS[self.name])
             return attribution.grad_cam(scores.logit(network, label), image, layer=layer)
 
-        return self._by_rows(explain, self.images[:count], self.labels[:count])
+        return self._of_rows(explain, self.images[:count], self.labels[:count])
 
     def occlusion(self, count: int) -> Callable[[], Any]:
         window, stride = windows(self.side, count)
@@ -248,7 +222,7 @@ class Ours:
             made = ascent.ascend(scores.logit(network, label), state, optimizer, count)
             return made.image, made.values
 
-        return self._by_rows(make, self.starts, jnp.arange(len(self.starts)))
+        return self._of_rows(make, self.starts, jnp.arange(len(self.starts)))
 
     def pgd(self, count: int) -> Callable[[], Any]:
         def perturb(network, image, label):
@@ -262,7 +236,7 @@ class Ours:
             )
             return adversarial - image
 
-        return self._by_rows(perturb, self.images[:count], self.labels[:count])
+        return self._of_rows(perturb, self.images[:count], self.labels[:count])
 
     def deletion(self, count: int) -> Callable[[], Any]:
         return self._curves(metrics.deletion, count)
@@ -271,23 +245,26 @@ class Ours:
         return self._curves(metrics.insertion, count)
 
     def _curves(self, metric: Callable, count: int) -> Callable[[], Any]:
-        def measure(network, image, saliency_map, label):
-            return metric(
-                scores.probability(network, label),
-                image,
-                saliency_map,
-                steps=CURVE_STEPS,
-                baseline=baselines.zeros,
-                batch_size=self.batch_size,
-            ).scores
+        def measure(network, images, maps, labels):
+            def one(case):
+                image, saliency_map, label = case
+                return metric(
+                    scores.probability(network, label),
+                    image,
+                    saliency_map,
+                    steps=CURVE_STEPS,
+                    baseline=baselines.zeros,
+                    batch_size=self.batch_size,
+                ).scores
 
-        cases = self.images[:count], self.maps[:count], self.labels[:count]
-        return self._by_rows(measure, *cases, in_turn=True)
+            return jax.lax.map(one, (images, maps, labels))
+
+        return self._compiled(measure, self.images[:count], self.maps[:count], self.labels[:count])
 
     def product(self, count: int) -> Callable[[], Any]:
         """A product of two square matrices of this side: the machine's ceiling for products."""
         matrix = jnp.full((count, count), 0.5, self.images.dtype)
-        return self._on_one(lambda network, left, right: left @ right, matrix, matrix)
+        return self._compiled(lambda network, left, right: left @ right, matrix, matrix)
 
     def convolution(self, count: int) -> Callable[[], Any]:
         """3x3 kernels from 256 channels to 256, on so many maps of 28x28 pixels."""
@@ -300,7 +277,7 @@ class Ours:
                 maps, kernel, (1, 1), "SAME", dimension_numbers=names
             )
 
-        return self._on_one(convolve, maps, kernel)
+        return self._compiled(convolve, maps, kernel)
 
 
 def _answers(network: Any, images: jax.Array) -> jax.Array:

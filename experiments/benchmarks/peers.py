@@ -313,7 +313,7 @@ def measure_first_picture(settings: Settings, store: Store) -> None:
     if all(store.has("first-picture", (name,)) for name in names):
         return
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{folder}/programs"}
+        environment = {**os.environ, "XDG_CACHE_HOME": f"{folder}/caches"}
         for name in names:
             runs = Path(folder, name)
             runs.mkdir()
