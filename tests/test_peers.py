@@ -162,7 +162,7 @@ class TestReport:
         assert [line[-1] for line in table.rows] == ["0.50", "4.00", "1.41"]
         assert table.rows[0][-2] == "50 Zennit"
         # Of Captum's default layout the mean of 2 and 8.
-        assert table.rows[2][3] == "4.00"
+        assert table.rows[2][table.header.index(CAPTUM)] == "4.00"
         assert "not there" in str(_peers_report.details(found))
 
     def test_a_star_says_that_the_machine_was_not_idle(self):

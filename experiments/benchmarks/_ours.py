@@ -95,9 +95,20 @@ def photographs(count: int, side: int) -> np.ndarray:
 class Ours:
     """See `_turns`: of every task the call is one compiled program, whose weights are arguments."""
 
-    def __init__(self, *, network: str, side: int, batch_size: int, dtype: str, cores: int):
+    def __init__(
+        self,
+        *,
+        network: str,
+        side: int,
+        batch_size: int,
+        dtype: str,
+        cores: int,
+        is_rewritten: bool = True,
+    ):
         self.name, self.side, self.batch_size = network, side, batch_size
-        self.network = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), load(network))
+        self.trained = load(network)
+        used = models.for_inference(self.trained) if is_rewritten else self.trained
+        self.network = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), used)
         self.images = jnp.asarray(photographs(IMAGES, side), dtype)
         self.labels = jax.jit(_answers)(self.network, self.images)
         generator = np.random.default_rng(1)
@@ -109,12 +120,11 @@ class Ours:
         self._program: tuple[Any, tuple] = (None, ())
 
     def inputs(self) -> Inputs:
-        resnet = isinstance(self.network, models.ResNet)
         floats = (self.images, self.starts, self.maps)
         images, starts, maps = (np.asarray(each, np.float32) for each in floats)
-        state = weights(self.network) if resnet else {}
+        state = weights(self.trained) if isinstance(self.trained, models.ResNet) else {}
         labels = np.asarray(self.labels)
-        return Inputs(images, labels, starts, maps, self.segments, state, self.network.settings)
+        return Inputs(images, labels, starts, maps, self.segments, state, self.trained.settings)
 
     def finish(self, result: Any) -> None:
         jax.block_until_ready(result)

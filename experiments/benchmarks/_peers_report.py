@@ -15,10 +15,13 @@ from matplotlib.ticker import LogLocator, NullLocator
 from saliency_jax.runs import Table, plots, whole
 
 OURS, ONE_DEVICE, CAPTUM = "ours", "ours, one device", "Captum"
+AS_TRAINED = "ours, as trained"
 # By name the class and its settings; cores: 0 for all that there are.
 LIBRARIES: Mapping[str, tuple[str, dict[str, Any]]] = {
     OURS: ("_ours:Ours", {"cores": 0}),
     ONE_DEVICE: ("_ours:Ours", {"cores": 1}),
+    # The network is not rewritten for inference.
+    AS_TRAINED: ("_ours:Ours", {"cores": 0, "is_rewritten": False}),
     CAPTUM: ("_torch_peers:Captum", {}),
     "Captum, channels_last": ("_torch_peers:Captum", {"layout": "channels_last"}),
     "Captum, compiled": ("_torch_peers:Captum", {"layout": "compiled"}),
@@ -191,7 +194,7 @@ def summary(network: str, found: Sequence[Comparison]) -> Table:
     """A network's tasks in ms, and the fastest peer's time over ours."""
     shown = [name for name in LIBRARIES if name.startswith((OURS, CAPTUM))]
     others = [name for name in LIBRARIES if name not in shown]
-    peers = [name for name in LIBRARIES if name not in (OURS, ONE_DEVICE)]
+    peers = [name for name in LIBRARIES if not name.startswith(OURS)]
     lines, captum, fastest = [], [], []
     for case in found:
         times = case.medians(list(LIBRARIES))
@@ -206,9 +209,9 @@ def summary(network: str, found: Sequence[Comparison]) -> Table:
         lines.append([case.title, *cells, ", ".join(rest), last])
     means = [statistics.geometric_mean(each) for each in (captum, fastest) if each]
     if len(means) == 2:
-        blank = [""] * (len(shown) - 3)
-        cells = ["1", "", f"{means[0]:.2f}", *blank, "", f"{means[1]:.2f}"]
-        lines.append(["geometric mean over ours", *cells])
+        cells = ["1" if name == OURS else "" for name in shown]
+        cells[shown.index(CAPTUM)] = f"{means[0]:.2f}"
+        lines.append(["geometric mean over ours", *cells, "", f"{means[1]:.2f}"])
     return Table([f"{network}, ms", *shown, "another", "fastest peer / ours"], lines)
 
 
