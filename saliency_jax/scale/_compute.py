@@ -1,6 +1,7 @@
 """A function's values at many points, on all devices of all processes, stored chunk by chunk."""
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -294,12 +295,9 @@ def _fill(
             grain.ReadOptions(_READ_THREADS, 2 * num_local)
         )
     )
-    computing: collections.deque[tuple[list, list, int]] = collections.deque()
     writing: collections.deque[list[Any]] = collections.deque()
 
-    def write_oldest() -> None:
-        nonlocal done
-        step, columns, size = computing.popleft()
+    def write(step: list, columns: list[dict[str, jax.Array]]) -> None:
         for (number, _, read), made in zip(step, columns, strict=True):
             rows = {name: np.asarray(values) for name, values in made.items()} | dict(read)
             length = writer.rows(number).stop - writer.rows(number).start
@@ -307,6 +305,15 @@ def _fill(
             writing.append(writer.write(number, rows))
         while len(writing) > _WRITES_IN_FLIGHT * num_local:
             writer.settle(writing.popleft())
+
+    # In a thread of its own: on a CPU a program's start waits for the end of the one before.
+    writers = concurrent.futures.ThreadPoolExecutor(1)
+    computing: collections.deque[tuple[concurrent.futures.Future, int]] = collections.deque()
+
+    def wait_for_oldest() -> None:
+        nonlocal done
+        written, size = computing.popleft()
+        written.result()
         done += size
         tell(done, source.count)
 
@@ -323,17 +330,20 @@ def _fill(
                 for name in like
             }
             made = _by_device(program(shared, batch), len(step))
-            computing.append((step, made, sum(sizes[start : start + num_at_once])))
+            size = sum(sizes[start : start + num_at_once])
+            computing.append((writers.submit(write, step, made), size))
             if len(computing) > _STEPS_IN_FLIGHT:
-                write_oldest()
+                wait_for_oldest()
         while computing:
-            write_oldest()
+            wait_for_oldest()
     except BaseException:
+        writers.shutdown(wait=False, cancel_futures=True)
         # What an interrupted run is writing need not be computed again.
-        for write in itertools.chain(*writing):
+        for future in itertools.chain(*list(writing)):
             with contextlib.suppress(Exception):
-                write.result(timeout=_SECONDS_TO_SETTLE)
+                future.result(timeout=_SECONDS_TO_SETTLE)
         raise
+    writers.shutdown()
     while writing:
         writer.settle(writing.popleft())
 
