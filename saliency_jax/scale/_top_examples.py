@@ -25,8 +25,9 @@ from ._store import open as open_stored
 
 # Rows that are compared at once.
 _READ = 1024
-# Forward passes at once.
-_PASSES = 8
+# Of the noise that a line is replaced by, in units of the image's: what reaches a place by many
+# small weights is seen by the strong one, and what is cut off at a largest value by the faint one.
+_STRENGTHS = (1.0, 1e4)
 
 Excite = Callable[[Any, Image, Integer[Array, ""]], FeatureMap]
 
@@ -245,8 +246,9 @@ def receptive_field(
 ) -> tuple[Integer[np.ndarray, "i 2"], Integer[np.ndarray, "j 2"]]:
     """Which of an image's rows and columns reach each row and each column of a layer's map.
 
-    A row of nan is nan wherever it is looked at, whatever the weights: so the field is found for
-    any function that hands nan on, by a pass for each row and each column.
+    Of an image of noise one line after the other is replaced by other noise, faint and very strong:
+    what looks at it changes. So the field is found for any function, by two passes for each row and
+    each column; what is lost in rounding does not belong to it.
 
     Args:
       function: from an image to a map (i, j, d), such as `layer.map`.
@@ -272,23 +274,30 @@ def receptive_field(
     """
     check_callable("function", function)
     check_image_shape(shape)
-    fields = []
-    for axis in (0, 1):
-        lines = jnp.arange(shape[axis])
+    image_key, line_key = jax.random.split(jax.random.key(0))
+    image = jax.random.uniform(image_key, shape)
+    noise = jax.random.normal(line_key, shape)
 
-        def reached(line, axis=axis, lines=lines):
-            beside = (slice(None), None, None) if axis == 0 else (None, slice(None), None)
-            image = jnp.where((lines == line)[beside], jnp.nan, jnp.full(shape, 0.5))
-            return jnp.isnan(function(image)).any((1 - axis, 2))
+    def reached(axis: int) -> Bool[np.ndarray, "h i"]:
+        lines = np.arange(shape[axis]).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        axes = (1 - axis, 2)
 
-        with jax.debug_nans(False):
-            reaches = np.asarray(
-                jax.jit(
-                    lambda lines, reached=reached: jax.lax.map(reached, lines, batch_size=_PASSES)
-                )(lines)
-            )
-        fields.append(_ends(reaches))
-    return fields[0], fields[1]
+        @jax.jit
+        def of_line(line: Array, strength: Array) -> FeatureMap:
+            return function(jnp.where(lines == line, strength * noise, image))
+
+        # By one program, which rounds alike; before the first line there is none.
+        as_it_is = np.asarray(of_line(jnp.array(-1), jnp.array(1.0)))
+        changes = [
+            [
+                np.any(np.asarray(of_line(jnp.array(line), jnp.array(strength))) != as_it_is, axes)
+                for strength in _STRENGTHS
+            ]
+            for line in range(shape[axis])
+        ]
+        return np.any(changes, axis=1)
+
+    return _ends(reached(0)), _ends(reached(1))
 
 
 def _ends(reaches: Bool[np.ndarray, "h i"]) -> Integer[np.ndarray, "i 2"]:
