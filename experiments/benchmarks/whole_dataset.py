@@ -1,6 +1,36 @@
 """How fast is a data set explained, does the device wait, does memory grow, and what would it cost?
 
-python experiments/benchmarks/whole_dataset.py
+  python experiments/benchmarks/whole_dataset.py --photographs ./photographs
+
+Saliency of training images under a bundled ResNet-18 at 64x64, in chunks of 64, each run in a
+process of its own; then a trace of a run; then the time that reading a photograph takes.
+
+Measured on two processor cores, each a device, under a load of other work that left about a third
+of them (jax 0.10.2; 12 minutes):
+
+   1,000 images: 920 MiB, 24.3 images/s, 24,312 bytes each
+  10,000 images: 963 MiB, 23.9 images/s, 23,082 bytes each
+  a device computes in 99.8 % of the time
+  reading a photograph takes 4.2 ms
+
+Ten times the images take 5 % more memory. A device computes all the time: reading, copying and
+writing hide behind it. Maps of gradients in halves hardly shrink when compressed (24,576 bytes).
+
+On paper, ImageNet's 1,281,167 training images with maps of 224x224x3 halves, on devices that
+explain as many a second as one of these cores does small ones, and a hundred times as many:
+
+  devices    hours   images/s   cores that read   output
+     1 x1      29.26         12               0.1       3 MiB/s
+     8 x1       3.66         97               0.4      26 MiB/s
+   256 x1       0.11      3,113              13.2     839 MiB/s
+     1 x100     0.29      1,216               5.2     328 MiB/s
+     8 x100     0.04      9,729              41.2   2,623 MiB/s
+   256 x100     0.00    311,322           1,318.8  83,948 MiB/s
+
+Slow devices are the bottleneck themselves. From a fast one on it is reading, five cores for each
+device, and the output: eight need 2.6 GiB/s, a fast local disk's whole bandwidth, and more of them
+a bucket that many machines write at once. `dtype="uint8"` halves the output, and maps that are
+summed over the channels, as those of the script are, are a third.
 """
 
 import concurrent.futures
