@@ -8,6 +8,14 @@ Of evenly spaced channels of a layer: the pictures of a data set that excite eac
 the exciting place sees of them, beside the picture that gradient ascent makes for the channel, by
 the recipe of `feature_visualization.py`. All are seen at the side of the optimized picture. The
 channel's classes are those with the largest mean peak.
+
+Measured on only four channels of stage 3 of each bundled ResNet (`--channels 4`, 1,000 images, two
+minutes on two loaded processor cores), so that the intervals are wide: the picture and the examples
+order the layer's channels alike, 0.60 [0.48, 0.72] under the standard model and 0.27 [-0.07, 0.47]
+under the robust one, more than the picture and the examples of another channel, 0.31 and 0.07.
+Three of the standard model's four pictures excite their channel more than any photograph, and one
+of the robust model's four; one more of the robust ones is silent: without a gradient at the noise
+that it begins with it stays noise.
 """
 
 import dataclasses
@@ -221,11 +229,12 @@ def classes(maker: Classifier, means: np.ndarray) -> str:
 def draw(units: Units, index: int) -> Figure:
     """A channel's picture, and what excites it."""
     channel = units.channels[index]
-    peaks = units.found.peaks[channel]
-    picture = plots.image(units.pictures[index], "optimized", f"{units.peaks[index, channel]:.2f}")
+    peak = units.peaks[index, channel]
+    title = "optimized" if peak > 0 else "silent"
+    picture = plots.image(units.pictures[index], title, f"{peak:.2f}")
     cells: list[Any] = [
         plots.image(crop, name, f"{peak:.2f}")
-        for (crop, name), peak in zip(units.crops[index], peaks, strict=True)
+        for (crop, name), peak in zip(units.crops[index], units.found.peaks[channel], strict=True)
     ]
     return plots.grid(
         [[picture, *cells]],
