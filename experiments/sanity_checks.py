@@ -44,6 +44,10 @@ Sixt et al. found of the z+ rule, and so does DeepLIFT, 0.26 and 0.30, whose val
 keep nothing (0.00 and 0.01), like those of integrated gradients. Relevance by epsilon-gamma-box
 passes, -0.01 and 0.05, as does guided Grad-CAM, which alone depends on the label (0.23 and 0.28).
 
+Under EfficientNet-Lite0, of 6 photographs of ImageNet (`--count 6 --method guided_backprop`; 6
+minutes beside much other work), guided backpropagation keeps 0.16 [0.09, 0.24] when nothing learnt
+is left, as much as the edges (0.17), and for another label its map is the same, 0.998.
+
 The run's folder then holds `curves-MODEL.png` (the likeness, layer by layer), `examples-MODEL.png`
 (the maps), `measurements-MODEL.npz`, `config.json` and `index.html`, which shows it all.
 """
