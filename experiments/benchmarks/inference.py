@@ -36,8 +36,8 @@ What else was tried, in the processor's time:
 - Blocks of pixels as channels under every stride: for a stem of 3 channels 2 to 3 times as fast
   forwards, deeper 1.3 to 1.7 times slower. A gradient by parities of pixels gains nothing.
 - The image's normalization folded too: its mean cannot be, as zeros surround the normalized image.
-- XLA's flags: convolutions and products already go to YNNPACK; what asks for oneDNN or XNNPACK, or
-  for vectors of 512 bits, leaves the program and its time as they were.
+- XLA's flags: convolutions and products already go to YNNPACK; what asks for oneDNN or XNNPACK
+  leaves the program as it was, and vectors of 512 bits a product's time.
 - Memory that the process keeps (`lab/frame.py`) in place of pages brought in anew at every call:
   of EfficientNet-Lite0's gradient 45 to 32 ms, of 32 images of 64 pixels 201 to 178 ms.
 """
