@@ -33,8 +33,10 @@ What else was tried, in the processor's time:
 - Winograd's F(2x2, 3x3) and F(4x4, 3x3): about as fast on maps of 16 pixels and below, five and two
   times slower on 32; relevance propagation would not see the kernel.
 - Convolutions as products of shifted images: 1.1 to 2 times slower forwards.
-- Blocks of pixels as channels under every stride: for a stem of 3 channels 2 to 3 times as fast
-  forwards, deeper 1.3 to 1.7 times slower. A gradient by parities of pixels gains nothing.
+- Blocks of pixels as channels under every stride: for a stem of 3x3 or 4x4 kernels 2 to 3 times as
+  fast forwards, for ResNet-50's of 7x7 five times slower (15 and 70 ms of 8 images; the table has
+  it so, since then it is left alone), deeper 1.3 to 4 times slower. A gradient by parities of
+  pixels gains nothing.
 - The image's normalization folded too: its mean cannot be, as zeros surround the normalized image.
 - XLA's flags: convolutions and products already go to YNNPACK; what asks for oneDNN or XNNPACK
   leaves the program as it was, and vectors of 512 bits a product's time.

@@ -26,11 +26,12 @@ def for_inference(model: Model, *, dtype: Any = None) -> Model:
     conv'(I) + b' = (conv(I) - m) s / sqrt(v + e) + b
 
     Batch normalization is folded into the convolution before it, or is one product and one sum
-    where there is none, as in networks with pre-activation; a stem with a stride reads blocks of
-    pixels, which are its channels, without a stride. Names, cuts, rectifiers (`relu`, `relu6`) and
-    normalization stay, so that every method, layer and rule gives what it gave; the weights are
+    where there is none, as in networks with pre-activation; a small stem with a stride reads blocks
+    of pixels, which are its channels, without a stride. Names, cuts, rectifiers (`relu`, `relu6`)
+    and normalization stay, so that every method, layer and rule gives what it gave; the weights are
     leaves, fewer and other ones. What has no batch normalization and no such stem, as transformers
-    and ConvNeXt, is returned as it is.
+    and ConvNeXt, is returned as it is. A module of your own says in `folds` what is folded, pairs
+    of its attributes' names: `(("bn1", "conv1"),)`.
 
     It is for use: what is trained, saved or compared weight by weight is the network before.
 
@@ -152,7 +153,8 @@ def _is_stem(layer: Any) -> bool:
     if not isinstance(layer, Convolution):
         return False
     size, _, inputs, _ = layer.kernel.shape
-    return size > layer.stride > 1 and inputs <= _FEW_CHANNELS
+    # Larger kernels are slower in blocks.
+    return 1 < layer.stride < size <= 2 * layer.stride and inputs <= _FEW_CHANNELS
 
 
 def _scale_and_bias(norm: nnx.BatchNorm) -> tuple[np.ndarray, np.ndarray]:
