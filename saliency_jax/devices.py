@@ -31,6 +31,11 @@ def mesh(count: Count | None = None) -> jax.sharding.Mesh:
     done on arrays that are laid out along the axis. A method that is called eagerly is slowed by
     it: compile what calls it.
 
+    What a method does for one image makes the devices meet after every chunk, which suits cores
+    that nothing else wants. On two cores under a load of 11 to 20, one image's integrated
+    gradients, SmoothGrad, RISE, occlusion and Kernel SHAP took 1.2 to 2.6 times as long as on one
+    device, and 64 attacks by `vmap`, whose devices need not meet, 0.8 times.
+
     Args:
       count: of how many devices, the first ones; all if None.
 
