@@ -73,7 +73,8 @@ def _summed(function: Callable, samples: Samples, batch_size: Count, divisor: in
     # Without a loop where one chunk is all: XLA compiles loop bodies less well on CPU.
     if _length(chunks) == 1:
         return _on_devices(whole, axes)(_first(chunks), _first(counted))
-    values = jax.eval_shape(function, _first(_first(chunks)))
+    # Of shapes alone: a key that is sliced here would be one used before the loop.
+    values = jax.eval_shape(lambda chunks: function(_first(_first(chunks))), chunks)
     zeros = jax.tree.map(lambda leaf: at_least_single(jnp.zeros_like(leaf)), values)
 
     def add(total, chunk):
