@@ -13,9 +13,8 @@ channels that most of the class's relevance passes through, in a photograph of i
 model's own picture, with where they find it and what excites them most.
 
 Photographs are files or folders of them, of the class whose WordNet id their name or their folder's
-begins with; without any the cat and the cup of coffee that scikit-image carries. Three classes
-under EfficientNet-Lite0 and the bundled pair: 2 minutes on two processor cores. Interrupted, the
-same command continues.
+begins with; without any the cat and the cup of coffee that scikit-image carries. Interrupted,
+the same command continues.
 
 The atlas's folder then holds `index.html`, a page for each class, `pictures-MODEL.npz` (what was
 made here), `channels-MODEL.npz` and `config.json`.

@@ -12,6 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def numbers(seed, *shape):
+    """Away from 0, of both signs."""
+    generator = np.random.default_rng(seed)
+    return generator.uniform(0.2, 1, shape) * generator.choice([-1, 1], shape)
+
+
 def matrix(function, shape):
     """Weights (outputs, inputs) and constants of an affine function, unit image by unit image."""
     constant = np.asarray(function(jnp.zeros(shape))).ravel()

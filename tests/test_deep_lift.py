@@ -10,7 +10,7 @@ import small_models
 from jax import lax
 from numpy.testing import assert_allclose, assert_array_equal
 from precisions import strictly
-from slow_rules import matrix
+from slow_rules import matrix, numbers
 
 from saliency_jax import attribution, models, rules, scores
 from saliency_jax.models import convolution, depthwise_convolution
@@ -22,11 +22,6 @@ CLOSE = {"rtol": 1e-8, "atol": 1e-10}
 def in_double_precision():
     with strictly(True):
         yield
-
-
-def numbers(seed, *shape):
-    generator = np.random.default_rng(seed)
-    return generator.uniform(0.2, 1, shape) * generator.choice([-1, 1], shape)
 
 
 IMAGE, BASELINE = numbers(1, 6, 6, 2), 0.3 * numbers(2, 6, 6, 2)

@@ -20,6 +20,7 @@ from slow_rules import (
     Normalization,
     SelfAttention,
     Sum,
+    numbers,
 )
 
 from saliency_jax import attribution, models, rules, scores
@@ -52,12 +53,6 @@ each_rule = pytest.mark.parametrize("name", RULES)
 def in_double_precision():
     with strictly(True):
         yield
-
-
-def numbers(seed, *shape):
-    """Away from 0, of both signs."""
-    generator = np.random.default_rng(seed)
-    return generator.uniform(0.2, 1, shape) * generator.choice([-1, 1], shape)
 
 
 def exactly(operation):

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 from numpy.testing import assert_allclose, assert_array_equal
 from precisions import strictly
-from slow_rules import matrix
+from slow_rules import matrix, numbers
 
 from saliency_jax import attribution, rules
 
@@ -18,11 +18,6 @@ CLOSE = {"rtol": 1e-8, "atol": 1e-11}
 def in_double_precision():
     with strictly(True):
         yield
-
-
-def numbers(seed, *shape):
-    generator = np.random.default_rng(seed)
-    return generator.uniform(0.2, 1, shape) * generator.choice([-1, 1], shape)
 
 
 # Shrikumar et al. 2017: a network is a list of steps (kind, function, numbers of the values that it
@@ -63,8 +58,8 @@ def ratio(function, made, x0, part, other):
 
 def slowly(steps, image, baseline):
     values = [(image, baseline, (np.maximum(image - baseline, 0), np.minimum(image - baseline, 0)))]
-    for kind, function, numbers in steps:
-        taken = [values[number] for number in numbers]
+    for kind, function, indices in steps:
+        taken = [values[number] for number in indices]
         parts = parts_of(kind, function, taken)
         ends = [
             sum(np.asarray(function(jnp.asarray(each[at]))) for each in taken) for at in range(2)
