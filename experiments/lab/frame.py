@@ -26,7 +26,7 @@ import jax
 import numpy as np
 import tqdm
 
-from saliency_jax import devices, runs
+from saliency_jax import devices, experiments, runs
 from saliency_jax._files import whole
 from saliency_jax.models import Classifier
 from saliency_jax.runs import Section
@@ -80,7 +80,9 @@ class Run(runs.RunFolder):
         self.complaint = ""
         self._settings = settings
         unnamed = dataclasses.replace(settings, output=None)
-        self._command = runs.command(f"experiments/{name}.py", unnamed)
+        script = runs.command(f"experiments/{name}.py", unnamed)
+        # A script finds this module as its neighbour, the command in the package.
+        self._command = script if __package__ == "lab" else experiments.as_commands(script)
         self._bar: tqdm.tqdm | None = None
 
     def save_config(self, settings: Any, command: str = "") -> None:
@@ -184,7 +186,11 @@ class Experiment(Generic[Settings]):
         self._function, self.title = function, title
         self.Settings: type[Settings] = typing.get_type_hints(function)["settings"]
         self.name = Path(function.__code__.co_filename).stem
-        self.description = sys.modules[function.__module__].__doc__ or ""
+
+    @property
+    def description(self) -> str:
+        """The script's docstring."""
+        return sys.modules[self._function.__module__].__doc__ or ""
 
     def __call__(self, settings: Settings) -> None:
         """The whole experiment."""

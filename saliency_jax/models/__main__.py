@@ -1,9 +1,16 @@
 """Prints every model that `load` knows: its size, its sets of weights, and what is said of them."""
 
+import dataclasses
+
 from ._checkpoints import available
 
 
-def main() -> None:
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All are listed: there is nothing to set."""
+
+
+def main(settings: Settings = Settings()) -> None:
     for name, description in available().items():
         print(f"{name}: {description.parameters:,} parameters")
         for weights, published in description.weights.items():
