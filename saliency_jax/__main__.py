@@ -133,10 +133,10 @@ def _start(name: str, arguments: Sequence[str]) -> None:
         elif flag and arguments and not arguments[0].startswith("-"):
             arguments = [flag, *arguments]
         sys.argv = [f"{PROGRAM} {name}", *arguments]
-        from_command_line = getattr(module.main, "from_command_line", None)
-        if from_command_line is not None:
-            from_command_line()
-            return
+        for script in (module.main, module):
+            if hasattr(script, "from_command_line"):
+                script.from_command_line()
+                return
         from . import runs
 
         runs.from_command_line(module.main, settings, module.__doc__ or "")
