@@ -1,6 +1,5 @@
 """The command `saliency-jax`: the experiments, where there is a clone and where there is none."""
 
-import contextlib
 import difflib
 import functools
 import importlib
@@ -10,9 +9,9 @@ import shutil
 import signal
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import ModuleType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from . import experiments
 from ._stand_ins import standing_in
@@ -51,8 +50,10 @@ def _run(arguments: Sequence[str]) -> None:
         print(PROGRAM, importlib.metadata.version(PROGRAM))
     elif name in COMPLETION:
         _complete(arguments)
-    else:
+    elif set(HELP).isdisjoint(rest):
         _start(name, rest)
+    else:
+        _help(name)
 
 
 def _commands() -> dict[str, str]:
@@ -108,64 +109,62 @@ def _module(name: str) -> ModuleType:
         )
 
 
-def _settings(module: ModuleType) -> type:
+def _settings(module: Any) -> type:
     """The dataclass of a module's flags: its experiment's, or its own."""
     return getattr(module.main, "Settings", None) or module.Settings
 
 
-def _takes_words(settings: type) -> str:
+def _takes_words(settings: Any) -> str:
     """The flag that takes what stands before all flags, or none."""
-    flags = settings.__dataclass_fields__  # type: ignore[attr-defined]
-    return next((f"--{name}" for name in WORDS if name in flags), "")
+    return next((f"--{name}" for name in WORDS if name in settings.__dataclass_fields__), "")
 
 
 def _start(name: str, arguments: Sequence[str]) -> None:
     """Runs a command, whose process this now is."""
-    is_help = not set(HELP).isdisjoint(arguments)
-    with _without_computing() if is_help else contextlib.nullcontext():
-        module = _module(name)
-        settings = _settings(module)
-        flag = _takes_words(settings)
-        if is_help:
-            arguments = ["--help"]
-            if flag:
-                module.__doc__ = f"{module.__doc__}\nWords before all flags are those of {flag}."
-        elif flag and arguments and not arguments[0].startswith("-"):
-            arguments = [flag, *arguments]
-        sys.argv = [f"{PROGRAM} {name}", *arguments]
-        for script in (module.main, module):
-            if hasattr(script, "from_command_line"):
-                script.from_command_line()
-                return
-        from . import runs
+    module = _module(name)
+    settings = _settings(module)
+    flag = _takes_words(settings)
+    if flag and arguments and not arguments[0].startswith("-"):
+        arguments = [flag, *arguments]
+    sys.argv = [f"{PROGRAM} {name}", *arguments]
+    for script in (module.main, module):
+        if hasattr(script, "from_command_line"):
+            script.from_command_line()
+            return
+    from . import runs
 
-        runs.from_command_line(module.main, settings, module.__doc__ or "")
+    runs.from_command_line(module.main, settings, module.__doc__ or "")
 
 
-@contextlib.contextmanager
-def _without_computing() -> Iterator[None]:
-    """Inside, modules are imported for their flags alone, which takes a tenth of the time."""
-    import tyro.conf
-    import tyro.extras  # noqa: F401
+def _help(name: str) -> None:
+    """Prints what a command does and takes; what computes is not imported for it."""
+    import tyro
+    import tyro.extras
 
     with standing_in():
-        yield
+        module = _module(name)
+    settings, about = _settings(module), module.__doc__ or ""
+    flag = _takes_words(settings)
+    if flag:
+        about += f"\nWords before all flags are those of {flag}."
+    tyro.cli(settings, prog=f"{PROGRAM} {name}", description=about, args=HELP[:1])
 
 
 def _complete(arguments: Sequence[str]) -> None:
     """Prints, or writes, a script with which a shell completes commands and flags."""
     import tyro
+    import tyro.extras
 
     shell = arguments[1] if len(arguments) > 1 else "none"
     if shell not in SHELLS or len(arguments) != 2 + COMPLETION.index(arguments[0]):
         expected = "one of " + ", ".join(SHELLS) + " PATH" * COMPLETION.index(arguments[0])
         _exit(f"error: expected {arguments[0]} {expected}, got {' '.join(arguments[1:]) or 'none'}")
-    with _without_computing():
-        kinds = [
+    with standing_in():
+        kinds: list[Any] = [
             Annotated[_settings(_module(name)), tyro.conf.subcommand(name=name, description=what)]
             for name, what in _commands().items()
         ]
-        tyro.cli(functools.reduce(operator.or_, kinds), prog=PROGRAM, args=arguments)
+    tyro.cli(functools.reduce(operator.or_, kinds), prog=PROGRAM, args=arguments)
 
 
 def _exit(line: str, status: int = 2) -> NoReturn:

@@ -3,10 +3,13 @@
 import contextlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+_FOLDER = Path(__file__).parent
 # What a module may do with another one's values while it is imported.
 _OPERATORS = (
     *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "pow"),
@@ -48,16 +51,22 @@ for _name in _OPERATORS:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def __init__(self, package: str):
-        self._real = {package, *sys.stdlib_module_names}
-        self._real |= {name.partition(".")[0] for name in sys.modules}
+    def __init__(self) -> None:
+        self._real = {name.partition(".")[0] for name in sys.modules} | sys.stdlib_module_names
 
     def find_spec(
         self, fullname: str, path: Any = None, target: Any = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname.partition(".")[0] in self._real:
-            return None
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        package, *names = fullname.split(".")
+        if package != __package__:
+            is_real = package in self._real
+        elif names[-1] == "__main__":
+            # Of a package that is stood in for.
+            file = _FOLDER.joinpath(*names).with_suffix(".py")
+            return importlib.util.spec_from_file_location(fullname, file)
+        else:
+            is_real = names[0] == "experiments"
+        return None if is_real else importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> Any:
         return StandIn()
@@ -68,12 +77,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 @contextlib.contextmanager
 def standing_in() -> Iterator[None]:
-    """Inside, stand-ins are imported in place of all packages but this one.
+    """Inside, only experiments and commands are imported, and stand-ins for all that they use.
 
-    What has been imported before stays as it is. For a process that ends inside: what this package
-    imports inside is of no use outside.
+    What has been imported before stays as it is, the standard library too. For a process that ends
+    soon: what is imported inside is of no other use.
     """
-    finder = _Finder(__package__)
+    finder = _Finder()
     sys.meta_path.insert(0, finder)
     try:
         yield
