@@ -98,6 +98,23 @@ def page_of(
     }
 
 
+@contextlib.contextmanager
+def page_at(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+    """A page of a server, on a device, which nothing is complained of and which asks no other."""
+    complaints: list[str] = []
+    fetched: list[str] = []
+    context = browser.new_context(**{**DESKTOP, **options})
+    page = context.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: fetched.append(request.url))
+    page.goto(address)
+    yield page
+    context.close()
+    assert complaints == []
+    assert [url for url in fetched if not url.startswith((address, "data:", "blob:"))] == []
+
+
 def screenshot(locator: Any) -> np.ndarray:
     """(h, w, 3), an element as it is on the screen, from 0 to 255."""
     locator.scroll_into_view_if_needed()

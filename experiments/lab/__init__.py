@@ -10,6 +10,7 @@ recipes: initial images, optimizers and settings of class visualization.
 pictures: class visualizations by variants of a recipe, judged by another model.
 robustness: accuracy as it is and under attack, by two losses.
 tables: means with their intervals, as tables and curves show them.
+explorer: what the explorer's page asks for, and the lines of Python that make it.
 waves: sounds and radio signals drawn over their maps, and what hides them best.
 
 A script imports these and the library, never another script.

@@ -90,7 +90,7 @@ def _noise_images(case: Case) -> jax.Array:
 
 def deepest_map(network: Any, image: jax.Array) -> Layer:
     """The deepest of a network's layers that makes a map (i, j, d) of the image."""
-    return network.layer(next(_maps(network, image))[0])
+    return network.layer(next(maps(network, image))[0])
 
 
 def finer_map(network: Any, image: jax.Array) -> Layer:
@@ -103,22 +103,22 @@ def finer_map(network: Any, image: jax.Array) -> Layer:
 
 def finer_map_name(network: Any, image: Any) -> str:
     """The name of that layer, for an image or its shape."""
-    maps = [*_maps(network, image)]
-    fine = (name for name, sides in maps if min(sides) >= FINE)
-    return next(fine, maps[0][0])
+    found = [*maps(network, image)]
+    fine = (name for name, (*sides, _) in found if min(sides) >= FINE)
+    return next(fine, found[0][0])
 
 
-def _maps(network: Any, image: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The layers that make a map of the image, from the logits to the image, with its sides."""
+def maps(network: Any, image: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The layers that make a map of the image, from the logits to the image, with its shape."""
     found = False
     for name in reversed(network.layers):
         layer = network.layer(name)
         try:
-            sides = jax.eval_shape(layer.map, image).shape[:2]
+            shape = jax.eval_shape(layer.map, image).shape
         except ValueError:
             continue
         found = True
-        yield name, sides
+        yield name, shape
     if not found:
         raise ValueError(f"expected a network with a layer that is a map, got {network.layers}")
 
@@ -141,6 +141,19 @@ ARGUMENTS: Mapping[str, Callable[[Case], Any]] = {
     "max_sigma": lambda case: MAX_SIGMA * max(case.image.shape[:2]) / PAPER_SIDE,
 }
 
+# How they are written in Python, beside a `score` and an `image`; the others are numbers.
+WRITTEN: Mapping[str, Callable[[Case], str]] = {
+    "key": lambda case: "jax.random.key(0)",
+    "baseline": lambda case: "baselines.mean_color",
+    "baselines": lambda case: (
+        f"jax.random.uniform(jax.random.key(1), ({NOISE_IMAGES}, *image.shape))"
+    ),
+    "segments": lambda case: f"segments.grid_segments(image, {case.cells})",
+    "regions": lambda case: "regions",
+    "attention": lambda case: "score.model.attention",
+    "composite": lambda case: "rules.epsilon_gamma_box(0.0, 1.0)",
+}
+
 
 # Of these, what a network makes itself under the same name, and what one is that does.
 OF_THE_NETWORK = {
@@ -152,6 +165,13 @@ OF_THE_NETWORK = {
 def _above_lowest(saliency_map: jax.Array) -> jax.Array:
     """Of it what is above its smallest value."""
     return saliency_map - saliency_map.min()
+
+
+# How reductions are written that are not the library's.
+REDUCED: Mapping[Callable, str] = {
+    identity: "attributed",
+    _above_lowest: "attributed - attributed.min()",
+}
 
 
 class Uses(NamedTuple):
@@ -216,6 +236,18 @@ class Method:
         """The attribution, by settings that may also take the place of what suits the image."""
         suited = {name: ARGUMENTS[name](case) for name in self.needs if name not in settings}
         return self.function(score, case.image, **suited, **settings)
+
+    def written(self, case: Case, settings: Mapping[str, str]) -> str:
+        """The same in Python, with what is to be written for its settings."""
+        suited = {
+            name: WRITTEN[name](case) if name in WRITTEN else repr(ARGUMENTS[name](case))
+            for name in self.needs
+            if name not in settings
+        }
+        given = ", ".join(f"{name}={text}" for name, text in {**suited, **settings}.items())
+        name = self.function.__name__
+        room = "rules" if getattr(rules, name, None) is self.function else "attribution"
+        return f"{room}.{name}(score, image{', ' if given else ''}{given})"
 
     def draw(self, saliency_map: np.ndarray, title: str = "") -> plots.Picture:
         """A cell that shows a map in the colours that suit it."""

@@ -60,15 +60,15 @@ class Media:
         self._names[key] = self.name("picture")
         small = max(picture.shape) <= SMALL and self._quality > _SMALL_TOO
         quality = 100 if small else min(self._quality, 90)
-        return Source(self._names[key], _address(*_encoded(pixels, quality)))
+        return Source(self._names[key], address(*_encoded(pixels, quality)))
 
     def figure(self, content: bytes, kind: str) -> str:
         """The content of a figure's file, or of a sound's, as fine as the quality allows."""
         if kind != "image/png" or self._quality == _FINEST:
-            return _address(kind, content)
+            return address(kind, content)
         with PILImage.open(io.BytesIO(content)) as image:
             kind, encoded = _encoded(np.asarray(image.convert("RGB")), self._quality)
-        return _address(kind, encoded)
+        return address(kind, encoded)
 
 
 def _encoded(pixels: UInt8[np.ndarray, "h w 3"], quality: int) -> tuple[str, bytes]:
@@ -82,5 +82,5 @@ def _encoded(pixels: UInt8[np.ndarray, "h w 3"], quality: int) -> tuple[str, byt
     return "image/webp", file.getvalue()
 
 
-def _address(kind: str, content: bytes) -> str:
+def address(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
