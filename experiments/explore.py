@@ -456,7 +456,8 @@ async def body(request: Request) -> bytes:
     too_large = HTTPException(413, f"expected a file of at most {MOST_BYTES // 10**6} MB, got more")
     if number_in(request.headers.get("content-length", "0")) > MOST_READ:
         raise too_large
-    parts, length = [], 0
+    parts: list[bytes] = []
+    length = 0
     with anyio.move_on_after(UPLOAD_SECONDS) as waiting:
         async for part in request.stream():
             length += len(part)

@@ -69,8 +69,8 @@ class Photograph:
 
     @property
     def num_bytes(self) -> int:
-        fitted = sum(image.nbytes for image in self._fitted.values())
-        return memoryview(self.source).nbytes + fitted
+        arrays = [np.frombuffer(self.source, np.uint8), *self._fitted.values()]
+        return sum(array.nbytes for array in arrays)
 
 
 def examples() -> dict[str, Photograph]:
