@@ -33,7 +33,7 @@ from .methods import METHODS, Case
 # Copies of an image that a method looks at at once.
 BATCH_SIZE = 8
 # Beyond them the ones that were used longest ago are let go.
-MOST_PROGRAMS, MOST_MODELS = 64, 8
+MOST_PROGRAMS, MOST_MODELS = 48, 4
 # Of a method's usual number of steps or samples.
 FACTORS = (1 / 4, 1 / 2, 1, 2, 4)
 # Seconds of a computation that others do not wait for.
