@@ -8,6 +8,7 @@ import ast
 import functools
 import importlib.util
 import inspect
+import itertools
 import re
 import shlex
 import tomllib
@@ -25,7 +26,8 @@ from attribution_methods import SMALL, TABLE, small
 from flax import nnx
 from PIL import Image
 
-from saliency_jax import models, scores
+from saliency_jax import experiments, models, scores
+from saliency_jax.__main__ import TOOLS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -93,29 +95,37 @@ def test_python_runs(document, reader):
 
 
 def commands() -> list:
-    """Each command in a document that runs a script or a module."""
+    """Each command in a document that runs a script, a module or an experiment by its name."""
     return [
         pytest.param(command, id=f"{document.name}:{line}-{command[:40]}")
         for document in DOCUMENTS
         for line, text in blocks(document, "sh")
         for command in re.split(r"&&|\n", text.replace("\\\n", " "))
-        if re.match(r" *python (experiments/|-m saliency_jax)", command)
+        if re.match(r" *(python experiments/|python -m saliency_jax|saliency-jax [a-z])", command)
     ]
 
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_has_its_script_and_flags(command, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
-    _, *words = shlex.split(command)
-    if words[0] == "-m":
-        assert importlib.util.find_spec(f"{words[1]}.__main__")
+    program, name, *words = shlex.split(command)
+    if name == "-m":
+        assert importlib.util.find_spec(f"{words[0]}.__main__")
         return
-    script = ROOT / words[0]
+    if program == "saliency-jax":
+        scripts = {experiments.command(script): script for script in experiments.questions()}
+        if name not in scripts:
+            assert name in TOOLS
+            return
+        name = f"experiments/{scripts[name]}.py"
+        # What stands before all flags is of the first.
+        words = [*itertools.dropwhile(lambda word: word[:2] != "--", words)]
+    script = ROOT / name
     text = script.read_text()
     if "@frame.experiment" in text:
-        tyro.cli(importlib.import_module(script.stem).main.Settings, args=words[1:])
+        monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+        tyro.cli(importlib.import_module(script.stem).main.Settings, args=words)
         return
-    for flag in (word for word in words[1:] if word.startswith("--")):
+    for flag in (word for word in words if word.startswith("--")):
         assert re.search(rf"\b{flag[2:].replace('-', '_')}\b", text), flag
 
 
