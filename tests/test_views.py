@@ -121,6 +121,10 @@ class TestExplore:
         with pytest.raises(ValueError, match=r"expected pictures of one shape, got \[\(2, 2\), "):
             plots.Layers({"a": small, "b": large})
 
+    def test_the_text_that_a_notebook_keeps_beside_it_is_short(self):
+        assert "array" not in repr(view())
+        assert "'scale'" in repr(view())
+
     def test_a_figure_shows_the_last_layer(self):
         cell = layers(0, "a title")
         figure = plots.grid([[cell]], cell_width=32)

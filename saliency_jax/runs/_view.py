@@ -34,7 +34,8 @@ class View:
       start: where the slider is at first.
     """
 
-    frames: Mapping[str, Rows]
+    # A notebook keeps the text of what it shows beside it: the pixels need not be in both.
+    frames: Mapping[str, Rows] = dataclasses.field(repr=False)
     slider: str = ""
     row_titles: Sequence[str] = ()
     column_titles: Sequence[str] = ()
