@@ -31,10 +31,13 @@ def mesh(count: Count | None = None) -> jax.sharding.Mesh:
     done on arrays that are laid out along the axis. A method that is called eagerly is slowed by
     it: compile what calls it.
 
-    What a method does for one image makes the devices meet after every chunk. It is for cores that
-    nothing else wants: on two under a load of 10 to 20, integrated gradients, SmoothGrad, RISE,
-    occlusion and Kernel SHAP of one image took 1.2 to 2.6 times as long as on one device, ten class
-    visualizations by `vmap` 2.3 times, and only 64 attacks by `vmap` less, 0.8 times.
+    Gradients gain by it: on two idle cores, integrated gradients and SmoothGrad of one 64-pixel image
+    took 0.71 to 0.74 of the time on one device, which has both cores' threads too, 64 attacks and
+    ten class visualizations by `vmap` 0.61 to 0.63. Forward passes alone do not, for their
+    convolutions keep both cores busy as it is: RISE, occlusion and Kernel SHAP took 1.06 to 1.15
+    times as long. What a method does for one image makes the devices meet after every chunk, so that
+    it is for cores that nothing else wants: under a load of 10 to 20, all of one image took 1.2 to
+    2.6 times as long as on one device.
 
     Args:
       count: of how many devices, the first ones; all if None.

@@ -8,17 +8,16 @@ images at 224x224 through a ResNet with random weights: the median time, beside 
 seconds that tracing and compiling take; and what the compiled program takes beside its arguments
 and its result.
 
-Measured on two processor cores that much else ran on, eight images through a ResNet-50, three
-rounds: the gradient took 4.6 s. On the idle machine it took 0.91 s, and it, guided backpropagation,
-epsilon-gamma-box and DeepLIFT compiled in 2 to 5 s.
+Measured on two idle processor cores, eight images through a ResNet-50, three rounds; the gradient
+took 0.97 s:
 
                                    x gradient   compiling         MiB
-  gradient                               1.00        11.6         427
-  guided backpropagation                 0.96        12.0         427
-  LRP, epsilon-plus                      2.37        28.3         659
-  LRP, epsilon-gamma-box                 1.98        31.0         583
-  DeepLIFT                               1.24        27.1         581
-  DeepLIFT, RevealCancel                 6.56       140.6        1315
+  gradient                               1.00         2.2         392
+  guided backpropagation                 0.97         2.5         392
+  LRP, epsilon-plus                      2.27         5.5         660
+  LRP, epsilon-gamma-box                 1.76         5.2         543
+  DeepLIFT                               1.13         4.3         543
+  DeepLIFT, RevealCancel                 5.92        22.1        1315
 
 Relevance by epsilon-plus takes the products of both signs of the weights, and so twice as many as
 the forward pass; what it works out besides is not kept. RevealCancel takes four times as many, in
