@@ -66,12 +66,16 @@ class Settings:
     """The number of this one."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets; TFDS's default if none."""
+    keep_programs: bool = True
+    """Whether compiled programs are kept for later runs, in the user's folder of caches."""
 
 
 def main(settings: Settings) -> None:
     frame.check(settings)
+    if settings.keep_programs:
+        runs.keep_programs()
     connect(settings)
-    classifier = models.load(settings.model)
+    classifier = models.for_inference(models.load(settings.model))
     methods.check([settings.method], [classifier], many=True)
     row = methods.row(settings.method)
     stored = scale.attribute(

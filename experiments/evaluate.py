@@ -72,7 +72,11 @@ def main(settings: Settings, run: Run) -> list[Section]:
         images, labels = read(settings, classifier)
         with run.on_devices():
             measured = robustness.accuracies(
-                classifier.network, images, labels, asked, batch_size=settings.batch_size
+                models.for_inference(classifier.network),
+                images,
+                labels,
+                asked,
+                batch_size=settings.batch_size,
             )
         run.save_arrays(
             f"accuracy-{runs.file_name(name)}",

@@ -124,6 +124,8 @@ class Settings:
     test_restarts: int = 3
     data_dir: Path | None = None
     """Folder of prepared TFDS sets; TFDS's default if none."""
+    keep_programs: bool = True
+    """Whether compiled programs are kept for later runs, in the user's folder of caches."""
 
 
 class Learner(NamedTuple):
@@ -138,6 +140,10 @@ class Learner(NamedTuple):
 
 
 def main(asked: Settings) -> None:
+    if asked.keep_programs:
+        runs.keep_programs()
+    # A run is the same, and continued, with its programs kept or not.
+    asked = dataclasses.replace(asked, keep_programs=True)
     info = data.describe(asked.dataset, data_dir=asked.data_dir)
     settings = follow(asked, info)
     load: Callable = functools.partial(
@@ -149,6 +155,7 @@ def main(asked: Settings) -> None:
     )
     height, width = first_batch(settings, load)["image"].shape[1:3]
     config = dataclasses.asdict(settings) | {"output": None}
+    del config["keep_programs"]
     with runs.claim(settings.output, config, kind="training run") as output:
         if info.mean is None or info.std is None:
             mean, std = data.channel_statistics(load(split=settings.train_split))
