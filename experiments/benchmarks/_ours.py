@@ -93,7 +93,11 @@ def photographs(count: int, side: int) -> np.ndarray:
 
 
 class Ours:
-    """See `_turns`: of every task the call is one compiled program, whose weights are arguments."""
+    """See `_turns`: of every task the call is one compiled program, whose weights are arguments.
+
+    The cores share out what is of several images, steps, samples or masks; one gradient of one
+    image is computed on one device, whose operations have the threads of all of them.
+    """
 
     def __init__(
         self,
@@ -137,9 +141,11 @@ class Ours:
         function, arguments = self._program
         return function.lower(*arguments).compile().cost_analysis()["flops"]
 
-    def _compiled(self, function: Callable, *arguments: Any) -> Callable[[], Any]:
-        """The call of a function of the network and the arguments, under the mesh, if it is one."""
-        alone = self.mesh.size == 1
+    def _compiled(
+        self, function: Callable, *arguments: Any, shared: bool = True
+    ) -> Callable[[], Any]:
+        """The call of a function of the network and the arguments, under the mesh if shared."""
+        alone = self.mesh.size == 1 or not shared
         place = self.mesh.devices[0] if alone else jax.NamedSharding(self.mesh, jax.P())
         taken = jax.device_put((self.network, *arguments), place)
         jitted = jax.jit(function)
@@ -157,7 +163,7 @@ class Ours:
         def of_rows(network, *arrays):
             return devices.vmap(lambda *row: function(network, *row))(*arrays)
 
-        return self._compiled(of_rows, *arrays)
+        return self._compiled(of_rows, *arrays, shared=len(arrays[0]) > 1)
 
     def _of_images(self, method: Callable, count: int) -> Callable[[], Any]:
         def explain(network, image, label):

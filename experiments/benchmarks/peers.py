@@ -95,8 +95,8 @@ class Settings:
     """Turns of each library."""
     seconds: float = 0.3
     """What a turn takes at least."""
-    batch_size: int = 16
-    """Images at once, in all libraries."""
+    batch_size: int | None = None
+    """Images at once, in all libraries; if none 32 of 64 pixels, 16 of larger ones."""
     threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     """Cores of each library."""
     device: Literal["cpu", "gpu"] = "cpu"
@@ -141,7 +141,9 @@ class Libraries:
     def _start(self, name: str) -> Library:
         settings, is_gpu = self._settings, self._settings.device == "gpu"
         source, options = LIBRARIES[name]
-        options = options | {"batch_size": settings.batch_size, "dtype": self._dtype}
+        few = self._side > SIDES[PAIR]
+        batch_size = settings.batch_size or (16 if few else 32)
+        options = options | {"batch_size": batch_size, "dtype": self._dtype}
         environment = {"PYTHONWARNINGS": "ignore", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         if source.startswith("_ours"):
             cores = options["cores"] or (1 if is_gpu else settings.threads)
