@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -273,7 +274,14 @@ class Ours:
                     batch_size=self.batch_size,
                 ).scores
 
-            return jax.lax.map(one, (images, maps, labels))
+            # As `runs.sweep` does: each device has images of its own, one after the other.
+            shares = math.gcd(len(images), self.mesh.size)
+            groups = jax.tree.map(
+                lambda rows: rows.reshape(shares, -1, *rows.shape[1:]),
+                (images, maps, labels),
+            )
+            curves = devices.vmap(lambda *group: jax.lax.map(one, group))(*groups)
+            return curves.reshape(len(images), -1)
 
         return self._compiled(measure, self.images[:count], self.maps[:count], self.labels[:count])
 
