@@ -161,17 +161,26 @@ def network_and_key(settings: Settings) -> Callable:
 
 def measure_all(settings: Settings, run: Run, subject: Subject) -> dict[str, Measurements]:
     """The measurements of all examples, with a leading axis, by method."""
-    return {
-        method: run.sweep(
+    measured = {}
+    for method in settings.method:
+        measured[method], _ = run.sweep(
             subject.classifier,
             method,
             functools.partial(measure, method=method),
             {"example": dict(subject.examples)},
             shared=network_and_key(settings)(subject.classifier),
             batch_size=settings.batch_size,
-        )[0]
-        for method in settings.method
-    }
+        )
+        forget_programs()
+    return measured
+
+
+def forget_programs() -> None:
+    """Lets the programs of a method go, which no other method runs.
+
+    Their code is mapped into memory in thousands of pieces, and the system allows a process so many.
+    """
+    jax.clear_caches()
 
 
 def measure(shared, *, example, method):
@@ -284,6 +293,7 @@ def draw_examples(settings: Settings, subject: Subject) -> tuple[Figure, plots.V
     for method in settings.method:
         function = functools.partial(look, method=method)
         (looks[method],) = examples.look(settings, [subject], function, shared)
+        forget_programs()
     groups: list[tuple[list[plots.Cell | None], list[list[plots.Cell | None]]]] = []
     for index in range(subject.first(settings.shown).count):
         image, label = (subject.alone()[name][index] for name in ("image", "label"))
