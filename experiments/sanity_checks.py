@@ -178,7 +178,7 @@ def measure_all(settings: Settings, run: Run, subject: Subject) -> dict[str, Mea
 def forget_programs() -> None:
     """Lets the programs of a method go, which no other method runs.
 
-    Their code is mapped into memory in thousands of pieces, and the system allows a process so many.
+    Their code is mapped into memory in thousands of pieces, of which a process may have so many.
     """
     jax.clear_caches()
 
