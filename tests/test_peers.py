@@ -142,6 +142,31 @@ class TestComparing:
         assert peers.difference(TASKS["deletion"], np.array([[9.0, 3.0, 4.0]]), ours) == 0
 
 
+class TestLimit:
+    def test_each_network_s_gradient_counts_its_own_operations(self, tmp_path, monkeypatch):
+        networks = {"tiny-imagenet-standard": 6e9, "resnet50": 90e9}
+
+        class Counted(Fake):
+            def __init__(self, network, *_):
+                super().__init__([1.0])
+                self.ask = lambda name: {"operations": networks[network]}[name]
+                self.get = lambda name: self
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *error):
+                pass
+
+        monkeypatch.setattr(peers, "Libraries", Counted)
+        store = _peers_report.Store(tmp_path, {})
+        settings = peers.Settings(networks=tuple(networks), rounds=1, quick=True)
+        peers.measure_limit(settings, store)
+        found = {key[0]: value for key, value in store.items("limit") if key[2] == "saliency"}
+        # A call takes 0.2 s.
+        assert found == pytest.approx({"tiny-imagenet-standard": 30, "resnet50": 450})
+
+
 class TestReport:
     def row(self, seconds, **options):
         return Measured(seconds, 1.0, 0.0, 0.0)._replace(**options)
