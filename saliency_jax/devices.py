@@ -31,13 +31,13 @@ def mesh(count: Count | None = None) -> jax.sharding.Mesh:
     done on arrays that are laid out along the axis. A method that is called eagerly is slowed by
     it: compile what calls it.
 
-    Gradients gain by it: on two idle cores, integrated gradients and SmoothGrad of one 64-pixel image
-    took 0.71 to 0.74 of the time on one device, which has both cores' threads too, 64 attacks and
-    ten class visualizations by `vmap` 0.61 to 0.63. Forward passes alone do not, for their
-    convolutions keep both cores busy as it is: RISE, occlusion and Kernel SHAP took 1.06 to 1.15
-    times as long. What a method does for one image makes the devices meet after every chunk, so that
-    it is for cores that nothing else wants: under a load of 10 to 20, all of one image took 1.2 to
-    2.6 times as long as on one device.
+    On two idle cores and images of 64 pixels, 32 at once, integrated gradients, SmoothGrad, maps,
+    ten class visualizations and 64 attacks took 0.59 to 0.69 of the time on one device, which has
+    both cores' threads too, RISE, Kernel SHAP, occlusion and insertion 0.74 to 0.84
+    (`experiments/benchmarks/peers.py`). Give each device 12 images at once or more: of 8, forward
+    passes alone took longer than on one device, 1.06 to 1.15 times. What a method does for one
+    image makes the devices meet after every chunk, so that it is for cores that nothing else wants:
+    under a load of 10 to 20 it took 1.2 to 2.6 times as long.
 
     Args:
       count: of how many devices, the first ones; all if None.
