@@ -280,8 +280,8 @@ def check_pair(name: str, value: Any, meaning: str) -> None:
         raise ValueError(f"expected {name} to be {meaning}, got {value!r}")
 
 
-def check_count(name: str, value: Any, minimum: int) -> int:
-    """`value` as an `int`; raises unless it is an integer known at compile time, and so large."""
+def check_count(name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
+    """`value` as an `int`; raises unless it is an integer known at compile time, and in range."""
     if not is_concrete(value):
         raise TypeError(f"expected {name} to be a Python integer (static), got a traced array")
     try:
@@ -292,6 +292,8 @@ def check_count(name: str, value: Any, minimum: int) -> int:
         raise TypeError(f"expected {name} to be an integer, got {value!r}")
     if count < minimum:
         raise ValueError(f"expected {name} to be at least {minimum}, got {count}")
+    if maximum is not None and count > maximum:
+        raise ValueError(f"expected {name} to be at most {maximum}, got {count}")
     return count
 
 

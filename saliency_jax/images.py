@@ -180,7 +180,10 @@ def fit(
     """
     check_image(image)
     shape = height_and_width(size)
-    channels = np.moveaxis(np.asarray(image, np.float32), -1, 0)
+    with np.errstate(over="ignore"):
+        single = np.asarray(image, np.float32)
+    check_image(single)
+    channels = np.moveaxis(single, -1, 0)
     fitted = [_fitted(PILImage.fromarray(channel), shape) for channel in channels]
     return np.stack([np.asarray(channel) for channel in fitted], axis=-1)
 

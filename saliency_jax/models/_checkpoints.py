@@ -110,7 +110,8 @@ def load(
         abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
         class_names = tuple(config["class_names"])
         accuracies, training = dict(config["accuracies"]), dict(config["training"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    # What a damaged config holds can break its readers in nearly any way.
+    except Exception as error:
         raise ValueError(
             f"expected {folder} to hold the {_CONFIG} of a classifier, got {_one_line(error)}"
         ) from error

@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image as PILImage
 
-from .._validation import check_finite, nearest
+from .._validation import check_count, check_finite, check_pair, nearest
 from ..images import PictureFile, fit, height_and_width, in_unit_range, read_image
 
 Kind = Literal["image", "sound", "iq"]
 KINDS = ("image", "sound", "iq")
 _SHOWN_CLASSES = 20
+_MOST_CHANNELS = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Input:
     mean_color: tuple[float, ...] = ()
 
     def __post_init__(self):
+        check_count("channels", self.channels, 1, _MOST_CHANNELS)
+        check_pair("size", self.size, "(height, width)")
+        for side in self.size:
+            check_count("size", side, 1)
         defaults = {
             "size": self.size,
             "resize": self.size,

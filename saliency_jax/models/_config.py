@@ -13,6 +13,9 @@ from .._validation import nearest
 from ._classifier import Classifier, Input
 
 FORMAT = 2
+# Of the settings of a network, which a file tells: the largest number, and how deep it may be.
+_LARGEST, _MOST_BLOCKS = 2**20, 1000
+_BLOCKS = ("blocks", "depth")
 # Where a config may find its network: import name -> package and name. A package is imported when
 # a config names it.
 NETWORKS = (
@@ -122,7 +125,22 @@ def builder(config: Mapping[str, Any]) -> Callable[[nnx.Rngs], Any]:
     package, _, attribute = name.rpartition(".")
     network = getattr(importlib.import_module(package), attribute)
     settings = {name: _tuples(value) for name, value in config["settings"].items()}
+    _check_sizes(settings)
     return lambda rngs: network(**settings, rngs=rngs)
+
+
+def _check_sizes(settings: Mapping[str, Any]) -> None:
+    """Raises where a damaged number would ask for more than there is memory or time."""
+    for name, value in settings.items():
+        numbers = [
+            number
+            for number in (value if isinstance(value, tuple) else (value,))
+            if isinstance(number, int | float)
+        ]
+        if any(abs(number) > _LARGEST for number in numbers):
+            raise ValueError(f"expected {name} of at most {_LARGEST}, got {value}")
+        if name in _BLOCKS and sum(numbers) > _MOST_BLOCKS:
+            raise ValueError(f"expected at most {_MOST_BLOCKS} {name}, got {value}")
 
 
 def input_of(config: Mapping[str, Any]) -> Input:

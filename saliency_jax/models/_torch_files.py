@@ -25,6 +25,10 @@ import safetensors.numpy
 # PyTorch writes about 200 bytes for a tensor; a hostile byte can cost a hundred bytes of memory.
 _MAX_PICKLE = 16 * 2**20
 _MAX_AXES = 32
+# What a file says can be named again and again, and each time be put together anew.
+_LONGEST_NAME = 1000
+_LONGEST_COMPLAINT = 1000
+_MOST_COMPLAINTS = 3
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _DTYPES = {
@@ -88,7 +92,8 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
             return _read_legacy(path)
     # A damaged file can break its reader in nearly any way; what is said of it is one thing.
     except Exception as error:
-        raise ValueError(f"expected a whole file of weights, got {path}: {error}") from error
+        complaint = str(error)[:_LONGEST_COMPLAINT]
+        raise ValueError(f"expected a whole file of weights, got {path}: {complaint}") from error
     raise ValueError(
         f"expected a safetensors file or one that PyTorch saved, got {path}, which starts with "
         f"{start!r}"
@@ -121,6 +126,10 @@ class _Tensor:
 
 def _read_zip(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
+        # Entries that lie over each other would be read as often as they are named.
+        held, size = sum(entry.compress_size for entry in archive.infolist()), path.stat().st_size
+        if held > size:
+            raise ValueError(f"expected entries of at most {size:,} bytes, got {held:,}")
         pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
         if len(pickles) != 1:
             raise ValueError(f"expected one data.pkl in the archive, got {len(pickles)}")
@@ -194,6 +203,8 @@ def _legacy_data(
 
 def _storage(reference: Any) -> _Storage | _Foreign:
     """The storage that a persistent id of PyTorch's pickles stands for."""
+    if isinstance(reference, list | tuple) and len(reference) > 6:
+        return _Foreign("a reference to something else than a storage")
     match reference:
         # The legacy format adds a sixth element, which is None unless the storage is a view.
         case ["storage", _Foreign(name), str(key), _, int(size), *view] if view in ([], [None]):
@@ -211,21 +222,27 @@ def _tensors(root: Any) -> dict[str, _Tensor]:
     if not isinstance(chosen, dict) or not chosen:
         raise ValueError(f"expected a dict of arrays, got {_described(chosen)}")
     strange = [
-        f"{_described(value)} at {key!r}" if isinstance(key, str) else "a key that is no text"
+        (key, value)
         for key, value in chosen.items()
         if not (isinstance(key, str) and isinstance(value, _Tensor))
     ]
     if strange:
+        told = [
+            f"{_described(value)} at {key[:_LONGEST_NAME]!r}"
+            if isinstance(key, str)
+            else "a key that is no text"
+            for key, value in strange[:_MOST_COMPLAINTS]
+        ]
         raise ValueError(
             "expected a dict of arrays by name, or one at "
-            f"{', '.join(map(repr, _STATE_DICT_KEYS))}, got {', '.join(strange)}"
+            f"{', '.join(map(repr, _STATE_DICT_KEYS))}, got {', '.join(told)}"
         )
     return chosen
 
 
 def _described(value: Any) -> str:
     if isinstance(value, _Foreign):
-        return f"{value.name}, which is not read"
+        return f"{value.name[:_LONGEST_NAME]}, which is not read"
     return f"a value of type {type(value).__name__}"
 
 
@@ -338,6 +355,11 @@ def _interpret(stream: io.BytesIO, storage: Callable[[Any], Any]) -> Any:
                 attribute, module = stack.pop(), stack.pop()
                 if not isinstance(module, str) or not isinstance(attribute, str):
                     raise ValueError("expected a function's name to be a text, got something else")
+                if len(module) + len(attribute) > _LONGEST_NAME:
+                    raise ValueError(
+                        f"expected a function's name of at most {_LONGEST_NAME} characters, got "
+                        f"{len(module) + len(attribute)}"
+                    )
                 stack.append(_Foreign(f"{module}.{attribute}"))
             case "PERSID":
                 stack.append(storage(argument))
@@ -384,14 +406,17 @@ def _rebuilt(function: Any, arguments: Any) -> Any:
         case _Foreign("collections.OrderedDict"), ():
             return {}
         case _Foreign("collections.OrderedDict"), (list(pairs),):
-            return _insert({}, [item for key, value in pairs for item in (key, value)])
+            items = [item for key, value in pairs for item in (key, value)]
+            # Once: of a long list a few bytes could make a dict, again and again.
+            pairs.clear()
+            return _insert({}, items)
         case (
             _Foreign("torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor"),
             (_Storage() as storage, offset, tuple(shape), tuple(strides), *_),
         ):
-            numbers = (offset, *shape, *strides)
             if len(shape) > _MAX_AXES or len(strides) != len(shape):
                 raise ValueError(f"expected a stride for each axis of a tensor, got {len(strides)}")
+            numbers = (offset, *shape, *strides)
             if not all(type(value) is int and 0 <= value < 2**63 for value in numbers):
                 raise ValueError("expected a tensor's shape, strides and offset from 0 to 2^63 - 1")
             return _Tensor(storage, offset, shape, strides)

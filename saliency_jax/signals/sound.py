@@ -20,6 +20,8 @@ from .._types import Count, Image, Key
 from .._validation import as_image, check_array, check_count, check_finite
 
 _FULL_SCALE = 2**15
+# Above this a file is damaged: the filter that brings it to another rate grows with the rate.
+_HIGHEST_RATE = 10**6
 # How `shift_gain_and_noise` varies a sound. Noise of -100 dB is the rounding to 16 bits, -30 dB
 # that of a bad one.
 _LARGEST_SHIFT = 0.1
@@ -42,7 +44,8 @@ def read(file: str | os.PathLike | io.BufferedIOBase, sample_rate: Count) -> Flo
     Raises:
       FileNotFoundError: there is no such file.
       TypeError: it is neither, or the sample rate is not an integer.
-      ValueError: the file is no WAV file, or has no samples or such as are not finite.
+      ValueError: the file is no WAV file, or has no samples or such as are not finite, or more than
+        a million of them a second.
 
     Example:
       >>> import io
@@ -67,6 +70,10 @@ def read(file: str | os.PathLike | io.BufferedIOBase, sample_rate: Count) -> Flo
     # Damaged files make the reader stumble in many ways, and its warnings may be errors.
     except Exception as error:
         raise ValueError(f"expected a WAV file, got {named} ({error})") from error
+    if not 1 <= rate <= _HIGHEST_RATE:
+        raise ValueError(
+            f"expected a WAV file of 1 to {_HIGHEST_RATE} samples a second, got {rate} in {named}"
+        )
     if samples.dtype == np.uint8:
         samples = (samples.astype(np.float32) - 128) / 128
     elif np.issubdtype(samples.dtype, np.integer):
