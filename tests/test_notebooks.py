@@ -27,6 +27,14 @@ QUESTIONS = {
         "3. The correct label against incorrect ones",
         "4. Ten examples",
     ),
+    "bring_your_own_model": (
+        "1. A function of jax.numpy",
+        "2. A network in Equinox",
+        "3. A network in Flax Linen",
+        "4. A PyTorch file, without PyTorch",
+        "5. Class visualization: another optimizer is another line",
+        "6. A method of one's own",
+    ),
 }
 MAX_BYTES = 2_000_000
 # Longer functions belong to the library or to the scripts, but for the models that one brings.
