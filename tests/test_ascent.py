@@ -147,6 +147,19 @@ class TestOneProgram:
         jax.tree.map(assert_array_equal, without_key(second.state), without_key(whole.state))
         assert second.state.step == 6
 
+    def test_a_segment_works_in_the_memory_of_the_state_it_is_given(self):
+        score = small_models.linear_score(weights())
+        advance = jax.jit(
+            lambda state: ascent.ascend(score, state, adam(0.1), 2).state, donate_argnums=0
+        )
+        expected = ascend(score, start(adam(0.1)), adam(0.1), 2).state
+        given = start(adam(0.1), key=jax.random.key(0))
+        given = given._replace(params=jnp.array(given.params))
+        made = advance(given)
+        used = [given.params, *jax.tree.leaves(given.opt_state)]
+        assert all(leaf.is_deleted() for leaf in used)
+        assert_array_equal(made.params, expected.params)
+
     @EACH
     def test_scan_is_a_loop_of_steps(self, options):
         score, state = class_score(), start(adam(0.1))

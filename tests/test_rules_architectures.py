@@ -14,12 +14,22 @@ from numpy.testing import assert_allclose
 from precisions import strictly
 
 from saliency_jax import attribution, rules, scores
+from saliency_jax.models import _resnet
 
 IMAGE = np.random.default_rng(0).random((32, 32, 3))
 SMALL = np.random.default_rng(0).random((8, 12, 3))
+
+
+def short(depth):
+    """A ResNet of this depth's kind of blocks, but of few of them: rules meet no others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_resnet.STAGES, depth, (1, 2, 1, 1))
+        return test_resnet.small(depth=depth)
+
+
 ARCHITECTURES = {
-    "resnet 18": (test_resnet.small, IMAGE),
-    "resnet 50": (functools.partial(test_resnet.small, depth=50), IMAGE),
+    "resnet 18": (functools.partial(short, 18), IMAGE),
+    "resnet 50": (functools.partial(short, 50), IMAGE),
     "efficientnet lite": (test_efficientnet_lite.small, IMAGE),
     "vision transformer": (test_vision_transformer.small, SMALL),
     "distilled transformer": (

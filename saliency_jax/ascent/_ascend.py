@@ -213,7 +213,8 @@ def ascend(
 
     With the logit of a class and the L2 prior it is the class model visualization of Simonyan et
     al. It is one `lax.scan` over `ascent_step`. Calls that pass their state on make the same steps
-    as one long call, so a script shows progress by calling it in segments. At the first step that
+    as one long call, so a script shows progress by calling it in segments; `jax.jit` with
+    `donate_argnames="state"` has each work in the memory of the one before. At the first step that
     is not finite it stays where it is: see `check_finite_steps`.
 
     Args:
