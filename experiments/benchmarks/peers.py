@@ -25,6 +25,27 @@ seconds from the README's first command to its first picture and to its end, wit
 compilation cache. Everything is kept in `--output` as it is measured: the same command goes on, and
 other networks, tasks and parts are added. Its tables and figures are of all that was measured.
 
+Measured on two idle cores with AVX-512, 276 GFLOP/s in a product (jax 0.10.2, torch 2.13, captum
+0.9.0; at 224 pixels beside Captum alone); the README has the table. Captum as it comes takes 1.36
+times our time on the pair, 2.2 times on EfficientNet-Lite0 and 1.40 times on ResNet-50 (geometric
+means), the fastest peer of each task 1.14, 1.55 and 1.05. Two were to be reached everywhere, and no
+task was to be slower than its fastest peer by over 5 %: RISE (1.08) and occlusion (1.06) are on the
+pair, and SmoothGrad (1.13) on ResNet-50, of which eight tasks were measured.
+
+Why it is not more on the pair and on ResNet-50: our input gradients run at 181 and 175 GFLOP/s, two
+thirds of a product and three quarters of a convolution of 256 channels, and PyTorch's nearly so:
+all do the same operations near what the cores can. EfficientNet-Lite0's run at 62, as depthwise
+convolutions wait for memory. What was tried on the pair:
+- 16 images at once in place of 32, 8 on each device: forward passes alone 1.3 to 1.5 times the
+  fastest peer's. XLA runs several convolutions of few images as one operation, which is slow (2.4
+  and not 1.4 ms an image). `--xla_cpu_experimental_ynn_fusion_type=individual_dot,
+  individual_convolution` mends that (1.5), but is slower from 12 images on (1.45 and not 1.35).
+- Memory that processes keep (MALLOC_MMAP_MAX_=0 and so on), for all libraries alike: RISE 1.70 to
+  1.34 s here, and 1.43 to 1.19 s in `torch.compile`; the others as before. Left out.
+- One gradient of one image under a mesh: every device computes it, 9.1 and not 6.7 ms. Left alone.
+- Curves with each image's steps shared out: 2.6 s; image by image, as sweeps do it: 1.37 s.
+- What `inference.py` lists: Winograd's convolutions, products of shifted images, blocks of pixels.
+
 On an accelerator, with rows in bfloat16, a choice that is to take some minutes:
 
   python experiments/benchmarks/peers.py --device gpu --dtype float32 bfloat16 --parts tasks limit \
