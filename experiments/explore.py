@@ -39,7 +39,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from lab import frame, imagenet, loading, methods
-from lab.explorer import STEPS, Aim, Asked, Explorer, Growth, Photograph, examples, setting, usual
+from lab.explorer import STEPS, Aim, Asked, Explorer, Growth, Photograph, examples, setting
 from lab.frame import SOME, Check
 from PIL import Image as PILImage
 
@@ -272,7 +272,6 @@ class Page:
                     "has_layer": "layer" in row.needs,
                     "setting": setting(name)[0].replace("num_", ""),
                     "choices": setting(name)[1],
-                    "usual": usual(name),
                 }
                 for name, row in methods.METHODS.items()
             },

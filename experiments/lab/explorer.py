@@ -34,7 +34,7 @@ from .methods import METHODS, Case
 BATCH_SIZE = 8
 # Beyond them the ones that were used longest ago are let go.
 MOST_PROGRAMS, MOST_MODELS = 48, 4
-# Of a method's usual number of steps or samples.
+# Of the number of steps or samples that a method takes over whole splits.
 FACTORS = (1 / 4, 1 / 2, 1, 2, 4)
 # Seconds of a computation that others do not wait for.
 LONG = 2.0
@@ -365,19 +365,14 @@ class Growth:
 def setting(method: str) -> tuple[str, tuple[int, ...]]:
     """What a method's number of steps or samples is called, and which may be asked for.
 
-    The middle one is the usual one; "" and none where a method takes none.
+    The second one is the usual one, for an answer that is soon there. "" and none where a method
+    takes none.
     """
     for name in ("steps", "num_samples"):
-        usual = METHODS[method].uses.long.get(name)
-        if usual is not None:
-            return name, tuple(dict.fromkeys(max(2, int(usual * factor)) for factor in FACTORS))
+        long = METHODS[method].uses.long.get(name)
+        if long is not None:
+            return name, tuple(dict.fromkeys(max(2, int(long * factor)) for factor in FACTORS))
     return "", ()
-
-
-def usual(method: str) -> int:
-    """The usual number of steps or samples, 0 where a method takes none."""
-    name, _ = setting(method)
-    return METHODS[method].uses.long[name] if name else 0
 
 
 def score(network: Any, aim: Aim) -> Score:
@@ -552,7 +547,7 @@ def _checked(known: Known, asked: Asked) -> Asked:
     name, choices = setting(asked.method)
     if not name:
         return Asked(asked.method, layer)
-    steps = asked.steps or usual(asked.method)
+    steps = asked.steps or choices[1]
     if steps not in choices:
         raise ValueError(f"expected {name} of {', '.join(map(str, choices))}, got {steps}")
     return Asked(asked.method, layer, steps)
