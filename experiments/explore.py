@@ -11,6 +11,15 @@ Python that make it. The models of `--model` are loaded at once and shown first;
 every other one of `models.available()`, which is loaded, or downloaded, when it is chosen. Nothing
 is written to the disk but compiled programs.
 
+Measured on two processor cores while other work ran beside, medians from a change of the class to
+the answer: under the standard and the robust ResNet at 64 pixels 85 ms for both saliency maps, 84
+for both gradients and 72 for both maps of Grad-CAM; under EfficientNet-Lite0 at 224 pixels 0.19 s
+for saliency, 0.16 s for Grad-CAM and 3.5 s for integrated gradients of 32 steps, twice the usual
+number; under all three 0.31 s for saliency. A picture of a class is first seen after 0.1 s and
+whole, after 96 steps, in 1.8 s under the robust ResNet and in 5.8 s under Lite0. The process grew
+to 1.7 GB. Those are times of compiled programs; at the very first start, where they are compiled in
+the background, the first maps took 12 s.
+
 The server is Starlette's and uvicorn's, which are small and known well, behind the style of the
 runs' pages: Gradio is large, and its page asks others for fonts, where this one needs no network.
 
