@@ -17,8 +17,10 @@ for both gradients and 72 for both maps of Grad-CAM; under EfficientNet-Lite0 at
 for saliency, 0.16 s for Grad-CAM and 3.5 s for integrated gradients of 32 steps, twice the usual
 number; under all three 0.31 s for saliency. A picture of a class is first seen after 0.1 s and
 whole, after 96 steps, in 1.8 s under the robust ResNet and in 5.8 s under Lite0. The process grew
-to 1.7 GB. Those are times of compiled programs; at the very first start, where they are compiled in
-the background, the first maps took 12 s.
+to 1.7 GB. Those are times of compiled programs. In the first minutes, while others are compiled in
+the background, what takes long waits for them: integrated gradients of 16 steps under Lite0 then
+took 4.6 s, and up to 11. At the very first start, when no program is kept, the first maps took
+12 s.
 
 The server is Starlette's and uvicorn's, which are small and known well, behind the style of the
 runs' pages: Gradio is large, and its page asks others for fonts, where this one needs no network.
