@@ -107,8 +107,9 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation, key: 
     params = jax.tree.map(to_jax, params)
     with jax.numpy_dtype_promotion(OPTAX_PROMOTION):
         opt_state = optimizer.init(jax.tree.map(at_least_single, params))
-    zero = jnp.zeros((), jnp.int32)
-    return AscentState(params, opt_state, key, step=zero, failed_at=zero)
+    # Two arrays, as one that is there twice could not be donated.
+    step, failed_at = (jnp.zeros((), jnp.int32) for _ in range(2))
+    return AscentState(params, opt_state, key, step, failed_at)
 
 
 def ascent_step(
