@@ -60,8 +60,11 @@ def pictures() -> dict[str, list[bytes]]:
 
     def add(kind: str, picture: PILImage.Image, **options: object) -> None:
         stream = io.BytesIO()
-        # Not every mode has a place in every format.
-        with contextlib.suppress(OSError, KeyError, ValueError, TypeError, SystemError):
+        # Not every mode has a place in every format, and some formats are not long for Pillow.
+        with (
+            contextlib.suppress(OSError, KeyError, ValueError, TypeError, SystemError),
+            warnings.catch_warnings(action="ignore"),
+        ):
             picture.save(stream, kind, **options)
             if stream.getvalue() not in found.setdefault(kind, []):
                 found[kind].append(stream.getvalue())
