@@ -107,7 +107,7 @@ def _cut(samples: Samples, batch_size: Count) -> tuple[Any, Any, tuple]:
     Both arrays have two leading axes, of the chunks and of the places in a chunk, which is to be
     shared out along the mesh's axes, if there are any.
     """
-    count, most = _length(samples), check_count("batch_size", batch_size, 1)
+    count, most = _length(samples), check_count("batch_size", batch_size, 1, None)
     axes = _free_axes() if count > 1 else {}
     devices = math.prod(axes.values())
     share = -(-count // devices)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from ._validation import check_callable, check_instance, check_path, check_text
+
 try:
     import fcntl
 except ImportError:  # Windows: nothing is locked there.
@@ -52,6 +54,9 @@ def whole(
       >>> Path("numbers/one.txt").read_text()
       '1'
     """
+    check_path("path", path)
+    if final is not None:
+        check_callable("final", final)
     place = Path(path).absolute()
     if new:
         _check_new(place, path)
@@ -108,6 +113,12 @@ def claim(
       Traceback (most recent call last):
       ValueError: expected training to hold this run, got a run with another epochs; choose ...
     """
+    check_text("kind", kind)
+    check_text("file", file)
+    if not file or Path(file).name != file or "\0" in file:
+        raise ValueError(f"expected file to be the name of a file, got {file!r}")
+    check_path("folder", folder)
+    check_instance("settings", settings, Mapping, "values by name")
     place = Path(folder).absolute()
     text = json.dumps(dict(settings), indent=2, default=str) + "\n"
     with _made(place, folder), alone(place / f".{file}.lock", folder):

@@ -7,6 +7,7 @@ Shapes and types are static and always checked. Values are checked only when the
 import contextlib
 import difflib
 import operator
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,33 @@ def check_callable(name: str, function: Any) -> None:
         raise TypeError(f"expected {name} to be callable, got {type(function).__name__}{hint}")
 
 
+def check_instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
+    """Raises unless `value` is of a class, or of one of several, which the message calls so."""
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {name} to be {expected}, got {type(value).__name__}")
+
+
+def check_text(name: str, value: Any) -> None:
+    """Raises unless `value` is a text."""
+    check_instance(name, value, str, "a text")
+
+
+def check_path(name: str, value: Any) -> None:
+    """Raises unless `value` is the path of a file or a folder."""
+    check_instance(name, value, (str, os.PathLike), "a path")
+    if "\0" in os.fspath(value):
+        raise ValueError(f"expected {name} to be a path, got {value!r}")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raises unless it has what Optax's optimizers have."""
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        raise TypeError(
+            "expected optimizer to be an optax.GradientTransformation, got "
+            f"{type(optimizer).__name__}"
+        )
+
+
 def check_floats(name: str, array: Any) -> None:
     """Raises unless `array` is an array of floating-point numbers."""
     if not isinstance(array, jax.Array | np.ndarray):
@@ -42,6 +70,19 @@ def check_floats(name: str, array: Any) -> None:
 def check_array(name: str, array: Any, axes: tuple[str, ...]) -> None:
     """Raises unless `array` is a floating-point array with one nonempty axis for each of `axes`."""
     check_floats(name, array)
+    _check_axes(name, array, axes)
+
+
+def check_integers(name: str, array: Any, axes: tuple[str, ...]) -> None:
+    """Raises unless `array` holds integers, with one nonempty axis for each of `axes`."""
+    if not isinstance(array, jax.Array | np.ndarray):
+        raise TypeError(f"expected {name} to be an array, got {type(array).__name__}")
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"expected {name} to hold integers, got {array.dtype}")
+    _check_axes(name, array, axes)
+
+
+def _check_axes(name: str, array: Any, axes: tuple[str, ...]) -> None:
     if array.ndim != len(axes) or 0 in array.shape:
         layout = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
         raise ValueError(f"expected {name} to have shape {layout}, got {array.shape}")
@@ -247,6 +288,16 @@ def _native(array: Any) -> Any:
         return array.astype(jax.dtypes.canonicalize_dtype(native), copy=False)
 
 
+def check_float_dtype(dtype: Any, expected: str = "dtype to be one of floats") -> None:
+    """Raises unless `dtype` names one of floating-point numbers."""
+    try:
+        known = jnp.dtype(dtype)
+    except TypeError:
+        known = None
+    if known is None or not jnp.issubdtype(known, jnp.floating):
+        raise TypeError(f"expected {expected}, got {known or repr(dtype)}")
+
+
 def check_image_shape(shape: Any) -> None:
     """Raises unless `shape` is three positive integers (h, w, c)."""
     if not isinstance(shape, tuple) or len(shape) != 3:
@@ -258,7 +309,7 @@ def check_image_shape(shape: Any) -> None:
 def check_color(name: str, color: Any, shape: tuple[int, ...], *, or_image: bool = False) -> None:
     """Raises unless `color` is one value or one for each channel of an image of that shape."""
     array = color if isinstance(color, jax.Array) else np.asarray(color)
-    if not jnp.issubdtype(array.dtype, np.number):
+    if not _is_real(array.dtype):
         raise TypeError(f"expected {name} to be a number or an array of them, got {color!r}")
     layouts = ((), shape[-1:], shape)[: 3 if or_image else 2]
     if np.shape(color) not in layouts:
@@ -280,7 +331,11 @@ def check_pair(name: str, value: Any, meaning: str) -> None:
         raise ValueError(f"expected {name} to be {meaning}, got {value!r}")
 
 
-def check_count(name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
+# No array that JAX computes with has an axis that 32 bits do not count.
+_MOST = 2**31 - 1
+
+
+def check_count(name: str, value: Any, minimum: int, maximum: int | None = _MOST) -> int:
     """`value` as an `int`; raises unless it is an integer known at compile time, and in range."""
     if not is_concrete(value):
         raise TypeError(f"expected {name} to be a Python integer (static), got a traced array")
@@ -315,7 +370,18 @@ def as_number(name: str, value: Any, low: Any = None, high: Any = None) -> Any:
 
     Raises if it is anything else, or is known and below `low`, above `high` or not a number.
     """
-    number = value
+    number = as_any_number(name, value)
+    if low is not None:
+        check_at_least(name, number, low)
+    elif is_concrete(number):
+        _check_is_number(name, number)
+    if high is not None and is_concrete(number) and not np.asarray(number) <= high:
+        raise ValueError(f"expected {name} to be at most {high}, got {number}")
+    return number
+
+
+def as_any_number(name: str, value: Any) -> Any:
+    """One real number as `as_number` has it, which may be nan."""
     if not isinstance(value, jax.Array):
         array = np.asarray(value)
         if not (_is_real(array.dtype) and array.ndim == 0):
@@ -323,19 +389,25 @@ def as_number(name: str, value: Any, low: Any = None, high: Any = None) -> Any:
             error = ValueError if _is_real(array.dtype) else TypeError
             raise error(f"expected {name} to be one number, got {kind}")
         is_integer = np.issubdtype(array.dtype, np.integer)
-        number = int(array) if is_integer else float(array)
-    elif not _is_real(value.dtype):
+        return int(array) if is_integer else float(array)
+    if not _is_real(value.dtype):
         raise TypeError(f"expected {name} to be one number, got {value.dtype}")
-    elif value.ndim:
+    if value.ndim:
         raise ValueError(
             f"expected {name} to be one number, got shape {value.shape}; "
             "map over them with jax.vmap"
         )
-    if low is not None:
-        check_at_least(name, number, low)
-    if high is not None and is_concrete(number) and not number <= high:
-        raise ValueError(f"expected {name} to be at most {high}, got {number}")
-    return number
+    return value
+
+
+def _check_is_number(name: str, number: Any) -> None:
+    def complain():
+        raise ValueError(f"expected {name} to be one number, got nan")
+
+    if isinstance(number, jax.Array):
+        _ask(_Question(lambda numpy: ~numpy.isnan(number), complain))
+    elif number != number:
+        complain()
 
 
 def as_integer(name: str, value: Any, low: Any = None) -> Any:
@@ -364,7 +436,15 @@ def _is_real(dtype: Any) -> bool:
 
 def check_at_least(name: str, value: Any, minimum: Any) -> None:
     """Raises if both are known and the value is below `minimum`, or is not a number."""
-    if is_concrete(value) and is_concrete(minimum) and not np.all(np.asarray(value) >= minimum):
+    if not (is_concrete(value) and is_concrete(minimum)):
+        return
+    known = np.asarray(value)
+    if not _is_real(known.dtype):
+        raise TypeError(f"expected {name} to be a number, got {value!r}")
+    # On the host: while a program is traced, JAX's own comparison of known numbers is traced too.
+    # In the value's own precision, to which the minimum may have been rounded.
+    is_integer = np.issubdtype(known.dtype, np.integer)
+    if not np.all(known >= np.asarray(minimum).astype(np.float64 if is_integer else known.dtype)):
         raise ValueError(f"expected {name} to be at least {minimum}, got {value}")
 
 

@@ -117,7 +117,7 @@ def pgd(
     """
     with checked_together():
         original, score = as_image(image), as_score(loss, "loss")
-        check_count("steps", steps, 1)
+        steps = check_count("steps", steps, 1)
         if not isinstance(ball, Ball):
             raise TypeError(
                 f"expected ball to be L2, LINF or another Ball, got {type(ball).__name__}"

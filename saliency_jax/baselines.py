@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from . import filters
 from ._numerics import at_least_single
 from ._types import Baseline, Color, Image, Key, Number
-from ._validation import as_image, as_number, check_key, checked_together, filled
+from ._validation import as_color, as_image, as_number, check_key, checked_together, filled
 
 
 def as_baseline(baseline: Baseline, image: Image) -> Float[Array, "h w c"]:
@@ -102,7 +102,7 @@ def constant(image: Image, color: Color) -> Image:
       2020, doi:10.23915/distill.00022 (not on arXiv).
     """
     image = as_image(image)
-    return filled("color", color, image.shape, image.dtype)
+    return filled("color", as_color("color", color), image.shape, image.dtype)
 
 
 def mean_color(image: Image) -> Image:
@@ -128,7 +128,7 @@ def mean_color(image: Image) -> Image:
       what it hides with the mean colour.
     """
     image = as_image(image)
-    return constant(image, at_least_single(image).mean((0, 1)))
+    return filled("color", at_least_single(image).mean((0, 1)), image.shape, image.dtype)
 
 
 def blurred(image: Image, sigma: Number) -> Image:

@@ -23,7 +23,7 @@ from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
 
-from ._validation import check_count, check_image
+from ._validation import check_count, check_image, check_instance
 
 
 @runtime_checkable
@@ -118,7 +118,7 @@ def decode(file: PictureFile, *, channels: int = 3, size: Size | None = None) ->
       >>> decode(Image.new("L", (4, 3), 7)).dtype, decode(Image.new("I;16", (4, 3), 1000)).dtype
       (dtype('uint8'), dtype('float32'))
     """
-    if channels not in _MODES:
+    if check_count("channels", channels, 1) not in _MODES:
         raise ValueError(f"expected channels to be 1, 3 or 4, got {channels!r}")
     shape = None if size is None else height_and_width(size)
     named = _name(file)
@@ -149,6 +149,7 @@ def in_unit_range(
       >>> print(in_unit_range(np.array([[[0], [51], [255]]], np.uint8)).squeeze())
       [0.  0.2 1. ]
     """
+    check_instance("pixels", pixels, np.ndarray, "an array of NumPy's")
     if pixels.dtype != np.uint8:
         return pixels
     return np.divide(pixels, np.float32(255), dtype=np.float32)

@@ -17,7 +17,14 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from ._numerics import common_dtype
 from ._types import AnyMap, Count, Image, Number
-from ._validation import check_array, check_at_least, check_count, check_finite, check_image
+from ._validation import (
+    as_any_number,
+    check_array,
+    check_at_least,
+    check_count,
+    check_finite,
+    check_image,
+)
 
 # Numbers of a mixture in OpenCV: five weights, five means and five covariances of three channels.
 _MIXTURE_SHAPE = (1, 65)
@@ -107,7 +114,9 @@ def localize(
     """
     check_array("saliency_map", saliency_map, ("h", "w"))
     check_finite("saliency_map", saliency_map)
-    check_count("iterations", iterations, 1)
+    iterations = check_count("iterations", iterations, 1)
+    foreground = float(as_any_number("foreground", foreground))
+    background = float(as_any_number("background", background))
     if not 0 <= background <= foreground <= 1:
         raise ValueError(
             "expected quantiles 0 <= background <= foreground <= 1, got background "
@@ -160,6 +169,7 @@ def localize_by_threshold(saliency_map: AnyMap, fraction: Number) -> Localizatio
     """
     check_array("saliency_map", saliency_map, ("h", "w"))
     check_finite("saliency_map", saliency_map)
+    fraction = float(as_any_number("fraction", fraction))
     if not 0 <= fraction <= 1:
         raise ValueError(f"expected fraction to be in [0, 1], got {fraction}")
     values = np.asarray(saliency_map)

@@ -42,6 +42,7 @@ from ._validation import (
     check_array,
     check_floats,
     check_label,
+    check_pair,
     is_concrete,
     to_jax,
 )
@@ -283,7 +284,7 @@ def margin(model: Model, label: Label, other: Label | None = None) -> Score:
     """
     if other is None:
         return Score(Partial(_margin, _as_leaf(label)), model)
-    label, other = _as_leaf(label), _as_leaf(other)
+    label, other = _as_leaf(label), _as_leaf(other, "other")
     if is_concrete(label) and is_concrete(other) and int(label) == int(other):
         raise ValueError(f"expected another class than label {int(label)}, got the same")
     return Score(Partial(_margin_to, label, other), model)
@@ -380,7 +381,9 @@ def neuron(
       technical report 1341, University of Montreal; the unit at the centre as in Olah, Mordvintsev,
       Schubert, Feature Visualization, Distill, 2017, doi:10.23915/distill.00007.
     """
-    leaves = () if position is None else tuple(_as_leaf(index, "position") for index in position)
+    if position is not None:
+        check_pair("position", position, "(row, column)")
+    leaves = tuple(_as_leaf(index, "position") for index in position or ())
     return Score(Partial(_neuron, _as_leaf(channel, "channel"), leaves), _map_of(layer))
 
 

@@ -17,6 +17,7 @@ shape or a number does not fit or a known image is not finite.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +28,14 @@ from ._types import Count, Image, Number
 from ._validation import (
     as_image,
     as_number,
+    check_array,
     check_count,
+    check_finite,
     check_image,
+    check_integers,
     check_pair,
     is_concrete,
+    to_jax,
 )
 
 Segments = Integer[Array, "h w"] | Integer[np.ndarray, "h w"]
@@ -70,10 +75,8 @@ def as_segments(
       Ribeiro, Singh, Guestrin, "Why Should I Trust You?", 2016, arXiv:1602.04938, on explaining an
       image by its segments.
     """
-    if not isinstance(segments, jax.Array | np.ndarray):
-        raise TypeError(f"expected segments to be an array, got {type(segments).__name__}")
-    if not jnp.issubdtype(segments.dtype, jnp.integer):
-        raise TypeError(f"expected segments to hold integers, got {segments.dtype}")
+    check_array("image", image, ("h", "w", "c"))
+    check_integers("segments", segments, ("h", "w"))
     if segments.shape != image.shape[:2]:
         raise ValueError(
             f"expected segments to have the image's sides {image.shape[:2]}, got {segments.shape}"
@@ -112,6 +115,7 @@ def paint(values: Float[Array, "n"], segments: Integer[Array, "h w"]) -> Float[A
     Reference:
       Ribeiro, Singh, Guestrin, "Why Should I Trust You?", 2016, arXiv:1602.04938.
     """
+    check_array("values", values, ("n",))
     return _by_segment(values, segments, jnp.nan)
 
 
@@ -138,13 +142,18 @@ def show(image: Image, mask: Mask, baseline: Image) -> Image:
       Fong, Vedaldi, Interpretable Explanations of Black Boxes by Meaningful Perturbation, 2017,
       arXiv:1704.03296, section 4.1.
     """
-    image = as_image(image)
+    image, hidden = as_image(image), as_image(baseline, "baseline")
+    _check_shares("mask", mask)
     if mask.shape != image.shape[:2]:
         raise ValueError(
             f"expected mask to have the image's sides {image.shape[:2]}, got {mask.shape}"
         )
-    kept = jnp.asarray(mask, image.dtype)[..., None]
-    return kept * image + (1 - kept) * as_image(baseline, "baseline").astype(image.dtype)
+    if hidden.shape != image.shape:
+        raise ValueError(
+            f"expected baseline to have the image's shape {image.shape}, got {hidden.shape}"
+        )
+    kept = to_jax(mask).astype(image.dtype)[..., None]
+    return kept * image + (1 - kept) * hidden.astype(image.dtype)
 
 
 def show_segments(
@@ -173,11 +182,25 @@ def show_segments(
     Reference:
       Ribeiro, Singh, Guestrin, "Why Should I Trust You?", 2016, arXiv:1602.04938.
     """
+    _check_shares("shares", shares)
+    if shares.ndim != 1 or not shares.size:
+        raise ValueError(f"expected shares to have shape (n,), got {shares.shape}")
     return show(image, _by_segment(shares, segments, 1.0), baseline)
 
 
+def _check_shares(name: str, shares: Any) -> None:
+    """Raises unless it is an array of finite numbers or booleans."""
+    if not isinstance(shares, jax.Array | np.ndarray):
+        raise TypeError(f"expected {name} to be an array, got {type(shares).__name__}")
+    if jnp.issubdtype(shares.dtype, jnp.floating):
+        check_finite(name, shares)
+    elif shares.dtype != bool and not jnp.issubdtype(shares.dtype, jnp.integer):
+        raise TypeError(f"expected {name} to hold numbers or booleans, got {shares.dtype}")
+
+
 def _by_segment(values: Shares, segments: Integer[Array, "h w"], elsewhere: float) -> Array:
-    by_pixel = values.at[segments]
+    check_integers("segments", segments, ("h", "w"))
+    by_pixel = to_jax(values).at[to_jax(segments)]
     return by_pixel.get(mode="fill", fill_value=elsewhere, wrap_negative_indices=False)
 
 
@@ -269,7 +292,7 @@ def felzenszwalb_regions(
     check_count("the number of scales", len(scales), 1)
     scales = [as_number("scales", scale, np.finfo(np.float32).tiny) for scale in scales]
     min_size = check_count("min_size", min_size, 1)
-    dilation = as_number("dilation", dilation, 0)
+    dilation = float(as_number("dilation", dilation, 0, _SIDE))
     # The segmentation knows no other precision: the same regions for every dtype.
     picture = np.asarray(image, np.float32)
     low, high = float(picture.min()), float(picture.max())

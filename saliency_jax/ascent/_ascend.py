@@ -19,6 +19,7 @@ from .._validation import (
     check_finite,
     check_floats,
     check_key,
+    check_optimizer,
     checked_together,
     is_concrete,
     to_jax,
@@ -96,7 +97,7 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation, key: 
     Reference:
       Simonyan, Vedaldi, Zisserman, Deep Inside Convolutional Networks, 2013, arXiv:1312.6034.
     """
-    _check_optimizer(optimizer)
+    check_optimizer(optimizer)
     check_key(key)
     if not jax.tree.leaves(params):
         raise ValueError(f"expected params to hold at least one array, got {params!r}")
@@ -253,7 +254,7 @@ def ascend(
     """
     score = as_score(score)
     _check_setting(state, optimizer, decode, augment, prior, num_samples)
-    check_count("steps", steps, 1)
+    steps = check_count("steps", steps, 1)
     kept_steps, are_known = _kept_steps(snapshots, steps)
 
     def step(carry: tuple, count: Integer[Array, ""]):
@@ -314,6 +315,8 @@ def check_finite_steps(failed_at: Failures, **settings: object) -> None:
       >>> print(ascents.image.ravel())
       [8.e+00 2.e+30]
     """
+    if not np.issubdtype(np.asarray(failed_at).dtype, np.integer):
+        raise TypeError(f"expected failed_at to hold integers, got {failed_at!r}")
     steps = np.asarray(failed_at)
     if not steps.any():
         return
@@ -341,20 +344,12 @@ def _check_setting(
             f"expected state to be an AscentState, got {type(state).__name__}; "
             "one is made by initial_state(params, optimizer, key)"
         )
-    _check_optimizer(optimizer)
+    check_optimizer(optimizer)
     check_callable("decode", decode)
     for name, function in (("augment", augment), ("prior", prior)):
         if function is not None:
             check_callable(name, function)
-    check_count("num_samples", num_samples, 1)
-
-
-def _check_optimizer(optimizer: Any) -> None:
-    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
-        raise TypeError(
-            "expected optimizer to be an optax.GradientTransformation, "
-            f"got {type(optimizer).__name__}"
-        )
+    num_samples = check_count("num_samples", num_samples, 1)
 
 
 def _in_dtypes_of(params: Params, precise: Params) -> Params:

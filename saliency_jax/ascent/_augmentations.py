@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
@@ -139,7 +140,7 @@ def scale(low: Number, high: Number) -> Augment:
       doi:10.23915/distill.00007, on transformation robustness.
     """
     low, high = _as_interval(low, high)
-    if is_concrete(low) and low == 0:
+    if is_concrete(low) and np.asarray(low) == 0:
         raise ValueError("expected low to be above 0, got 0")
     return Partial(_scale, low, high)
 
@@ -170,7 +171,7 @@ def pad(pixels: int, color: Color = 0.5) -> Augment:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
       doi:10.23915/distill.00007, and its code, lucid.
     """
-    check_count("pixels", pixels, 0)
+    pixels = check_count("pixels", pixels, 0)
     return Partial(_Pad(int(pixels)), as_color("color", color))
 
 
@@ -202,8 +203,8 @@ def crop(height: int, width: int) -> Augment:
       Krizhevsky, Sutskever, Hinton, ImageNet Classification with Deep Convolutional Neural
       Networks, 2012, NeurIPS, section 4.1.
     """
-    check_count("height", height, 1)
-    check_count("width", width, 1)
+    height = check_count("height", height, 1)
+    width = check_count("width", width, 1)
     return Partial(_Crop(int(height), int(width)))
 
 
@@ -234,7 +235,8 @@ def resized_crop(low: Number, high: Number) -> Augment:
       Optimization, 2023, arXiv:2306.06805.
     """
     low, high = _as_interval(low, high)
-    if (is_concrete(low) and low == 0) or (is_concrete(high) and high > 1):
+    is_none = is_concrete(low) and np.asarray(low) == 0
+    if is_none or (is_concrete(high) and np.asarray(high) > 1):
         raise ValueError(f"expected 0 < low <= high <= 1, got {low} and {high}")
     return Partial(_resized_crop, low, high)
 

@@ -264,7 +264,7 @@ def phase_canvas(magnitude: Magnitude, width: int) -> Canvas:
       Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained Optimization,
       2023, arXiv:2306.06805.
     """
-    check_count("width", width, 1)
+    width = check_count("width", width, 1)
     spectrum = as_array("magnitude", magnitude, ("h", "w // 2 + 1", "c"))
     check_at_least("magnitude", spectrum, 0)
     height, columns, _ = spectrum.shape
@@ -505,8 +505,8 @@ def imagenet_magnitude(height: int, width: int) -> Float[np.ndarray, "h w2 3"]:
       statistics of natural images and the response properties of cortical cells, Journal of the
       Optical Society of America A, 1987.
     """
-    check_count("height", height, 1)
-    check_count("width", width, 1)
+    height = check_count("height", height, 1)
+    width = check_count("width", width, 1)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     # The mean's place has no power of its own.
     cycles = np.where(frequency == 0, 1.0, frequency * min(height, width))[:, :, None]

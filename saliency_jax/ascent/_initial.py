@@ -26,7 +26,14 @@ from jaxtyping import Array
 
 from .._numerics import common_dtype, in_dtype
 from .._types import Color, Image, Key, Number
-from .._validation import as_color, as_number, check_image_shape, check_key, filled
+from .._validation import (
+    as_color,
+    as_number,
+    check_float_dtype,
+    check_image_shape,
+    check_key,
+    filled,
+)
 
 DTypeLike = jax.typing.DTypeLike
 Shape = tuple[int, int, int]
@@ -213,8 +220,7 @@ def _about(mean: Color, std: Number, noise: Array, dtype: DTypeLike) -> Image:
 
 def _checked(shape: Shape, dtype: DTypeLike) -> tuple[Shape, Any]:
     check_image_shape(shape)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"expected dtype to be one of floats, got {dtype!r}")
+    check_float_dtype(dtype)
     return shape, jax.dtypes.canonicalize_dtype(dtype)
 
 

@@ -85,7 +85,7 @@ def ascend_octaves(
       blog, 2015 (the published code; not on arXiv), whose scale and number of octaves these are.
     """
     start = as_image(image)
-    check_count("octaves", octaves, 1)
+    octaves = check_count("octaves", octaves, 1)
     counts = tuple(steps) if isinstance(steps, Sequence) else (steps,) * int(octaves)
     if len(counts) != octaves:
         raise ValueError(f"expected steps for {octaves} octaves, got {len(counts)} numbers")

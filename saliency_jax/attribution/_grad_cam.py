@@ -16,6 +16,8 @@ from .._validation import (
     as_unbounded,
     check_array,
     check_callable,
+    check_count,
+    check_pair,
     checked_together,
     to_jax,
 )
@@ -49,7 +51,7 @@ def bilinear(cam: Cam, shape: tuple[int, int]) -> Float[Array, "h w"]:
       Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra, Grad-CAM, 2016, arXiv:1610.02391, which
       upsamples its maps bilinearly.
     """
-    return jax.image.resize(as_unbounded("cam", cam, ("i", "j")), shape, "bilinear")
+    return _resized(cam, shape, "bilinear")
 
 
 def nearest(cam: Cam, shape: tuple[int, int]) -> Float[Array, "h w"]:
@@ -74,7 +76,14 @@ def nearest(cam: Cam, shape: tuple[int, int]) -> Float[Array, "h w"]:
       Zhou, Khosla, Lapedriza, Oliva, Torralba, Learning Deep Features for Discriminative
       Localization, 2015, arXiv:1512.04150, on maps of a feature map's resolution.
     """
-    return jax.image.resize(as_unbounded("cam", cam, ("i", "j")), shape, "nearest")
+    return _resized(cam, shape, "nearest")
+
+
+def _resized(cam: Cam, shape: tuple[int, int], method: str) -> Float[Array, "h w"]:
+    values = as_unbounded("cam", cam, ("i", "j"))
+    check_pair("shape", shape, "(height, width)")
+    height, width = (check_count("a side of shape", side, 1) for side in shape)
+    return jax.image.resize(values, (height, width), method)
 
 
 def grad_cam(

@@ -139,7 +139,7 @@ def _as_regions(regions: Regions, sides: tuple[int, ...]) -> Bool[Array, "n h w"
         raise TypeError(f"expected regions to be an array, got {type(regions).__name__}")
     if regions.dtype != bool:
         raise TypeError(f"expected regions to hold booleans, got {regions.dtype}")
-    if regions.ndim != 3 or regions.shape[1:] != sides:
+    if regions.ndim != 3 or regions.shape[1:] != sides or not len(regions):
         raise ValueError(
             f"expected regions to have shape (n, {', '.join(map(str, sides))}), got {regions.shape}"
         )

@@ -16,7 +16,7 @@ from absl import flags
 from numpy.typing import DTypeLike
 
 from .._constants import NOT_MIRRORED, STATISTICS, imagenet_classes
-from .._validation import check_count, nearest
+from .._validation import check_count, check_instance, check_text, nearest
 from ..images import decode, height_and_width, in_unit_range
 from ._preparation import one_line, prepared
 
@@ -216,14 +216,19 @@ def load(
       >>> for batch in load("tiny_imagenet/paper20", "train[:90%]", 128, seed=0):
       ...     batch["image"].shape, batch["label"].shape  # doctest: +SKIP
     """
-    check_count("batch_size", batch_size, 1)
-    check_count("epochs", epochs, 1)
-    check_count("start", start, 0)
-    check_count("workers", workers, 0)
+    batch_size = check_count("batch_size", batch_size, 1)
+    epochs = check_count("epochs", epochs, 1)
+    start = check_count("start", start, 0)
+    workers = check_count("workers", workers, 0)
     if seed is not None:
-        check_count("seed", seed, 0)
-    if np.dtype(dtype) not in (np.float32, np.uint8):
-        raise ValueError(f"expected dtype float32 or uint8, got {np.dtype(dtype)}")
+        seed = check_count("seed", seed, 0)
+    try:
+        known = np.dtype(dtype)
+    except TypeError:
+        known = None
+    if known not in (np.float32, np.uint8):
+        raise ValueError(f"expected dtype float32 or uint8, got {known or dtype}")
+    check_text("split", split)
     builder = prepared(name, data_dir=data_dir)
     features = builder.info.features
     image, label = _image_and_label(builder.info)
@@ -295,6 +300,7 @@ def joined(batches: Iterable[Mapping[str, np.ndarray]]) -> Batch:
       >>> data.joined([full, last])["label"].tolist()
       [3, 1, 2]
     """
+    check_instance("batches", batches, Iterable, "an iterable of batches")
     parts = [{name: values[batch["mask"]] for name, values in batch.items()} for batch in batches]
     if not parts:
         raise ValueError("expected at least one batch, got none")
@@ -322,6 +328,7 @@ def channel_statistics(
       >>> data.channel_statistics([{"image": images, "mask": np.array([True, True, False])}])
       ((0.5, 0.5), (0.5, 0.0))
     """
+    check_instance("batches", batches, Iterable, "an iterable of batches")
     moments = []
     for batch in batches:
         pixels = batch["image"][batch["mask"]].astype(np.float64)
@@ -476,9 +483,10 @@ def _image_shape(feature: Any) -> tuple[int | None, ...]:
 
 
 def _check_fields(fields: Sequence[str], known: Sequence[str]) -> None:
-    if isinstance(fields, str):
+    if isinstance(fields, str) or not isinstance(fields, Sequence):
         raise TypeError(f"expected fields to be a sequence of names, got {fields!r}")
     for field in fields:
+        check_text("fields", field)
         if field not in known:
             raise ValueError(
                 f"expected fields to be among {', '.join(known)}, got {field!r}"

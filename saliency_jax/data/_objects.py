@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float
 
+from .._validation import check_text
 from ._preparation import prepared
 
 Keys = tuple[str, ...]
@@ -66,6 +67,7 @@ def load_objects(
       >>> next(objects).boxes.shape  # doctest: +SKIP
       (1, 4)
     """
+    check_text("split", split)
     builder = prepared(name, data_dir=data_dir)
     fields = _object_fields(name, builder.info.features)
     try:

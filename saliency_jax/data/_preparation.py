@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
-from .._validation import nearest
+from .._validation import check_path, check_text, nearest
 from ._image_folder import ImageFolder
 
 FILE_FORMAT = "array_record"  # The one format of TFDS that is read at random without TensorFlow.
@@ -45,6 +45,8 @@ def prepare(
     Example:
       >>> prepare("tiny_imagenet/paper20", manual_dir="~/Downloads")  # doctest: +SKIP
     """
+    if manual_dir is not None:
+        check_path("manual_dir", manual_dir)
     if manual_dir is not None:
         manual_dir = Path(manual_dir).expanduser()
         if not manual_dir.is_dir():
@@ -120,6 +122,9 @@ def _command(builder: tfds.core.DatasetBuilder, name: str, data_dir: str | Path 
 
 
 def _construct(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuilder:
+    check_text("name", name)
+    if data_dir is not None:
+        check_path("data_dir", data_dir)
     # No name of TFDS begins like this, and no folder is taken for a dataset by accident.
     if name.startswith((".", "~")) or Path(name).is_absolute():
         return ImageFolder(name)

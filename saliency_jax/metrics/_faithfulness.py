@@ -10,7 +10,15 @@ from jaxtyping import Array, Bool, Float, Integer
 from .._chunks import Samples, map_chunked
 from .._numerics import at_least_single
 from .._types import AnyMap, Baseline, Count, Image, Key, Scalar, ScoreFunction
-from .._validation import as_image, check_count, check_key, checked_together, is_concrete, to_jax
+from .._validation import (
+    as_image,
+    check_count,
+    check_key,
+    check_pair,
+    checked_together,
+    is_concrete,
+    to_jax,
+)
 from ..baselines import as_baseline, zeros
 from ..scores import as_score
 from ._correlation import pearson_correlation, spearman_correlation
@@ -198,6 +206,7 @@ def mu_fidelity(
         image = as_image(image)
         saliency_map = as_map(saliency_map, image.shape[:2])
         instead = as_baseline(baseline, image)
+    check_pair("cells", cells, "(rows, columns)")
     for axis, count, side in zip(("rows", "columns"), cells, saliency_map.shape, strict=True):
         check_count(f"the number of {axis}", count, 1)
         if count > side:
@@ -244,9 +253,9 @@ def _sums_and_falls(
 
 def _in_a_row(size: Count) -> Sizes:
     # What the host knows stays there: it need not be asked of the device.
-    return (
-        size[None] if isinstance(size, jax.Array) else np.asarray(size, jnp.result_type(size))[None]
-    )
+    if isinstance(size, jax.Array):
+        return jnp.atleast_1d(size)
+    return np.array([check_count("size", size, 1)], np.int32)
 
 
 def _as_sizes(sizes: Sizes, largest: int) -> Integer[Array, "m"]:

@@ -14,7 +14,7 @@ from .._types import AnyMap, Baseline, Count, Image, Number, Scalar, ScoreFuncti
 from .._validation import as_image, check_callable, check_count, checked_together
 from ..baselines import as_baseline
 from ..scores import as_score
-from ._maps import as_map, check_fractions, rank
+from ._maps import as_map, check_fractions, nan_with, rank
 from ._perturbation_curves import BLURRED, Curve
 
 # Those of the authors' own example, at https://github.com/PAIR-code/saliency.
@@ -62,7 +62,7 @@ def residual_entropy(image: Image) -> Scalar:
     counts = jax.vmap(lambda values: jnp.bincount(values, length=_LEVELS))(by_channel)
     size = by_channel.shape[1]
     entropies = jax.scipy.special.entr(counts.astype(image.dtype) / size)
-    return size * entropies.sum() / _NATS_PER_BIT
+    return nan_with(image, size * entropies.sum() / _NATS_PER_BIT)
 
 
 def performance_information_curve(
@@ -141,7 +141,7 @@ def performance_information_curve(
     grid = jnp.linspace(0, 1, num_points, dtype=values.dtype)
     curve = jnp.interp(grid, x[order], jax.lax.cummax(y[order]))
     is_defined = (amounts[-1] > amounts[0]) & (values[-1] > values[0])
-    return Curve(grid, jnp.where(is_defined, curve, jnp.nan))
+    return Curve(grid, nan_with(saliency_map, jnp.where(is_defined, curve, jnp.nan)))
 
 
 def _share(values: Float[Array, "n"]) -> Float[Array, "n"]:

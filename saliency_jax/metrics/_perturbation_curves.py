@@ -13,7 +13,7 @@ from .._types import AnyMap, Baseline, Count, Image, SaliencyMap, ScoreFunction
 from .._validation import as_image, check_count, checked_together
 from ..baselines import as_baseline, blurred, mean_color
 from ..scores import as_score
-from ._maps import as_map, rank
+from ._maps import as_map, nan_with, rank
 
 # In pixels. The paper's Gaussian has sigma 5 as well, cut off to 11 x 11, on images of 224 x 224.
 BLURRED = Partial(blurred, sigma=5.0)
@@ -161,4 +161,5 @@ def _curve(
         return at_least_single(score(jnp.where((place < count)[..., None], finish, start)))
 
     values = map_chunked(of_count, jnp.asarray(counts, place.dtype), batch_size)
-    return Curve(jnp.asarray(counts / saliency_map.size, values.dtype), values)
+    fractions = jnp.asarray(counts / saliency_map.size, values.dtype)
+    return Curve(fractions, nan_with(saliency_map, values))

@@ -11,7 +11,16 @@ from jaxtyping import Array, Bool, Float
 
 from .. import scores
 from .._types import Image, Key, Label, Method, Model, ScoreFunction
-from .._validation import as_image, check_callable, check_floats, check_key, nearest, to_jax
+from .._validation import (
+    as_image,
+    check_callable,
+    check_floats,
+    check_instance,
+    check_key,
+    check_text,
+    nearest,
+    to_jax,
+)
 from ._correlation import spearman_correlation
 
 Similarity = Callable[[Float[Array, "..."], Float[Array, "..."]], Array]
@@ -154,7 +163,7 @@ def cascading_randomization(
       arXiv:1810.03292.
     """
     score, image = scores.as_score(score), as_image(image)
-    layers = layer_names(score, image) if layers is None else tuple(layers)
+    layers = layer_names(score, image) if layers is None else _as_names(layers)
     chosen = jnp.tri(len(layers) + 1, len(layers), -1, dtype=bool)
     return _similarities(method, score, image, key, layers, chosen, similarity, redraw)
 
@@ -207,7 +216,7 @@ def independent_randomization(
       arXiv:1810.03292.
     """
     score, image = scores.as_score(score), as_image(image)
-    layers = layer_names(score, image) if layers is None else tuple(layers)
+    layers = layer_names(score, image) if layers is None else _as_names(layers)
     chosen = jnp.eye(len(layers), dtype=bool)
     return _similarities(method, score, image, key, layers, chosen, similarity, redraw)
 
@@ -275,6 +284,13 @@ def random_logit(
     distance = jax.random.randint(key, (), 1, num_classes)
     other = (jnp.asarray(label, int) + distance) % num_classes
     return similarity(*(method(make_score(model, c), image) for c in (label, other)))
+
+
+def _as_names(layers: Any) -> tuple[str, ...]:
+    check_instance("layers", layers, Sequence, "a sequence of names")
+    for layer in layers:
+        check_text("layers", layer)
+    return tuple(layers)
 
 
 def _similarities(

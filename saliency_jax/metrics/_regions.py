@@ -1,6 +1,7 @@
 """Boxes and masks: whether a saliency map is where the object is."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,8 +11,17 @@ from jaxtyping import Array, Bool, Float, Real
 
 from .._numerics import at_least_single, common_dtype
 from .._types import AnyMap, Number, Scalar
-from .._validation import as_number, check_at_least, check_count, check_finite, is_concrete, to_jax
-from ._maps import Mask, as_map, as_mask
+from .._validation import (
+    as_number,
+    check_at_least,
+    check_count,
+    check_finite,
+    check_instance,
+    check_pair,
+    is_concrete,
+    to_jax,
+)
+from ._maps import Mask, as_map, as_mask, nan_with
 
 Box = Real[Array, "4"] | Real[np.ndarray, "4"] | tuple[Number, Number, Number, Number]
 Boxes = Real[Array, "m 4"] | Real[np.ndarray, "m 4"]
@@ -41,6 +51,7 @@ def box_mask(box: Box, sides: tuple[int, ...]) -> Bool[Array, "h w"]:
       Everingham, Van Gool, Williams, Winn, Zisserman, The Pascal Visual Object Classes (VOC)
       Challenge, International Journal of Computer Vision 88, 2010 (not on arXiv).
     """
+    check_pair("sides", sides, "(height, width)")
     for axis, length in zip(("height", "width"), sides, strict=True):
         check_count(axis, length, 1)
     y0, x0, y1, x1 = _as_ends(box)
@@ -109,8 +120,14 @@ def best_box_iou(box: Box, boxes: Boxes) -> Scalar:
       Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, 2014, arXiv:1409.0575,
       section 4.2.
     """
-    if np.ndim(boxes) != 2 or 0 in np.shape(boxes):
-        raise ValueError(f"expected boxes to have shape (m, 4), got {np.shape(boxes)}")
+    if not isinstance(boxes, jax.Array | np.ndarray):
+        raise TypeError(f"expected boxes to be an array, got {type(boxes).__name__}")
+    if not _is_real(boxes.dtype):
+        raise TypeError(f"expected boxes to hold numbers, got {boxes.dtype}")
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or 0 in boxes.shape:
+        raise ValueError(f"expected boxes to have shape (m, 4), got {boxes.shape}")
+    if jnp.issubdtype(boxes.dtype, jnp.floating):
+        check_finite("boxes", boxes)
     return jax.vmap(functools.partial(box_iou, box))(to_jax(boxes)).max()
 
 
@@ -233,7 +250,7 @@ def relevance_rank_accuracy(saliency_map: AnyMap, mask: Mask) -> Scalar:
         jnp.sum(pixels).astype(dtype) for pixels in (above, tied, above & mask, tied & mask)
     )
     size = size.astype(dtype)
-    return (hits_above + (size - num_above) / num_tied * hits_tied) / size
+    return nan_with(saliency_map, (hits_above + (size - num_above) / num_tied * hits_tied) / size)
 
 
 def _squared_distance(mask: Bool[Array, "h w"], dtype: np.dtype) -> Float[Array, "h w"]:
@@ -252,16 +269,28 @@ def _area(start: Float[Array, "2"], end: Float[Array, "2"]) -> Scalar:
 
 def _as_ends(box: Any) -> Float[Array, "4"]:
     """The four ends as floats of at least single precision."""
-    shape = getattr(box, "shape", None) or (len(box),)
-    if shape != (4,):
-        raise ValueError(f"expected a box (y0, x0, y1, x1), got shape {shape}")
-    if hasattr(box, "dtype"):
-        ends = to_jax(box)
-    else:
-        ends = jnp.stack([jnp.asarray(end, float) for end in box])
-    if not jnp.issubdtype(ends.dtype, jnp.floating):
-        ends = ends.astype(float)
-    check_finite("box", ends)
-    if is_concrete(ends) and (ends[0] > ends[2] or ends[1] > ends[3]):
+    if not isinstance(box, jax.Array | np.ndarray):
+        check_instance("a box", box, Sequence, "(y0, x0, y1, x1)")
+        numbers = [as_number("an end of a box", end) for end in box]
+        # What the host knows is checked there, also while a program is traced.
+        is_known = not any(isinstance(number, jax.Array) for number in numbers)
+        box = np.array(numbers, float) if is_known else jnp.stack([*map(_as_float, numbers)])
+    if box.shape != (4,):
+        raise ValueError(f"expected a box (y0, x0, y1, x1), got shape {box.shape}")
+    if not _is_real(box.dtype):
+        raise TypeError(f"expected a box to hold numbers, got {box.dtype}")
+    known = np.asarray(box, float) if is_concrete(box) else np.zeros(4)
+    if not np.isfinite(known).all():
+        raise ValueError(f"expected a box to be finite, got {box}")
+    if known[0] > known[2] or known[1] > known[3]:
         raise ValueError(f"expected a box (y0, x0, y1, x1) that ends after it begins, got {box}")
-    return at_least_single(ends)
+    return at_least_single(_as_float(box))
+
+
+def _as_float(number: Any) -> Float[Array, "..."]:
+    ends = to_jax(number) if isinstance(number, np.ndarray) else jnp.asarray(number)
+    return ends if jnp.issubdtype(ends.dtype, jnp.floating) else ends.astype(float)
+
+
+def _is_real(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)

@@ -9,7 +9,7 @@ from .._numerics import at_least_single
 from .._types import AnyMap, Count, Image, Key, Number, ScoreFunction
 from .._validation import as_image, as_number, check_key, checked_together
 from ..scores import as_score
-from ._maps import Mask, as_map, as_mask, check_fractions, rank
+from ._maps import Mask, as_map, as_mask, check_fractions, nan_with, rank
 from ._perturbation_curves import Curve
 
 # Of the conjugate gradients' residual, relative to the right-hand side.
@@ -49,7 +49,7 @@ def noisy_linear_imputation(image: Image, missing: Mask, key: Key, noise_scale: 
       Attribution Methods, 2022, arXiv:2202.00449.
     """
     image = as_image(image)
-    is_missing = as_mask(missing, image.shape[:2])[..., None]
+    is_missing = as_mask(missing, image.shape[:2], "missing")[..., None]
     check_key(key)
     noise_scale = as_number("noise_scale", noise_scale, 0)
     # Conjugate gradients come to nothing in half precision.
@@ -136,7 +136,7 @@ def road(
         return at_least_single(score(imputed))
 
     values = map_chunked(of_count, (counts, jax.random.split(key, len(fractions))), batch_size)
-    return Curve(jnp.asarray(fractions, values.dtype), values)
+    return Curve(jnp.asarray(fractions, values.dtype), nan_with(saliency_map, values))
 
 
 def _of_neighbours(values: jax.Array) -> jax.Array:

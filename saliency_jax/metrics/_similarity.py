@@ -53,8 +53,8 @@ def structural_similarity(first: AnyMap, second: AnyMap, *, data_range: Number =
       arXiv:1810.03292.
     """
     with checked_together():
-        first = as_map(first)
-        second = as_map(second, first.shape)
+        first = as_map(first, name="first")
+        second = as_map(second, first.shape, "second")
     data_range = as_number("data_range", data_range, np.finfo(np.float32).tiny)
     if min(first.shape) < len(_OFFSETS):
         raise ValueError(f"expected maps with sides of at least {len(_OFFSETS)}, got {first.shape}")

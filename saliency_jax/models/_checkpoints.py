@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from .._files import whole
-from .._validation import nearest
+from .._validation import check_float_dtype, check_instance, check_path, check_text, nearest
 from ._classifier import Classifier
 from ._config import builder, card, input_of, modern, to_config
 from ._published import PUBLISHED, Description, Weights, load_published
@@ -88,6 +88,11 @@ def load(
       >>> classifier.network(jnp.zeros((64, 64, 3))).shape, classifier.class_names[4]
       ((20,), 'lemon')
     """
+    check_path("name", name)
+    if weights is not None:
+        check_text("weights", weights)
+    if path is not None:
+        check_path("path", path)
     if name in PUBLISHED:
         classifier = load_published(str(name), weights, path)
         _check_finite(classifier.network, path or name)
@@ -143,6 +148,9 @@ def save(classifier: Classifier, folder: str | Path, *, dtype: Any = np.float32)
       ...     load(Path(folder) / "copy").num_classes
       20
     """
+    check_instance("classifier", classifier, Classifier, "a Classifier")
+    check_path("folder", folder)
+    check_float_dtype(dtype)
     config = to_config(classifier)
     network = classifier.network
     params, batch_stats = nnx.state(network, nnx.Param), nnx.state(network, nnx.BatchStat)

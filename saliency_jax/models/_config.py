@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from .._validation import nearest
+from .._validation import check_instance, nearest
 from ._classifier import Classifier, Input
 
 FORMAT = 2
@@ -170,6 +170,7 @@ def card(classifier: Classifier | Mapping[str, Any]) -> str:
       >>> print(text.splitlines()[0])
       # tiny_imagenet/paper20, adversarial training, L2 epsilon 1
     """
+    check_instance("classifier", classifier, (Classifier, Mapping), "a Classifier or its config")
     config = to_config(classifier) if isinstance(classifier, Classifier) else classifier
     known = config["training"]
     title = ", ".join(known[name] for name in ("dataset", "method") if name in known)

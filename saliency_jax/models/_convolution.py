@@ -20,6 +20,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .._numerics import at_least_single, common_dtype
+from .._validation import as_unbounded, check_count, check_pair
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # By how much a kernel exceeds the map that it makes, where turning it over is most of the work.
@@ -57,11 +58,14 @@ def convolution(
       >>> convolution(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)), padding=1).shape
       (1, 4, 4, 2)
     """
+    images = as_unbounded("images", images, ("n", "h", "w", "i"))
+    kernel = as_unbounded("kernel", kernel, ("k", "k", "i", "o"))
+    if kernel.dtype != images.dtype:
+        raise TypeError(f"expected kernel to hold {images.dtype} as images, got {kernel.dtype}")
+    stride, padding = check_count("stride", stride, 1), check_count("padding", padding, 0)
     size = kernel.shape[0]
     if kernel.shape[1] != size:
         raise ValueError(f"expected a square kernel, got {kernel.shape[:2]}")
-    if stride < 1:
-        raise ValueError(f"expected a stride of at least 1, got {stride}")
     if not 0 <= padding < size:
         raise ValueError(f"expected a padding in 0 .. {size - 1}, got {padding}")
     if size == 1:
@@ -184,6 +188,11 @@ def same_padding(size: tuple[int, int], kernel_size: int, stride: int) -> Paddin
       >>> same_padding((224, 225), 3, 2)
       ((0, 1), (1, 1))
     """
+    check_pair("size", size, "(height, width)")
+    for side in size:
+        check_count("size", side, 1)
+    kernel_size = check_count("kernel_size", kernel_size, 1)
+    stride = check_count("stride", stride, 1)
     edges = []
     for side in size:
         missing = max((-(-side // stride) - 1) * stride + kernel_size - side, 0)
@@ -226,13 +235,18 @@ def depthwise_convolution(
       >>> depthwise_convolution(images, kernel, stride=2, padding=padding)[0, :, :, 0].tolist()
       [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
+    images = as_unbounded("images", images, ("n", "h", "w", "c"))
+    kernel = as_unbounded("kernel", kernel, ("k", "k", "1", "c"))
+    if kernel.dtype != images.dtype:
+        raise TypeError(f"expected kernel to hold {images.dtype} as images, got {kernel.dtype}")
+    stride = check_count("stride", stride, 1)
     size, other, _, channels = kernel.shape
     if other != size:
         raise ValueError(f"expected a square kernel, got {kernel.shape[:2]}")
     if channels != images.shape[-1]:
         raise ValueError(f"expected a kernel for {images.shape[-1]} channels, got {channels}")
-    if stride < 1:
-        raise ValueError(f"expected a stride of at least 1, got {stride}")
+    for edges in padding if isinstance(padding, tuple | list) else (padding,):
+        check_pair("padding", edges, "((top, bottom), (left, right))")
     if min(min(edges) for edges in padding) < 0:
         raise ValueError(f"expected paddings of at least 0, got {padding}")
     sides = [side + sum(edges) for side, edges in zip(images.shape[1:3], padding, strict=True)]

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from .._validation import check_float_dtype
 from ._classifier import Classifier
 from ._convolution import convolution
 from ._parts import Network
@@ -68,8 +69,8 @@ def for_inference(model: Model, *, dtype: Any = None) -> Model:
             "expected a network of saliency_jax or a Classifier of one, got "
             f"{type(model).__name__}: of another library's fold the batch normalization there"
         )
-    if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"expected a dtype of floats, got {jnp.dtype(dtype)}")
+    if dtype is not None:
+        check_float_dtype(dtype, "a dtype of floats")
     network = nnx.clone(model)
     modules = [module for _, module in nnx.iter_graph(network) if isinstance(module, nnx.Module)]
     found = [_rewritten(module) for module in modules]

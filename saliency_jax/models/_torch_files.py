@@ -22,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
+from .._validation import check_path
+
 # PyTorch writes about 200 bytes for a tensor; a hostile byte can cost a hundred bytes of memory.
 _MAX_PICKLE = 16 * 2**20
 _MAX_AXES = 32
@@ -77,6 +79,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
       >>> read_state_dict("weights.safetensors")["fc.bias"].shape
       (3,)
     """
+    check_path("path", path)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"expected a file of weights, got no file at {path}")

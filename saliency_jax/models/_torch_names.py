@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from .._validation import check_instance, check_text
 from ._parts import Network, Normalization
 
 _LEAVES = {
@@ -121,6 +122,7 @@ def to_state_dict(model: Network) -> dict[str, np.ndarray]:
       >>> to_state_dict(model)["layer2.0.downsample.0.weight"].shape
       (8, 4, 1, 1)
     """
+    check_instance("model", model, Network, "a network of this library")
     weights = nnx.to_pure_dict(nnx.split(model)[1])
     return {
         _torch_name(path): np.ascontiguousarray(np.asarray(leaf).transpose(_axes(leaf.ndim)))
@@ -161,6 +163,11 @@ def from_state_dict(
       >>> bool((copy.fc.kernel[...] == model.fc.kernel[...]).all())
       True
     """
+    check_instance("model", model, Network, "a network of this library")
+    check_instance("state", state, Mapping, "arrays by name")
+    for name, array in state.items():
+        check_text("a name in state", name)
+        check_instance(f"state's {name}", array, (np.ndarray, jax.Array), "an array")
     graphdef, variables = nnx.split(model)
     template = nnx.to_pure_dict(variables)
     shapes, arrays = _expected(template), _with_joint_attention(state)

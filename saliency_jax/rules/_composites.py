@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._types import Number
-from .._validation import as_number
+from .._validation import as_color, as_number
 from ._operations import Operation
 from ._rules import (
     EPSILON,
@@ -146,7 +146,7 @@ def epsilon_gamma_box(
     return _choosing(
         functools.partial(_GAMMA, gamma=as_number("gamma", gamma, 0.0)),
         _EPSILON,
-        functools.partial(z_box, low=low, high=high),
+        functools.partial(z_box, low=as_color("low", low), high=as_color("high", high)),
         epsilon,
     )
 
@@ -205,7 +205,7 @@ def deep_taylor(low: Any = 0.0, high: Any = 1.0) -> Composite:
     Reference:
       Montavon et al., 2015, arXiv:1512.02479.
     """
-    box = functools.partial(z_box, low=low, high=high)
+    box = functools.partial(z_box, low=as_color("low", low), high=as_color("high", high))
     return _choosing(z_plus, z_plus, box, EPSILON)
 
 
@@ -233,6 +233,8 @@ def excitation_backpropagation(operation: Operation) -> Rule | None:
       Zhang, Lin, Brandt, Shen, Sclaroff, Top-down Neural Attention by Excitation Backprop, 2016,
       arXiv:1608.00507.
     """
+    if not isinstance(operation, Operation):
+        raise TypeError(f"expected operation to be an Operation, got {type(operation).__name__}")
     return z_plus if operation.has_weights else None
 
 

@@ -74,6 +74,7 @@ def rescale(change: Change) -> tuple[Any, Any]:
     Reference:
       Shrikumar et al., 2017, arXiv:1704.02685, section 3.5.2.
     """
+    _check_change(change)
     multiplier = _ratio(change.function, change.start, change.end)
     return multiplier, multiplier
 
@@ -107,6 +108,7 @@ def reveal_cancel(change: Change) -> tuple[Any, Any]:
     Reference:
       Shrikumar et al., 2017, arXiv:1704.02685, section 3.5.3.
     """
+    _check_change(change)
     rise, fall = (change.start + part for part in change.parts())
 
     def mean_ratio(alone, other):
@@ -230,6 +232,11 @@ def deep_shap(
         )
     explain = functools.partial(deep_lift, score, image, rule=rule)
     return mean_chunked(lambda start: explain(baseline=start), starts, batch_size)
+
+
+def _check_change(change: Any) -> None:
+    if not isinstance(change, Change):
+        raise TypeError(f"expected change to be a Change, got {type(change).__name__}")
 
 
 class _Multipliers(NamedTuple):

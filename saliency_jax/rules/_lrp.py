@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._types import Attribution, Image, Label, Scalar
-from .._validation import as_image, check_callable, check_label
+from .._validation import as_image, check_callable, check_label, is_concrete
+from ..attribution._grad_cam import check_layer, check_reads_a_model
 from ..layers import Layer
 from ..scores import Score, as_score
 from ._composites import DEFAULTS, Composite, Rule, epsilon_plus
@@ -383,6 +384,8 @@ def _at_layer(
     score: Score, image: Image, layer: Layer, composite: Composite
 ) -> tuple[_Forward, Any]:
     """The layer's forward pass, and the relevance of what its cut carries."""
+    check_layer(layer)
+    check_reads_a_model(score)
     passed = _forward(layer.features, image)
     carried = jax.tree.unflatten(passed.program.structure, passed.answers)
     head = _forward(score.on(layer.head), carried).behind(passed)
@@ -391,10 +394,17 @@ def _at_layer(
 
 
 def _as_channels(channels: Any, count: int) -> Any:
-    chosen = channels if isinstance(channels, jax.Array) else np.asarray(channels)
-    for channel in chosen.ravel() if not isinstance(chosen, jax.core.Tracer) else ():
+    """One channel or several, in range where they are known."""
+    if not is_concrete(channels):
+        if not jnp.issubdtype(channels.dtype, jnp.integer):
+            raise TypeError(f"expected channels to be integers, got {channels.dtype}")
+        return channels.astype(jnp.int32)
+    chosen = np.asarray(channels)
+    if chosen.ndim > 1 or not chosen.size:
+        raise ValueError(f"expected one or more channels, got shape {chosen.shape}")
+    for channel in chosen.ravel().tolist():
         check_label(channel, count, "channel")
-    return chosen
+    return chosen.astype(np.int32)
 
 
 def _rule_of(found: Operation, composite: Composite) -> Rule | None:

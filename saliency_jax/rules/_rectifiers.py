@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from .._types import Attribution, Image, Scalar
+from .._validation import check_callable, check_floats, to_jax
 from ..attribution import bilinear, grad_cam, input_gradient
 from ..layers import Layer
 from ..scores import Score, as_score
@@ -43,6 +44,7 @@ def guided(cotangent: Any, array: Any, function: Callable[[Any], Any]) -> Any:
     Reference:
       Springenberg, Dosovitskiy, Brox, Riedmiller, Striving for Simplicity, 2014, arXiv:1412.6806.
     """
+    cotangent, array = _checked(cotangent, array, function)
     _, back = jax.vjp(function, array)
     return back(jnp.maximum(cotangent, 0))[0]
 
@@ -70,6 +72,7 @@ def deconvolved(cotangent: Any, array: Any, function: Callable[[Any], Any]) -> A
     Reference:
       Zeiler, Fergus, Visualizing and Understanding Convolutional Networks, 2013, arXiv:1311.2901.
     """
+    cotangent, array = _checked(cotangent, array, function)
     return jnp.maximum(cotangent, 0)
 
 
@@ -100,11 +103,23 @@ def redirected(cotangent: Any, array: Any, function: Callable[[Any], Any]) -> An
       doi:10.23915/distill.00007; lucid's `redirected_relu_grad`, which uses it in the first 16
       steps.
     """
+    cotangent, array = _checked(cotangent, array, function)
     _, back = jax.vjp(function, array)
     (passed,) = back(cotangent)
     (slope,) = back(jnp.ones_like(cotangent))
     outward = ((array < 0) & (cotangent < 0)) | ((array > 0) & (slope == 0) & (cotangent > 0))
     return jnp.where((passed == 0).all(), jnp.where(outward, 0, cotangent), passed)
+
+
+def _checked(cotangent: Any, array: Any, function: Any) -> tuple[Any, Any]:
+    check_floats("cotangent", cotangent)
+    check_floats("array", array)
+    if cotangent.shape != array.shape:
+        raise ValueError(
+            f"expected cotangent to have the array's shape {array.shape}, got {cotangent.shape}"
+        )
+    check_callable("function", function)
+    return to_jax(cotangent).astype(to_jax(array).dtype), to_jax(array)
 
 
 def with_rectifiers(score: Callable[[Image], Scalar], rule: RectifierRule) -> Score:
@@ -144,6 +159,7 @@ def with_rectifiers(score: Callable[[Image], Scalar], rule: RectifierRule) -> Sc
     Reference:
       Springenberg et al., 2014, arXiv:1412.6806, which compares three such rules.
     """
+    check_callable("rule", rule)
     checked = as_score(score)
     return Score(checked.readout, Partial(_Ruled(rule), checked.model))
 

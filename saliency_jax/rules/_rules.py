@@ -14,8 +14,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from .._numerics import in_dtype
 from .._types import Number
+from .._validation import as_color, as_number, to_jax
 from ._operations import Operation
 
 Relevances = tuple[Any, ...]
@@ -53,6 +56,8 @@ def epsilon(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> 
       Bach, Binder, Montavon, Klauschen, Mueller, Samek, On Pixel-Wise Explanations for Non-Linear
       Classifier Decisions by Layer-Wise Relevance Propagation, PLoS ONE 10(7), 2015, equation 58.
     """
+    relevance = as_handed(operation, relevance)
+    epsilon = as_number("epsilon", epsilon, 0)
     _, back = jax.vjp(operation.function, *operation.inputs)
     shares = back(relevance / _away_from_zero(operation.output, epsilon))
     return tuple(array * share for array, share in zip(operation.inputs, shares, strict=True))
@@ -93,6 +98,9 @@ def gamma(
       2019, section 10.2.2; for both signs Andeol, Kawakami, Wada, Kanamori, Mueller, Montavon,
       Learning Domain Invariant Representations by Joint Wasserstein Distance Minimization, 2021.
     """
+    relevance = as_handed(operation, relevance)
+    gamma = in_dtype(as_number("gamma", gamma, 0), operation.output.dtype)
+    epsilon = as_number("epsilon", epsilon, 0)
     size, back, back_size = _with_magnitudes(operation, relevance)
     sign = jnp.where(operation.output >= 0, 1, -1).astype(relevance.dtype)
     half = gamma / 2
@@ -135,6 +143,10 @@ def alpha_beta(
     Reference:
       Bach et al., 2015, equation 60, see `epsilon`.
     """
+    relevance = as_handed(operation, relevance)
+    alpha = in_dtype(as_number("alpha", alpha), operation.output.dtype)
+    beta = in_dtype(as_number("beta", beta), operation.output.dtype)
+    epsilon = as_number("epsilon", epsilon, 0)
     (along, against), back = _by_sign(operation, relevance, lambda *parts: parts)
     constant = operation.constant()
     supported = along + jnp.maximum(constant, 0)
@@ -170,6 +182,8 @@ def z_plus(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> R
       with Deep Taylor Decomposition, 2015, arXiv:1512.02479; of inputs of at least 0 it is the
       excitation backpropagation of Zhang, Lin, Brandt, Shen, Sclaroff, 2016, arXiv:1608.00507.
     """
+    relevance = as_handed(operation, relevance)
+    epsilon = as_number("epsilon", epsilon, 0)
     along, back = _by_sign(operation, relevance, lambda along, against: along)
     return back(_over(relevance, along, epsilon))
 
@@ -200,6 +214,8 @@ def flat(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> Rel
       Lapuschkin, Waeldchen, Binder, Montavon, Samek, Mueller, Unmasking Clever Hans Predictors and
       Assessing What Machines Really Learn, Nature Communications 10, 2019, arXiv:1902.10178.
     """
+    relevance = as_handed(operation, relevance)
+    epsilon = as_number("epsilon", epsilon, 0)
     return _by_weights(operation, relevance, jnp.ones_like, epsilon)
 
 
@@ -228,6 +244,8 @@ def w_squared(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -
     Reference:
       Montavon et al., 2015, arXiv:1512.02479, section 4.1, for inputs without bounds.
     """
+    relevance = as_handed(operation, relevance)
+    epsilon = as_number("epsilon", epsilon, 0)
     return _by_weights(operation, relevance, jnp.square, epsilon)
 
 
@@ -263,7 +281,19 @@ def z_box(
     Reference:
       Montavon et al., 2015, arXiv:1512.02479, section 4.2.
     """
+    relevance = as_handed(operation, relevance)
+    low, high = as_color("low", low), as_color("high", high)
+    epsilon = as_number("epsilon", epsilon, 0)
     (array,) = operation.inputs
+    for name, bound in (("low", low), ("high", high)):
+        try:
+            fits = np.broadcast_shapes(np.shape(bound), array.shape) == array.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"expected {name} to be one number or of shape {array.shape}, got {np.shape(bound)}"
+            )
     middle = (jnp.asarray(low, array.dtype) + jnp.asarray(high, array.dtype)) / 2
     reach = jnp.broadcast_to((jnp.asarray(high, array.dtype) - low) / 2, array.shape)
     size, back_size = jax.vjp(lambda each: operation.reweighted(jnp.abs, each), reach)
@@ -300,6 +330,7 @@ def pass_through(operation: Operation, relevance: Any) -> Relevances:
     Reference:
       Bach et al., 2015, see `epsilon`.
     """
+    relevance = as_handed(operation, relevance)
     (array,) = operation.inputs
     return (jnp.broadcast_to(relevance, array.shape),)
 
@@ -331,6 +362,7 @@ def gradient(operation: Operation, relevance: Any) -> Relevances:
       >>> print(np.asarray(relevance.ravel()).round(3))
       [3. 0.]
     """
+    relevance = as_handed(operation, relevance)
     _, back = jax.vjp(operation.function, *operation.inputs)
     return back(relevance)
 
@@ -362,6 +394,8 @@ def proportional(operation: Operation, relevance: Any, epsilon: Number = EPSILON
     Reference:
       Montavon et al., 2015, arXiv:1512.02479, section 5.1, on pooling.
     """
+    relevance = as_handed(operation, relevance)
+    epsilon = as_number("epsilon", epsilon, 0)
     total, back = jax.vjp(operation.summed, *operation.inputs)
     shares = back(relevance / _away_from_zero(total, epsilon))
     return tuple(array * share for array, share in zip(operation.inputs, shares, strict=True))
@@ -396,6 +430,8 @@ def uniform(operation: Operation, relevance: Any, epsilon: Number = EPSILON) -> 
       Achtibat, Hatefi, Dreyer, Jain, Wiegand, Lapuschkin, Samek, AttnLRP, 2024, arXiv:2402.05602,
       propositions 3.2 and 3.3.
     """
+    relevance = as_handed(operation, relevance)
+    epsilon = as_number("epsilon", epsilon, 0)
     _, back = jax.vjp(operation.function, *operation.inputs)
     shares = back(relevance / _away_from_zero(2 * operation.output, epsilon))
     return tuple(array * share for array, share in zip(operation.inputs, shares, strict=True))
@@ -431,10 +467,28 @@ def softmax(operation: Operation, relevance: Any) -> Relevances:
     Reference:
       Achtibat et al., 2024, arXiv:2402.05602, proposition 3.1.
     """
+    relevance = as_handed(operation, relevance)
     (array,) = operation.inputs
     total = relevance.sum(operation.axes, keepdims=True)
     share = relevance - operation.output * total
     return (jnp.where(jnp.isfinite(array), array, 0) * share.astype(array.dtype),)
+
+
+def as_handed(operation: Any, relevance: Any) -> Any:
+    """The relevance of an operation's output; raises unless they are that."""
+    if not isinstance(operation, Operation):
+        raise TypeError(f"expected operation to be an Operation, got {type(operation).__name__}")
+    if not isinstance(relevance, jax.Array | np.ndarray):
+        raise TypeError(f"expected relevance to be an array, got {type(relevance).__name__}")
+    is_complex = jnp.iscomplexobj(relevance) and not jnp.iscomplexobj(operation.output)
+    if is_complex or not jnp.issubdtype(relevance.dtype, jnp.inexact):
+        raise TypeError(f"expected relevance to hold floats, got {relevance.dtype}")
+    if relevance.shape != operation.output.shape:
+        raise ValueError(
+            f"expected relevance to have the output's shape {operation.output.shape}, got "
+            f"{relevance.shape}"
+        )
+    return to_jax(relevance).astype(operation.output.dtype)
 
 
 def _away_from_zero(values: Any, epsilon: Number) -> Any:

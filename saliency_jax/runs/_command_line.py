@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 import jax
 import tyro
 
+from .._validation import check_callable, check_text
+
 # XLA ends a process in which one core has waited for another for so many seconds, by default 40: on
 # a busy machine it may.
 _PATIENCE = "xla_cpu_collective_call_terminate_timeout_seconds"
@@ -51,6 +53,12 @@ def from_command_line(
       >>> runs.from_command_line(print, Settings, "A script.", ["--steps", "5"])
       Settings(steps=5)
     """
+    check_callable("main", main)
+    if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
+        raise TypeError(f"expected settings to be a dataclass, got {settings!r}")
+    check_text("description", description)
+    if isinstance(arguments, str) or not isinstance(arguments, Sequence | None):
+        raise TypeError(f"expected arguments to be a sequence of texts, got {arguments!r}")
     with contextlib.suppress(ValueError):  # Only the main thread may handle signals.
         signal.signal(signal.SIGTERM, _raise_terminated)
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
@@ -94,6 +102,9 @@ def command(script: str, settings: Any) -> str:
       >>> runs.command("script.py", Settings(classes=("lemon", "red wine")))
       "python script.py --classes lemon 'red wine'"
     """
+    check_text("script", script)
+    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
+        raise TypeError(f"expected settings to be a dataclass, got {type(settings).__name__}")
     words = ["python", script]
     for field in dataclasses.fields(settings):
         value, usual = getattr(settings, field.name), field.default

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from .._files import alone, whole
 from .._types import Count
-from .._validation import check_array, check_count, check_finite
+from .._validation import check_array, check_count, check_finite, check_text
 from . import plots
 from ._page import Section, figure_file, page, sound_file
 from ._text import literal, note
@@ -52,6 +52,7 @@ def file_name(text: str) -> str:
       >>> file_name("./runs/robust 3"), file_name("$5 & 100 %"), file_name("...")
       ('runs-robust-3', '5-100', 'unnamed')
     """
+    check_text("text", text)
     name = re.sub(r"[^\w.-]+", "-", text).encode(errors="ignore")[:_LONGEST_NAME]
     return name.decode(errors="ignore").strip(".-") or "unnamed"
 
@@ -247,7 +248,7 @@ class RunFolder:
 
         check_array("samples", samples, ("t",))
         check_finite("samples", samples)
-        check_count("sample_rate", sample_rate, 1)
+        sample_rate = check_count("sample_rate", sample_rate, 1)
         levels = np.round(np.asarray(samples, np.float64) * _FULL_SCALE)
         levels = levels.clip(-_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
         scipy.io.wavfile.write(self._file(sound_file(name)), int(sample_rate), levels)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from .._validation import check_at_least
+from .._validation import check_at_least, check_count, check_instance, check_text
 from ._cells import MOST_HIGH, MOST_WIDE, Cell, enlarged
 from ._text import BOLD, DPI, FONT_SIZE, LINE, literal, wrapped
 
@@ -48,10 +48,12 @@ def grid(
       >>> len(figure.axes)
       1
     """
+    check_instance("rows", rows, Sequence, "a sequence of rows of cells")
+    check_text("caption", caption)
     num_columns = max((len(row) for row in rows), default=0)
     cells = [cell for row in rows for cell in row if cell is not None]
     check_at_least("the number of cells", len(cells), 1)
-    check_at_least("cell_width", cell_width, 32)
+    cell_width = check_count("cell_width", cell_width, 32)
     for name, titles, count in (
         ("row_titles", row_titles, len(rows)),
         ("column_titles", column_titles, num_columns),

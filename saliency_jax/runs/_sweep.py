@@ -20,7 +20,7 @@ from jaxtyping import PyTree
 from .._files import claim, whole
 from .._pytrees import digest, is_key
 from .._types import Count
-from .._validation import check_count
+from .._validation import check_callable, check_count, check_instance, check_path
 
 
 def sweep(
@@ -103,8 +103,12 @@ def sweep(
       Bradbury et al., JAX: composable transformations of Python+NumPy programs, 2018, on vmap and
       jit (not on arXiv).
     """
-    if not callable(function):
-        raise TypeError(f"expected function to be callable, got {type(function).__name__}")
+    check_callable("function", function)
+    check_instance("axes", axes, Mapping, "values by the names of axes")
+    if progress is not None:
+        check_callable("progress", progress)
+    if folder is not None:
+        check_path("folder", folder)
     try:
         hash(function)
     except TypeError as error:
@@ -112,7 +116,7 @@ def sweep(
             "expected function to be hashable, with its arrays in shared, got "
             f"{type(function).__name__}"
         ) from error
-    check_count("batch_size", batch_size, 1)
+    batch_size = check_count("batch_size", batch_size, 1)
     if not axes:
         raise ValueError("expected at least one axis, got none")
     lengths = {name: _length(name, axis) for name, axis in axes.items()}

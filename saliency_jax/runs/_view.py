@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from .._validation import check_at_least
+from .._validation import check_at_least, check_count, check_instance, check_text
 from ._cells import Cell, Layers, Picture, Ranking, enlarged, percent
 from ._grid import grid
 from ._media import SMALL, Media
@@ -226,13 +226,16 @@ def explore(
       >>> list(view.frames)
       ['0', '0.5', '1']
     """
+    check_instance("frames", frames, (Mapping, Sequence), "rows of cells, or such by name")
+    check_text("slider", slider)
+    check_text("caption", caption)
     if not isinstance(frames, Mapping):
         frames = {"": frames}
     places = list(frames) or [""]
     start = places[0] if start is None else start
     view = View(frames, slider, row_titles, column_titles, caption, cell_width, start)
     check_at_least("the number of cells", len(view._cells), 1)
-    check_at_least("cell_width", cell_width, 32)
+    cell_width = check_count("cell_width", cell_width, 32)
     if start not in places:
         raise ValueError(f"expected start to be one of {', '.join(places)}, got {start}")
     if len(frames) > 1 and not slider:

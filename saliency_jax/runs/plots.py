@@ -26,7 +26,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image as PILImage
 
-from .._validation import check_array, check_at_least, check_finite
+from .._validation import (
+    as_number,
+    check_array,
+    check_at_least,
+    check_callable,
+    check_count,
+    check_finite,
+    check_instance,
+    check_text,
+)
 from ._cells import Cell as Cell
 from ._cells import Layers as Layers
 from ._cells import Picture as Picture
@@ -120,6 +129,8 @@ def image(image: AnyImage, title: str = "", note: str = "") -> Picture:
       >>> plots.image(np.full((2, 2, 1), 0.25)).pixels[0, 0].tolist()
       [0.25, 0.25, 0.25]
     """
+    check_text("title", title)
+    check_text("note", note)
     return Picture(_rgb(image), title, note)
 
 
@@ -149,6 +160,7 @@ def saliency_map(
       >>> plots.saliency_map(np.zeros((2, 2))).note
       'all zero'
     """
+    check_text("title", title)
     strength, note = _strength(saliency_map, percentile)
     return Picture(_SEQUENTIAL(strength)[..., :3], title, note)
 
@@ -178,6 +190,7 @@ def signed_map(
       >>> plots.signed_map(np.array([[-2.0, 1.0]]), percentile=100).note
       '-2 to 2 (maximum)'
     """
+    check_text("title", title)
     check_array("signed_map", signed_map, ("h", "w"))
     check_finite("signed_map", signed_map)
     values = np.asarray(signed_map, np.float64)
@@ -212,6 +225,7 @@ def overlay(
       >>> cell.pixels[0, 0].tolist()
       [0.5, 0.5, 0.5]
     """
+    check_text("title", title)
     grey = _rgb(image).mean(axis=-1, keepdims=True) / 2
     strength, note = _strength(saliency_map, percentile)
     if strength.shape != grey.shape[:2]:
@@ -251,6 +265,8 @@ def layers(
       >>> list(cell.pictures), cell.note
       (['original', 'overlay', 'map'], '-2 to 2 (99 % of pixels)')
     """
+    check_text("title", title)
+    check_callable("draw", draw)
     drawn = draw(saliency_map)
     strength = np.abs(np.asarray(saliency_map))
     original = Picture(_rgb(image))
@@ -283,8 +299,18 @@ def outlined(image: AnyImage, box: Box, color: Sequence[int | float] = RED) -> P
        [0 1 1 1 1]
        [0 0 0 0 0]]
     """
+    check_instance("box", box, (Sequence, Array, np.ndarray), "(y0, x0, y1, x1)")
     marked = _rgb(image).copy()
-    top, left, bottom, right = (round(float(end)) for end in box)
+    check_instance("color", color, (Sequence, Array, np.ndarray), "red, green and blue")
+    if np.ndim(box) != 1 or np.ndim(color) != 1:
+        raise ValueError(f"expected box and color to be numbers in a row, got {box} and {color}")
+    marks = [as_number("color", part) for part in color]
+    if len(marks) != 3:
+        raise ValueError(f"expected color to be red, green and blue, got {color}")
+    ends = np.array([as_number("box", end) for end in box], float)
+    if ends.shape != (4,) or not np.isfinite(ends).all():
+        raise ValueError(f"expected box to be four finite numbers, got {box}")
+    top, left, bottom, right = map(round, ends.tolist())
     inside = np.zeros(marked.shape[:2], bool)
     inside[top:bottom, left:right] = True
     inside[top + 1 : bottom - 1, left + 1 : right - 1] = False
@@ -318,6 +344,10 @@ def curves(
       >>> figure.axes[0].get_title()
       'score'
     """
+    check_instance("panels", panels, Mapping, "curves by the names of panels")
+    check_text("x_label", x_label)
+    if log_base is not None:
+        log_base = check_count("log_base", log_base, 2)
     check_at_least("the number of panels", len(panels), 1)
     columns = min(len(panels), _PANELS_IN_A_ROW)
     rows = -(-len(panels) // columns)
@@ -378,6 +408,9 @@ def intervals(
       >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
       ['saliency', 'random']
     """
+    check_instance("panels", panels, Mapping, "curves by the names of panels")
+    check_instance("names", names, Sequence, "a sequence of names")
+    ruled_off = check_count("ruled_off", ruled_off, 0)
     check_at_least("the number of panels", len(panels), 1)
     check_at_least("the number of names", len(names), 1)
     columns = min(len(panels), _INTERVALS_IN_A_ROW)
@@ -435,7 +468,8 @@ def gif(figures: Sequence[Figure], *, milliseconds: int = 500) -> bytes:
       >>> plots.gif([plots.grid([[plots.image(shade)]]) for shade in shades])[:6]
       b'GIF89a'
     """
-    check_at_least("milliseconds", milliseconds, 20)
+    check_instance("figures", figures, Sequence, "a sequence of figures")
+    milliseconds = check_count("milliseconds", milliseconds, 20)
     check_at_least("the number of figures", len(figures), 1)
     frames = []
     for figure in figures:
@@ -515,6 +549,7 @@ def _strength(
 
 def _limit(magnitudes: Float[np.ndarray, "h w"], percentile: int | float) -> tuple[float, str]:
     """The magnitude that gets the last colour, and what it is called."""
+    percentile = float(as_number("percentile", percentile))
     if not 0 <= percentile <= 100:
         raise ValueError(f"expected percentile to be in [0, 100], got {percentile}")
     limit = float(np.percentile(magnitudes, percentile))

@@ -16,7 +16,15 @@ from jaxtyping import Array, Integer
 from .. import scores
 from .._pytrees import digest
 from .._types import Count, Key, Logits
-from .._validation import check_callable, check_count, check_key, check_label
+from .._validation import (
+    as_unbounded,
+    check_callable,
+    check_count,
+    check_instance,
+    check_key,
+    check_label,
+    check_path,
+)
 from ..images import Size, height_and_width
 from ..models import Classifier
 from ._compute import Columns, Progress, run
@@ -64,7 +72,7 @@ def predicted_label(logits: Logits, label: Integer[Array, ""]) -> Integer[Array,
       >>> int(predicted_label(jnp.array([0.0, 2.0, 1.0]), jnp.array(0)))
       1
     """
-    return jnp.argmax(logits)
+    return jnp.argmax(as_unbounded("logits", logits, ("k",)))
 
 
 def top_labels(k: Count) -> Labels:
@@ -175,6 +183,10 @@ def attribute(
     """
     check_callable("method", method)
     check_callable("score", score)
+    check_path("output", output)
+    if progress is not None:
+        check_callable("progress", progress)
+    check_instance("classifier", classifier, Classifier, "a Classifier")
     if dtype not in DTYPES:
         raise ValueError(f"expected dtype to be {' or '.join(DTYPES)}, got {dtype!r}")
     if key is not None:
@@ -184,7 +196,7 @@ def attribute(
         classifier,
         dataset,
         split,
-        check_count("batch_size", batch_size, 1),
+        batch_size=check_count("batch_size", batch_size, 1),
         size=None if size is None else height_and_width(size),
         class_labels=class_labels,
         need_labels=labels is true_label,

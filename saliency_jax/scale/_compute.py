@@ -21,7 +21,7 @@ from jaxtyping import PyTree
 
 from .._pytrees import digest, is_key
 from .._types import Count
-from .._validation import check_count
+from .._validation import check_callable, check_count, check_instance, check_path
 from ..devices import AXIS
 from ._store import Root, Stored, Writer
 from ._store import open as open_stored
@@ -114,6 +114,8 @@ def compute(
       >>> stored["images"].shape, bool((stored["scores"][:] > 0.2).all())
       ((6, 4, 4, 3), True)
     """
+    check_callable("function", function)
+    check_instance("points", points, Mapping, "arrays by name")
     size = check_count("batch_size", batch_size, 1)
     arrays = {name: np.asarray(values) for name, values in points.items()}
     lengths = {values.shape[:1] for values in arrays.values()}
@@ -169,6 +171,9 @@ def run(
     if devices is None:
         ambient = jax.sharding.get_mesh()
         devices = jax.devices() if ambient.empty else [*ambient.devices.flat]
+    if progress is not None:
+        check_callable("progress", progress)
+    check_path("output", output)
     mesh = Mesh(np.array(devices), (AXIS,))
     if len(mesh.local_devices) * jax.process_count() != len(devices):
         raise ValueError(

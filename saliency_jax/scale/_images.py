@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import data
+from .._validation import check_instance, check_text
 from ..models import Classifier
 from ._compute import Columns, Points, Source
 from ._store import TEXT, texts
@@ -36,6 +37,10 @@ def images_of(
     Returns:
       The source of the points `image`, `label`, `number`, `readable` and, if there is one, `given`.
     """
+    check_instance("classifier", classifier, Classifier, "a Classifier")
+    check_text("dataset", dataset)
+    if split is not None:
+        check_text("split", split)
     info = data.describe(dataset, data_dir=data_dir)
     if info.kind != classifier.input.kind:
         raise ValueError(

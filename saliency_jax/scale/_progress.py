@@ -7,6 +7,8 @@ from io import TextIOBase
 
 import tqdm
 
+from .._validation import as_number, check_text
+
 SECONDS_BETWEEN_LINES = 60.0
 
 
@@ -36,6 +38,10 @@ def report(
       >>> progress(0, 500)  # doctest: +ELLIPSIS
         0%|          | 0/500 [00:00<?, ?map/s]
     """
+    check_text("unit", unit)
+    if file is not None and not hasattr(file, "isatty"):
+        raise TypeError(f"expected file to be an open file, got {type(file).__name__}")
+    seconds = as_number("seconds", seconds, 0)
     stream = sys.stderr if file is None else file
     bar: tqdm.tqdm | None = None
     begun = said = 0.0

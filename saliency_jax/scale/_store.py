@@ -14,6 +14,7 @@ import tensorstore as ts
 from jaxtyping import Array, Float
 
 from .._files import check_same, claim
+from .._validation import check_path
 
 CONFIG = "config.json"
 _GROUP = "zarr.json"
@@ -181,6 +182,7 @@ def open(output: str | os.PathLike) -> Stored:
       >>> list(stored), stored["y"][:].tolist()
       (['y'], [0, 1, 4])
     """
+    check_path("output", output)
     root = Root(output)
     group, config = root.read(_GROUP), root.read(CONFIG)
     if group is None or config is None:

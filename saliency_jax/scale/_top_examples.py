@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Integer
 from .. import rules, scores
 from .._pytrees import digest
 from .._types import Count, FeatureMap, Image
-from .._validation import check_callable, check_count, check_image_shape
+from .._validation import check_callable, check_count, check_image_shape, check_path, check_text
 from ..images import Size, height_and_width
 from ..models import Classifier
 from ._attribute import judge, said, status_of
@@ -70,6 +70,7 @@ def activations(layer: str) -> Excite:
       >>> scale.activations("stage 4")(network, jnp.zeros((64, 64, 3)), jnp.array(0)).shape
       (4, 4, 256)
     """
+    check_text("layer", layer)
 
     def excite(network: Any, image: Image, label: Integer[Array, ""]) -> FeatureMap:
         return network.layer(layer).map(image)
@@ -97,6 +98,7 @@ def relevances(layer: str, **options: Any) -> Excite:
 
     Reference: Achtibat et al. 2023, arXiv:2206.03208.
     """
+    check_text("layer", layer)
 
     def excite(network: Any, image: Image, label: Integer[Array, ""]) -> FeatureMap:
         cut = network.layer(layer)
@@ -163,12 +165,15 @@ def top_examples(
     Reference: Zeiler, Fergus 2014, arXiv:1311.2901; Bau et al. 2017, arXiv:1704.05796.
     """
     check_callable("excite", excite)
+    check_path("output", output)
+    if progress is not None:
+        check_callable("progress", progress)
     wanted = check_count("k", k, 1)
     source = images_of(
         classifier,
         dataset,
         split,
-        check_count("batch_size", batch_size, 1),
+        batch_size=check_count("batch_size", batch_size, 1),
         size=None if size is None else height_and_width(size),
         class_labels=class_labels,
         data_dir=data_dir,

@@ -32,13 +32,16 @@ from .._numerics import at_least_single
 from .._pytrees import as_pytree
 from .._types import Count, Key, Number, Scalar
 from .._validation import (
+    as_any_number,
     as_array,
     as_image,
     as_number,
     as_signal,
-    check_at_least,
     check_count,
     check_floats,
+    check_key,
+    check_pair,
+    check_text,
     is_concrete,
     to_jax,
 )
@@ -107,7 +110,7 @@ def phase_shift_keying(order: Count) -> Points:
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 3.2.
     """
-    check_count("order", order, 2)
+    order = check_count("order", order, 2)
     return _cis(2 * jnp.pi * jnp.arange(order, dtype=jnp.float32) / order)
 
 
@@ -129,7 +132,7 @@ def quadrature_amplitude(order: Count) -> Points:
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 3.2.
     """
-    check_count("order", order, 4)
+    order = check_count("order", order, 4)
     side = round(int(order) ** 0.5)
     if side**2 != order:
         raise ValueError(f"expected order to be the square of an integer, got {order}")
@@ -205,6 +208,8 @@ def linear_modulation(
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 3.2.
     """
+    timing = as_number("timing", timing)
+    _check_within("rolloff", rolloff, 0, 1)
     pulse = Partial(root_raised_cosine, rolloff=rolloff)
     return _superposed(_complex("symbols", symbols), pulse, timing, samples_per_symbol)
 
@@ -304,6 +309,7 @@ def frequency_shift_keying(
 
     Reference: Anderson, Aulin, Sundberg, Digital Phase Modulation, 1986, chapter 2.
     """
+    index, timing = as_number("index", index), as_number("timing", timing)
 
     if not callable(phase_response):
         raise TypeError(
@@ -339,7 +345,8 @@ def band_limited_noise(key: Key, length: Count, bandwidth: Number) -> Float[Arra
 
     Reference: Rice, Mathematical analysis of random noise, Bell System Technical Journal, 1944.
     """
-    check_count("length", length, 2)
+    check_key(key)
+    length = check_count("length", length, 2)
     _check_within("bandwidth", bandwidth, 1 / length, 0.5)
     frequencies = jnp.arange(length // 2 + 1, dtype=jnp.float32) / length
     within = (frequencies > 0) & (frequencies <= _number(bandwidth, frequencies.dtype))
@@ -391,6 +398,7 @@ def frequency_modulation(message: Samples, deviation: Number) -> Signal:
 
     Reference: Carson, Notes on the theory of modulation, Proceedings of the IRE, 1922.
     """
+    deviation = as_number("deviation", deviation)
     message = at_least_single(as_array("message", message, ("t",)))
     return _cis(2 * jnp.pi * _number(deviation, message.dtype) * jnp.cumsum(message))
 
@@ -414,6 +422,7 @@ def shift_frequency(signal: AnySignal, frequency: Number, phase: Number = 0.0) -
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 2.1.
     """
+    frequency, phase = as_number("frequency", frequency), as_number("phase", phase)
     signal = _complex("signal", signal)
     dtype = signal.real.dtype
     frequency, phase = _number(frequency, dtype), _number(phase, dtype)
@@ -451,8 +460,9 @@ def fading_gains(
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 13.1.
     """
+    check_key(key)
+    k_factor = as_number("k_factor", k_factor, 0)
     powers = at_least_single(as_array("powers", powers, ("p",)))
-    check_at_least("k_factor", k_factor, 0)
     kind = jax.lax.complex(powers, powers).dtype
     scattered = jax.random.normal(key, powers.shape, kind)
     # 1 / (1 + K), and not K / (1 + K), is a number for an infinite K as well.
@@ -542,6 +552,8 @@ def noise(key: Key, signal: AnySignal, snr: Number) -> Signal:
 
     Reference: Shannon, Communication in the presence of noise, Proceedings of the IRE, 1949.
     """
+    check_key(key)
+    snr = as_number("snr", snr)
     signal = _complex("signal", signal)
     power = mean_power(signal)
     strength = jnp.sqrt(power) * 10.0 ** (-jnp.asarray(snr, power.dtype) / 20)
@@ -622,6 +634,7 @@ def rotate_phase(
     Reference: Huang et al., Data augmentation for deep learning-based radio modulation
     classification, 2019, arXiv:1912.03026.
     """
+    check_key(key)
     image = _one_row(image)
     samples = at_least_single(image)
     angle = jax.random.uniform(key, dtype=samples.dtype, maxval=2 * jnp.pi)
@@ -656,8 +669,8 @@ def time_frequency(
     Reference: Allen, Rabiner, A unified approach to short-time Fourier analysis and synthesis,
     Proceedings of the IEEE, 1977.
     """
-    check_count("window_size", window_size, 2)
-    check_count("hop", hop, 1)
+    window_size = check_count("window_size", window_size, 2)
+    hop = check_count("hop", hop, 1)
     image = _one_row(image)
     length, size = image.shape[1], int(window_size)
     if size % hop or length % hop:
@@ -707,6 +720,11 @@ def from_time_frequency(
     coefficients = jax.lax.complex(wide[..., 0], wide[..., 1]).T
     size = coefficients.shape[1]
     signal = spectrograms.inverse_stft(coefficients, hop=hop)
+    if len(signal) <= 2 * size:
+        raise ValueError(
+            f"expected frames beyond the two windows of zeros that they begin and end with, got "
+            f"{coefficients.shape[0]} with hop {hop}"
+        )
     return to_iq(signal[size:-size])[None].astype(image.dtype)
 
 
@@ -734,7 +752,7 @@ def over_time_frequency(score: Callable, *, hop: Count) -> Partial:
     Reference: Griffin, Lim, Signal estimation from modified short-time Fourier transform, IEEE
     Transactions on Acoustics, Speech, and Signal Processing, 1984.
     """
-    check_count("hop", hop, 1)
+    hop = check_count("hop", hop, 1)
     return Partial(_ThroughSignal(int(hop)), as_pytree(score, "score"))
 
 
@@ -777,11 +795,13 @@ def band_mask(
 
     Reference: ITU-R SM.328, Spectra and bandwidth of emissions, on the occupied bandwidth.
     """
+    check_pair("sides", sides, "(frequencies, frames)")
+    band = as_array("band", band, ("2",))
     for axis, length in zip(("the number of frequencies", "frames"), sides, strict=True):
         check_count(axis, length, 1)
     if np.shape(band) != (2,):
         raise ValueError(f"expected band to have shape (2,), got {np.shape(band)}")
-    low, high = at_least_single(to_jax(band))
+    low, high = at_least_single(band)
     frequencies = spectrograms.frequencies(sides[0], two_sided=True).astype(low.dtype)
     margin = 0.5 / sides[0]
     inside = (frequencies >= low - margin) & (frequencies <= high + margin)
@@ -816,8 +836,9 @@ def decision_mask(
 
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 4.2.
     """
-    check_count("length", length, 1)
-    check_count("samples_per_symbol", samples_per_symbol, 1)
+    length = check_count("length", length, 1)
+    samples_per_symbol = check_count("samples_per_symbol", samples_per_symbol, 1)
+    timing = as_any_number("timing", timing)
     first, half = jnp.asarray(timing, jnp.float32), samples_per_symbol / 2
     away = (jnp.arange(length, dtype=jnp.float32) - first + half) % samples_per_symbol - half
     return (jnp.abs(away) <= as_number("distance", distance, 0))[None]
@@ -914,11 +935,14 @@ def receive(modulation: str, snr: Number, key: Key, *, length: Count = LENGTH) -
     Reference: O'Shea, Roy, Clancy, Over the Air Deep Learning Based Radio Signal Classification,
     2018, arXiv:1712.04578.
     """
+    check_text("modulation", modulation)
+    snr = as_number("snr", snr)
+    check_key(key)
     if modulation not in MODULATIONS:
         raise ValueError(
             f"expected one of the modulations {', '.join(MODULATIONS)}, got {modulation!r}"
         )
-    check_count("length", length, SAMPLES_PER_SYMBOL)
+    length = check_count("length", length, SAMPLES_PER_SYMBOL)
     if length % SAMPLES_PER_SYMBOL:
         raise ValueError(f"expected length to be a multiple of {SAMPLES_PER_SYMBOL}, got {length}")
     sent_key, k_key, gain_key, delay_key, carrier_key, noise_key = jax.random.split(key, 6)
@@ -946,7 +970,7 @@ def _superposed(
     symbols: Array, pulse: Callable, timing: Number, samples_per_symbol: Count
 ) -> Array:
     """sum_k a_k pulse((n - d) / T - k), as a matrix product of neighbouring symbols and pulses."""
-    check_count("samples_per_symbol", samples_per_symbol, 1)
+    samples_per_symbol = check_count("samples_per_symbol", samples_per_symbol, 1)
     check_count("the number of symbols", len(symbols), 1)
     reach = np.arange(-_SPAN, _SPAN + 1)
     neighbours = symbols[(np.arange(len(symbols))[:, None] + reach[None, :]) % len(symbols)]
@@ -987,10 +1011,12 @@ def _one_row(image: Any) -> Float[Array, "1 t 2"]:
 
 
 def _check_within(name: str, value: Number, low: Number, high: Number) -> None:
-    if is_concrete(value) and not low <= value <= high:
+    value = as_number(name, value)
+    if is_concrete(value) and not low <= np.asarray(value) <= high:
         raise ValueError(f"expected {name} to be in [{low:g}, {high:g}], got {value}")
 
 
 def _check_above_zero(name: str, value: Number) -> None:
-    if is_concrete(value) and not value > 0:
+    value = as_number(name, value)
+    if is_concrete(value) and not 0 < np.asarray(value) < np.inf:
         raise ValueError(f"expected {name} to be above 0, got {value}")

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from .._numerics import at_least_single
 from .._types import Count, Image, Key
-from .._validation import as_image, check_array, check_count, check_finite
+from .._validation import as_image, check_array, check_count, check_finite, check_key
 
 _FULL_SCALE = 2**15
 # Above this a file is damaged: the filter that brings it to another rate grows with the rate.
@@ -59,7 +59,7 @@ def read(file: str | os.PathLike | io.BufferedIOBase, sample_rate: Count) -> Flo
       Oppenheim, Schafer, Discrete-Time Signal Processing, 3rd edition, 2010, section 4.6, on
       changing the sample rate.
     """
-    check_count("sample_rate", sample_rate, 1)
+    sample_rate = check_count("sample_rate", sample_rate, 1)
     if not isinstance(file, str | os.PathLike) and not hasattr(file, "read"):
         raise TypeError(f"expected a path or an open binary file, got {type(file).__name__}")
     named = os.fspath(file) if isinstance(file, str | os.PathLike) else "the file"
@@ -113,7 +113,7 @@ def encode_wav(samples: Float[np.ndarray, "t"] | Float[Array, "t"], sample_rate:
     """
     check_array("samples", samples, ("t",))
     check_finite("samples", samples)
-    check_count("sample_rate", sample_rate, 1)
+    sample_rate = check_count("sample_rate", sample_rate, 1)
     levels = np.round(np.asarray(samples, np.float64) * _FULL_SCALE)
     buffer = io.BytesIO()
     whole = levels.clip(-_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
@@ -144,7 +144,7 @@ def centre(
       [0. 1. 2. 0. 0.] [2.]
     """
     check_array("samples", samples, ("t",))
-    check_count("length", length, 1)
+    length = check_count("length", length, 1)
     cut = max(0, len(samples) - int(length)) // 2
     kept = np.asarray(samples)[cut : cut + int(length)]
     before = (int(length) - len(kept)) // 2
@@ -178,6 +178,7 @@ def shift_gain_and_noise(signal: Image, key: Key) -> Float[Array, "h t c"]:
       Ko, Peddinti, Povey, Khudanpur, Audio augmentation for speech recognition, Interspeech 2015.
     """
     image = as_image(signal, "signal")
+    check_key(key)
     samples = at_least_single(image)
     draw = functools.partial(jax.random.uniform, dtype=samples.dtype)
     shift_key, gain_key, level_key, noise_key = jax.random.split(key, 4)

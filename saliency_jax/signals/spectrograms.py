@@ -27,8 +27,8 @@ from .._numerics import at_least_single
 from .._types import Count, Number
 from .._validation import (
     as_array,
+    as_number,
     as_signal,
-    check_at_least,
     check_count,
     check_finite,
     check_floats,
@@ -120,7 +120,7 @@ def frequencies(
     Reference:
       Oppenheim, Schafer, Discrete-Time Signal Processing, 3rd edition, 2010, section 10.3.
     """
-    check_count("window_size", window_size, 2)
+    window_size = check_count("window_size", window_size, 2)
     _check_above_zero("sample_rate", sample_rate)
     size, spacing = int(window_size), 1 / float(sample_rate)
     if two_sided:
@@ -161,8 +161,8 @@ def stft(
       of the IEEE, 1977.
     """
     signal = as_signal("signal", signal)
-    check_count("window_size", window_size, 2)
-    check_count("hop", hop, 1)
+    window_size = check_count("window_size", window_size, 2)
+    hop = check_count("hop", hop, 1)
     if window_size > len(signal):
         raise ValueError(
             f"expected window_size to be at most the signal's {len(signal)} samples, "
@@ -211,7 +211,7 @@ def inverse_stft(
       Griffin, Lim, Signal estimation from modified short-time Fourier transform, IEEE Transactions
       on Acoustics, Speech, and Signal Processing, 1984.
     """
-    check_count("hop", hop, 1)
+    hop = check_count("hop", hop, 1)
     if not isinstance(coefficients, jax.Array | np.ndarray) or not jnp.iscomplexobj(coefficients):
         kind = getattr(coefficients, "dtype", type(coefficients).__name__)
         raise TypeError(f"expected coefficients to be a complex array, got {kind}")
@@ -332,9 +332,10 @@ def mel_filters(
       Stevens, Volkmann, Newman, A scale for the measurement of the psychological magnitude pitch,
       1937; the formula is that of O'Shaughnessy, Speech Communication: Human and Machine, 1987.
     """
-    check_count("num_bands", num_bands, 1)
+    num_bands = check_count("num_bands", num_bands, 1)
     of_bins = frequencies(window_size, sample_rate=sample_rate)
-    check_at_least("low", low, 0)
+    low = float(as_number("low", low, 0))
+    high = None if high is None else as_number("high", high)
     top = float(sample_rate) / 2 if high is None else float(high)
     if not low < top <= float(sample_rate) / 2:
         raise ValueError(
@@ -405,12 +406,13 @@ def log_mel(
 
 
 def _window(size: Count) -> Float[np.ndarray, "size"]:
-    check_count("size", size, 2)
+    size = check_count("size", size, 2)
     return scipy.signal.windows.hann(int(size), sym=False)
 
 
 def _check_above_zero(name: str, value: Number) -> None:
-    if is_concrete(value) and not value > 0:
+    value = as_number(name, value)
+    if is_concrete(value) and not 0 < np.asarray(value) < np.inf:
         raise ValueError(f"expected {name} to be above 0, got {value}")
 
 

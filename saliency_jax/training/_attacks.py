@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from .. import attacks, devices, scores
 from .._types import Key, Label, Model, Number, ScoreFunction
+from .._validation import as_number, check_callable, check_count, check_instance
 
 Attack = Callable[[Callable, Float[Array, "n h w c"], Int[Array, "n"], Key], Array]
 
@@ -49,6 +50,11 @@ def pgd_attack(
       >>> print(f'{attack(model, images, labels, jax.random.key(0)).max():.2f}')
       0.40
     """
+    check_instance("ball", ball, attacks.Ball, "an attacks.Ball")
+    as_number("epsilon", epsilon, 0)
+    as_number("step_size", step_size, 0)
+    steps = check_count("steps", steps, 1)
+    check_callable("score", score)
 
     def attack(model, images, labels, key):
         def one(image, label, key):

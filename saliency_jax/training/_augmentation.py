@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from .._numerics import at_least_single
 from .._types import Image, Key
-from .._validation import as_image
+from .._validation import as_image, check_key
 
 # What is seen of an image: padded by an eighth of its sides, a window of it never leaves it even
 # where it is made the smallest.
@@ -40,6 +40,7 @@ def flip_crop_and_zoom(image: Image, key: Key) -> Float[Array, "h w c"]:
       >>> flip_crop_and_zoom(jax.numpy.ones((16, 8, 3)), jax.random.key(0)).shape
       (16, 8, 3)
     """
+    check_key(key)
     image = as_image(image)
     flip_key, *keys = jax.random.split(key, 4)
     flipped = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
@@ -67,6 +68,7 @@ def crop_and_zoom(image: Image, key: Key) -> Float[Array, "h w c"]:
       >>> crop_and_zoom(jax.numpy.ones((16, 8, 1)), jax.random.key(0)).shape
       (16, 8, 1)
     """
+    check_key(key)
     _, *keys = jax.random.split(key, 4)
     return _cropped_and_zoomed(as_image(image), *keys)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from .._validation import as_number, check_instance
 from ._step import Best, TrainState
 
 
@@ -27,6 +28,8 @@ def keep_best(state: TrainState, accuracy: float) -> TrainState:
       >>> float(keep_best(keep_best(state, 0.5), 0.25).best.accuracy)
       0.5
     """
+    check_instance("state", state, TrainState, "a TrainState")
+    as_number("accuracy", accuracy)
     rounded = jnp.float32(accuracy)
     if rounded <= state.best.accuracy:
         return state

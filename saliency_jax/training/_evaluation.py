@@ -11,7 +11,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import attacks, devices, scores
 from .._types import Key
-from .._validation import check_count
+from .._validation import (
+    as_array,
+    as_number,
+    check_array,
+    check_callable,
+    check_count,
+    check_finite,
+    check_instance,
+    check_integers,
+    check_key,
+    to_jax,
+)
 from ._attacks import STEP_SIZE_FACTOR, Attack, pgd_attack
 
 # By which an attack is steered, each by the score that it lowers.
@@ -42,9 +53,15 @@ def correct(
       >>> correct(model, images, labels, jax.random.key(0)).tolist()
       [True]
     """
+    check_callable("model", model)
+    images = as_array("images", images, ("n", "h", "w", "c"))
+    _check_labels(labels, len(images))
+    check_key(key)
     if attack is not None:
+        check_callable("attack", attack)
         images = attack(model, images, labels, key)
-    return devices.vmap(model)(images).argmax(-1) == labels
+    answers = devices.vmap(model)(images).argmax(-1)
+    return answers == to_jax(labels).astype(answers.dtype)
 
 
 def accuracy(
@@ -75,6 +92,10 @@ def accuracy(
       >>> accuracy(jax.jit(correct, static_argnums=0), model, batches, jax.random.key(0))
       0.5
     """
+    check_callable("correct_batch", correct_batch)
+    check_callable("model", model)
+    check_key(key)
+    check_instance("batches", batches, Iterable, "an iterable of batches")
     right = total = 0
     for index, batch in enumerate(batches):
         answer = correct_batch(
@@ -127,8 +148,17 @@ def robustly_correct(
       >>> {epsilon: float(values.mean()) for epsilon, values in right.items()}
       {0.0: 1.0, 0.5: 1.0, 2.0: 0.0}
     """
-    check_count("restarts", restarts, 1)
-    check_count("batch_size", batch_size, 1)
+    check_callable("attacked", attacked)
+    check_callable("model", model)
+    check_array("images", images, ("n", "h", "w", "c"))
+    check_finite("images", images)
+    _check_labels(labels, len(images))
+    check_instance("epsilons", epsilons, Iterable, "an iterable of numbers")
+    epsilons = [as_number("epsilons", epsilon, 0) for epsilon in epsilons]
+    check_key(key)
+    check_callable("progress", progress)
+    restarts = check_count("restarts", restarts, 1)
+    batch_size = check_count("batch_size", batch_size, 1)
     survives = np.ones(len(images), bool)
     result = {}
     for radius, epsilon in enumerate(sorted({0.0, *epsilons})):
@@ -195,6 +225,8 @@ def robust_accuracies(
     Reference: Madry et al. 2018, arXiv:1706.06083; Carlini, Wagner 2017, arXiv:1608.04644, on the
     margin as the loss; Athalye, Carlini, Wagner 2018, arXiv:1802.00420, on what masks gradients.
     """
+    check_instance("ball", ball, attacks.Ball, "an attacks.Ball")
+    steps = check_count("steps", steps, 1)
     clean = jax.jit(correct)
     right = {}
     for loss, score in LOSSES.items():
@@ -225,6 +257,12 @@ def robust_accuracies(
         loss: {epsilon: float(values.mean()) for epsilon, values in of_loss.items()}
         for loss, of_loss in right.items()
     }
+
+
+def _check_labels(labels: Any, count: int) -> None:
+    check_integers("labels", labels, ("n",))
+    if len(labels) != count:
+        raise ValueError(f"expected labels of {count} images, got {len(labels)}")
 
 
 def _attacked(score, ball, steps, model, images, labels, key, epsilon):

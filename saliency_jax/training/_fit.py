@@ -14,7 +14,7 @@ from flax import nnx
 
 from .._files import whole
 from .._types import Count, Key
-from .._validation import check_count
+from .._validation import check_callable, check_count, check_instance, check_key, check_path
 from ._checkpoints import Checkpoints, keep_best
 from ._step import Trainer, TrainState, initial_state, split, train_step
 
@@ -96,6 +96,13 @@ def fit(
       >>> int(state.step), [row.step for row in log]
       (3, [1.0, 2.0, 3.0])
     """
+    check_instance("trainer", trainer, Trainer, "a Trainer")
+    check_callable("batches", batches)
+    check_path("folder", folder)
+    check_key(key)
+    if holdout is not None:
+        check_callable("holdout", holdout)
+    check_callable("progress", progress)
     epochs = check_count("epochs", epochs, 1)
     steps_per_epoch = check_count("steps_per_epoch", steps_per_epoch, 1)
     evaluate_every = check_count("evaluate_every", evaluate_every, 1)
@@ -158,6 +165,7 @@ def has_collapsed(log: Iterable[LogRow]) -> bool:
 
     Reference: Wong, Rice, Kolter 2020, arXiv:2001.03994.
     """
+    check_instance("log", log, Iterable, "rows of a log")
     held_out = [row.holdout_accuracy for row in log if not math.isnan(row.holdout_accuracy)]
     return bool(held_out) and held_out[-1] < max(held_out) - _COLLAPSE
 

@@ -5,6 +5,7 @@ import optax
 
 from .._numerics import OPTAX_PROMOTION
 from .._types import Count, Number
+from .._validation import as_number, check_count
 
 # The share of the steps in which the learning rate rises to its peak.
 _WARMING = 0.25
@@ -40,6 +41,10 @@ def one_cycle_sgd(
 
     Reference: Smith, Topin 2017, arXiv:1708.07120.
     """
+    num_steps = check_count("num_steps", num_steps, 1)
+    learning_rate = as_number("learning_rate", learning_rate, 0)
+    momentum = as_number("momentum", momentum, 0)
+    weight_decay = as_number("weight_decay", weight_decay, 0)
     schedule = optax.cosine_onecycle_schedule(num_steps, learning_rate, pct_start=_WARMING)
 
     def rate(step):

@@ -6,12 +6,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._numerics import OPTAX_PROMOTION
 from .._types import Key
+from .._validation import (
+    as_array,
+    check_instance,
+    check_integers,
+    check_key,
+    check_optimizer,
+)
 from ._attacks import Attack
 
 
@@ -55,6 +63,7 @@ def batch_statistics(model: nnx.Module) -> nnx.Module:
       >>> model.use_running_average
       False
     """
+    check_instance("model", model, nnx.Module, "a network of Flax NNX")
     return nnx.view(model, use_running_average=False)
 
 
@@ -121,6 +130,7 @@ def split(model: nnx.Module) -> tuple[Any, PyTree, PyTree]:
       >>> sorted(params), sorted(batch_stats)
       (['bias', 'scale'], ['mean', 'var'])
     """
+    check_instance("model", model, nnx.Module, "a network of Flax NNX")
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     return nnx.graphdef(model), nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
 
@@ -144,6 +154,8 @@ def initial_state(
       >>> int(state.step), float(state.best.accuracy)
       (0, -1.0)
     """
+    check_optimizer(optimizer)
+    check_key(key)
     step = jnp.zeros((), jnp.int32)
     best = Best(jnp.float32(-1), step, params, batch_stats)
     average = (params, batch_stats)
@@ -196,6 +208,18 @@ def train_step(
 
     Reference: Madry et al. 2018, arXiv:1706.06083.
     """
+    check_instance("trainer", trainer, Trainer, "a Trainer")
+    check_instance("state", state, TrainState, "a TrainState")
+    images = as_array("images", images, ("n", "h", "w", "c"))
+    check_integers("labels", labels, ("n",))
+    check_instance("mask", mask, (jax.Array, np.ndarray), "an array")
+    if mask.dtype != bool:
+        raise TypeError(f"expected mask to hold booleans, got {mask.dtype}")
+    if not images.shape[:1] == labels.shape == mask.shape:
+        raise ValueError(
+            f"expected labels and mask for {len(images)} images, got shapes {labels.shape} and "
+            f"{mask.shape}"
+        )
     count = len(images)
     source = jnp.arange(count) % jnp.maximum(mask.sum(), 1)
     images, labels = images[source], labels[source]
