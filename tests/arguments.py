@@ -660,7 +660,7 @@ OTHERWISE: dict[str, dict[str, tuple[Any, Kind]]] = {
     "ascent.blur_every": {"steps": (2, count)},
     "ascent.chain_canvases": {"canvases": ((), functions)},
     "ascent.check_finite_steps": {
-        "failed_at": (np.zeros(2, int), steps), "settings": ({}, anything),
+        "failed_at": (np.zeros(2, int), steps), "settings": ({}, free),
     },
     "ascent.color_canvas": {"covariance": (np.eye(2), floats)},
     "ascent.color_statistics": {"images": (BATCH, floats)},

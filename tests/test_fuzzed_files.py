@@ -3,8 +3,8 @@
 Tried of each format are 500 files that were truncated, mutated or spliced, and in the nightly
 10,000: pictures in every format that Pillow reads by itself and has a small example of, sounds,
 safetensors, PyTorch's files of both kinds and the pickles in them, pickles of instructions at
-random, and a saved classifier's config and weights (25 and 500 of these, whose reading takes a
-tenth of a second). To them come the bombs: files that say more than they hold. What the process may
+random, and a saved classifier's config and weights (25 and 500 of these, whose reading takes up
+to a second). To them come the bombs: files that say more than they hold. What the process may
 take is limited: beyond what it has when it starts 3.2 GB for pictures, which is three times the
 largest that is decoded, 256 MB for weights, and 1 GB for classifiers.
 """

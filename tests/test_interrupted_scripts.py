@@ -25,6 +25,14 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 GRACE = 120
 INTERRUPTED = 130
 MOMENTS = 12
+# What a shell starts in the background ignores what Ctrl-C sends, and so do its children.
+AT_A_TERMINAL = """
+import os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+del sys.argv[0]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +55,11 @@ def in_a_folder(tmp_path, monkeypatch):
 
 def started(command: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, EXPERIMENTS / command[0], *command[1:]],
+        [sys.executable, "-c", AT_A_TERMINAL, str(EXPERIMENTS / command[0]), *command[1:]],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
-        # What a shell starts in the background ignores what Ctrl-C sends, and so do its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image as PILImage
 
-from .._validation import check_count, check_finite, nearest
+from .._validation import check_count, check_finite, check_pair, nearest
 from ..images import PictureFile, fit, height_and_width, in_unit_range, read_image
 
 Kind = Literal["image", "sound", "iq"]
@@ -53,7 +53,9 @@ class Input:
 
     def __post_init__(self):
         check_count("channels", self.channels, 1, _MOST_CHANNELS)
-        height_and_width(tuple(self.size))
+        check_pair("size", self.size, "(height, width)")
+        for side in self.size:
+            check_count("size", side, 1)
         defaults = {
             "size": self.size,
             "resize": self.size,
