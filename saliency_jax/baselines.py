@@ -15,7 +15,15 @@ from jaxtyping import Array, Float
 from . import filters
 from ._numerics import at_least_single
 from ._types import Baseline, Color, Image, Key, Number
-from ._validation import as_color, as_image, as_number, check_key, checked_together, filled
+from ._validation import (
+    as_color,
+    as_image,
+    as_number,
+    check_color,
+    check_key,
+    checked_together,
+    filled,
+)
 
 
 def as_baseline(baseline: Baseline, image: Image) -> Float[Array, "h w c"]:
@@ -102,6 +110,7 @@ def constant(image: Image, color: Color) -> Image:
       2020, doi:10.23915/distill.00022 (not on arXiv).
     """
     image = as_image(image)
+    check_color("color", color, image.shape)
     return filled("color", as_color("color", color), image.shape, image.dtype)
 
 

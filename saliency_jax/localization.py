@@ -115,8 +115,8 @@ def localize(
     check_array("saliency_map", saliency_map, ("h", "w"))
     check_finite("saliency_map", saliency_map)
     iterations = check_count("iterations", iterations, 1)
-    foreground = float(as_any_number("foreground", foreground))
-    background = float(as_any_number("background", background))
+    foreground = as_any_number("foreground", foreground)
+    background = as_any_number("background", background)
     if not 0 <= background <= foreground <= 1:
         raise ValueError(
             "expected quantiles 0 <= background <= foreground <= 1, got background "
@@ -129,7 +129,7 @@ def localize(
             f"got {values.shape}"
         )
 
-    low, high = np.quantile(values, [background, foreground])
+    low, high = np.quantile(values, [float(background), float(foreground)])
     is_foreground = (values > high) | (values == values.max())
     is_background = (values <= low) & ~is_foreground
     if is_background.any():

@@ -9,7 +9,15 @@ from jaxtyping import Array, Float
 
 from .._numerics import at_least_single
 from .._types import Count, Key, Number, Scalar
-from .._validation import as_number, check_count, check_finite, check_floats, check_key, to_jax
+from .._validation import (
+    as_any_number,
+    check_count,
+    check_finite,
+    check_floats,
+    check_key,
+    is_concrete,
+    to_jax,
+)
 
 
 class Interval(NamedTuple):
@@ -69,7 +77,9 @@ def bootstrap_interval(
     if values.ndim == 0 or values.size == 0:
         raise ValueError(f"expected values to have shape (n, ...), got {values.shape}")
     check_finite("values", values)
-    confidence = as_number("confidence", confidence, 0, 1)
+    confidence = as_any_number("confidence", confidence)
+    if is_concrete(confidence) and not 0 <= np.asarray(confidence) <= 1:
+        raise ValueError(f"expected confidence to be in [0, 1], got {confidence}")
     check_key(key)
     count = check_count("num_samples", num_samples, 1)
     of_units = at_least_single(to_jax(values)).reshape(len(values), -1).mean(1)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Real
 from .._numerics import at_least_single, common_dtype
 from .._types import AnyMap, Number, Scalar
 from .._validation import (
+    as_any_number,
     as_number,
     check_at_least,
     check_count,
@@ -269,22 +270,22 @@ def _area(start: Float[Array, "2"], end: Float[Array, "2"]) -> Scalar:
 
 def _as_ends(box: Any) -> Float[Array, "4"]:
     """The four ends as floats of at least single precision."""
+    ends = box
     if not isinstance(box, jax.Array | np.ndarray):
         check_instance("a box", box, Sequence, "(y0, x0, y1, x1)")
-        numbers = [as_number("an end of a box", end) for end in box]
+        numbers = [as_any_number("an end of a box", end) for end in box]
         # What the host knows is checked there, also while a program is traced.
         is_known = not any(isinstance(number, jax.Array) for number in numbers)
-        box = np.array(numbers, float) if is_known else jnp.stack([*map(_as_float, numbers)])
-    if box.shape != (4,):
-        raise ValueError(f"expected a box (y0, x0, y1, x1), got shape {box.shape}")
-    if not _is_real(box.dtype):
-        raise TypeError(f"expected a box to hold numbers, got {box.dtype}")
-    known = np.asarray(box, float) if is_concrete(box) else np.zeros(4)
-    if not np.isfinite(known).all():
-        raise ValueError(f"expected a box to be finite, got {box}")
+        ends = np.array(numbers, float) if is_known else jnp.stack([*map(_as_float, numbers)])
+    if ends.shape != (4,):
+        raise ValueError(f"expected a box (y0, x0, y1, x1), got shape {ends.shape}")
+    if not _is_real(ends.dtype):
+        raise TypeError(f"expected a box to hold numbers, got {ends.dtype}")
+    known = np.asarray(ends, float) if is_concrete(ends) else np.zeros(4)
+    check_finite("box", known)
     if known[0] > known[2] or known[1] > known[3]:
         raise ValueError(f"expected a box (y0, x0, y1, x1) that ends after it begins, got {box}")
-    return at_least_single(_as_float(box))
+    return at_least_single(_as_float(ends))
 
 
 def _as_float(number: Any) -> Float[Array, "..."]:

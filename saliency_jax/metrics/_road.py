@@ -49,7 +49,7 @@ def noisy_linear_imputation(image: Image, missing: Mask, key: Key, noise_scale: 
       Attribution Methods, 2022, arXiv:2202.00449.
     """
     image = as_image(image)
-    is_missing = as_mask(missing, image.shape[:2], "missing")[..., None]
+    is_missing = as_mask(missing, image.shape[:2], "missing, a mask")[..., None]
     check_key(key)
     noise_scale = as_number("noise_scale", noise_scale, 0)
     # Conjugate gradients come to nothing in half precision.
