@@ -221,7 +221,7 @@ def load(
     start = check_count("start", start, 0)
     workers = check_count("workers", workers, 0)
     if seed is not None:
-        seed = check_count("seed", seed, 0)
+        seed = check_count("seed", seed, 0, None)
     try:
         known = np.dtype(dtype)
     except TypeError:

@@ -239,7 +239,9 @@ def depthwise_convolution(
     kernel = as_unbounded("kernel", kernel, ("k", "k", "1", "c"))
     if kernel.dtype != images.dtype:
         raise TypeError(f"expected kernel to hold {images.dtype} as images, got {kernel.dtype}")
-    stride = check_count("stride", stride, 1)
+    stride = check_count("stride", stride, 0)
+    if stride < 1:
+        raise ValueError(f"expected a stride of at least 1, got {stride}")
     size, other, _, channels = kernel.shape
     if other != size:
         raise ValueError(f"expected a square kernel, got {kernel.shape[:2]}")
