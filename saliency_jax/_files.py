@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from ._validation import check_callable, check_instance, check_path, check_text
+from ._arguments import check_callable, check_instance, check_path, check_text
 
 try:
     import fcntl

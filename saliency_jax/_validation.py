@@ -7,7 +7,6 @@ Shapes and types are static and always checked. Values are checked only when the
 import contextlib
 import difflib
 import operator
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -17,37 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._arguments import check_callable as check_callable
+from ._arguments import check_instance as check_instance
+from ._arguments import check_path as check_path
+from ._arguments import check_text as check_text
 from ._numerics import at_least_single
 
 
 def is_concrete(value: Any) -> bool:
     """Whether the value can be read now, which a tracer's cannot."""
     return not isinstance(value, jax.core.Tracer)
-
-
-def check_callable(name: str, function: Any) -> None:
-    """Raises unless `function` can be called."""
-    if not callable(function):
-        hint = "; its `network` is callable" if hasattr(function, "network") else ""
-        raise TypeError(f"expected {name} to be callable, got {type(function).__name__}{hint}")
-
-
-def check_instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
-    """Raises unless `value` is of a class, or of one of several, which the message calls so."""
-    if not isinstance(value, kind):
-        raise TypeError(f"expected {name} to be {expected}, got {type(value).__name__}")
-
-
-def check_text(name: str, value: Any) -> None:
-    """Raises unless `value` is a text."""
-    check_instance(name, value, str, "a text")
-
-
-def check_path(name: str, value: Any) -> None:
-    """Raises unless `value` is the path of a file or a folder."""
-    check_instance(name, value, (str, os.PathLike), "a path")
-    if "\0" in os.fspath(value):
-        raise ValueError(f"expected {name} to be a path, got {value!r}")
 
 
 def check_optimizer(optimizer: Any) -> None:

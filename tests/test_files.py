@@ -12,16 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saliency_jax import _files
 from saliency_jax.runs import claim, whole
 
 # Without JAX, so that a process starts in a moment.
-FILES = Path(_files.__file__)
-ALONE = f"""
-import importlib.util, pathlib, sys, time
-spec = importlib.util.spec_from_file_location("files", {str(FILES)!r})
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
+ALONE = """
+import pathlib, sys, time
+from saliency_jax import _files as files
+assert "jax" not in sys.modules
 """
 
 

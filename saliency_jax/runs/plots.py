@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from PIL import Image as PILImage
 
 from .._validation import (
+    as_any_number,
     as_number,
     check_array,
     check_at_least,
@@ -549,7 +550,7 @@ def _strength(
 
 def _limit(magnitudes: Float[np.ndarray, "h w"], percentile: int | float) -> tuple[float, str]:
     """The magnitude that gets the last colour, and what it is called."""
-    percentile = float(as_number("percentile", percentile))
+    percentile = float(as_any_number("percentile", percentile))
     if not 0 <= percentile <= 100:
         raise ValueError(f"expected percentile to be in [0, 100], got {percentile}")
     limit = float(np.percentile(magnitudes, percentile))
