@@ -508,7 +508,7 @@ def run(code, folder, monkeypatch):
 
 class TestLines:
     @pytest.mark.parametrize("method", METHODS)
-    def test_they_make_the_same_map(self, served, lab, method, tmp_path, monkeypatch):
+    def test_they_make_the_same_map(self, served, lab, folders, method, tmp_path, monkeypatch):
         pixels, name = noise(5), "it's a.png"
         Image.fromarray(pixels).save(tmp_path / name)
         photograph = sent(served, png(pixels), name)
@@ -524,7 +524,9 @@ class TestLines:
             layer="stage 2",
             steps=min(choices, default=0),
         )
-        assert max(map(len, answer["code"].splitlines())) <= 100
+        # But for the folder, which may be anywhere.
+        written = answer["code"].replace(str(folders[0]), "first")
+        assert max(map(len, written.splitlines())) <= 100
         made = run(answer["code"], tmp_path, monkeypatch)
         check_alike(made, shown(answer["pictures"]["map"]))
         assert made.std() > 1
@@ -600,8 +602,8 @@ class TestPage:
         with page_at(browser, served.address, "status of 400 (Bad Request)") as page:
             page.get_by_label("Model 3").select_option("")
             page.get_by_label("Drop a photograph").set_input_files(tmp_path / "mine.png")
+            page.get_by_text("Photograph: mine.png").wait_for()
             settled(page)
-            assert page.locator("#photograph").inner_text() == "Photograph: mine.png"
 
             def is_saliency(label, scale=1.0):
                 settled(page)

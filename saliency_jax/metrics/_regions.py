@@ -282,7 +282,7 @@ def _as_ends(box: Any) -> Float[Array, "4"]:
     if not _is_real(ends.dtype):
         raise TypeError(f"expected a box to hold numbers, got {ends.dtype}")
     known = np.asarray(ends, float) if is_concrete(ends) else np.zeros(4)
-    check_finite("box", known)
+    check_finite("a box", known)
     if known[0] > known[2] or known[1] > known[3]:
         raise ValueError(f"expected a box (y0, x0, y1, x1) that ends after it begins, got {box}")
     return at_least_single(_as_float(ends))

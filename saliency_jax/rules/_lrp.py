@@ -169,7 +169,7 @@ def relevance_through(
     relevance_map, back = jax.vjp(layer.to_map, relevances)
     count = relevance_map.shape[-1]
     chosen = jnp.atleast_1d(_as_channels(channels, count))
-    mask = (jnp.arange(count)[None, :] == chosen[:, None]).any(0)
+    mask = (jnp.arange(count, dtype=jnp.int32)[None, :] == chosen[:, None]).any(0)
     (kept,) = back(jnp.where(mask[None, None, :], relevance_map, 0))
     (relevance,) = passed.back(jax.tree.leaves(kept), composite)
     return relevance
