@@ -117,7 +117,7 @@ def test_bad_settings():
     for shape in ((), (0,)):
         with pytest.raises(ValueError, match=r"sizes of subsets in one row, got the shape \("):
             metrics.sensitivity_n(LINEAR, IMAGE, SHARES, sizes=np.ones(shape, int), key=KEY)
-    with pytest.raises(TypeError, match="size to be an integer, got 2.5"):
+    with pytest.raises(TypeError, match=r"size to be an integer, got 2\.5"):
         metrics.faithfulness_correlation(LINEAR, IMAGE, SHARES, size=2.5, key=KEY)
     with pytest.raises(ValueError, match=r"sizes of subsets to be in 1 \.\. 3, got \[13\]"):
         metrics.mu_fidelity(LINEAR, IMAGE, SHARES, cells=(2, 2), key=KEY)
