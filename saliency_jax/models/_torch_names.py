@@ -146,7 +146,7 @@ def from_state_dict(
     Args:
       model: the architecture, whose own weights do not matter and are left alone; it may be
         abstract, `flax.nnx.eval_shape(lambda: ResNet(50, 1000, rngs=flax.nnx.Rngs(0)))`.
-      state: name -> array of any floating-point dtype, as `read_state_dict` returns it.
+      state: name -> array of any dtype, or NumPy's scalar, as `read_state_dict` returns it.
 
     Returns:
       A network in float32.
@@ -167,7 +167,7 @@ def from_state_dict(
     check_instance("state", state, Mapping, "arrays by name")
     for name, array in state.items():
         check_text("a name in state", name)
-        check_instance(f"state's {name}", array, (np.ndarray, jax.Array), "an array")
+        check_instance(f"state's {name}", array, (np.ndarray, np.generic, jax.Array), "an array")
     graphdef, variables = nnx.split(model)
     template = nnx.to_pure_dict(variables)
     shapes, arrays = _expected(template), _with_joint_attention(state)
