@@ -53,10 +53,10 @@ under the robust model [0.7, 11.3]: LayerCAM of Lite0 says better where the obje
 With `--images` nothing is measured: files, and folders of them, are cut out for their likeliest
 class, or for `--label`, by the paper's settings.
 
-The run's folder then holds `localization-MODEL.png`, with boxes that are right and boxes that are
-wrong, `localization-MODEL.npz` (labels, logits, true boxes, and of every row of the table the boxes
-and their intersections over union), `config.json` and `index.html`. Interrupted, the same command
-continues.
+The run's folder then holds `localization.png`, with boxes that are right and boxes that are wrong,
+`localization-MODEL.npz` (labels, logits, true boxes, of every row of the table the boxes and their
+intersections over union, and the maps that are shown), `config.json` and `index.html`, where the
+map that gives the boxes is chosen by a slider. Interrupted, the same command continues.
 """
 
 import concurrent.futures
@@ -76,7 +76,6 @@ from lab import examples, frame, loading, methods, photographs, tables
 from lab.examples import Objects
 from lab.frame import Check, Run
 from lab.methods import METHODS
-from matplotlib.figure import Figure
 
 from saliency_jax import attribution, filters, metrics, scores
 from saliency_jax.localization import Localization, localize, localize_by_threshold
@@ -106,7 +105,8 @@ PRODUCTS = (("saliency", INNER), (PAPERS_MAP, INNER))
 UNIT_SIDE = 64
 # A map that no model makes: how wrong is the cut if nothing else is?
 ORACLE = "true box"
-TRUE_COLOR = (0.1, 0.9, 0.2)
+# Neither among the colours of maps, nor to be taken for the found boxes' red by the colour-blind.
+TRUE_COLOR = (0.0, 0.9, 1.0)
 FADED = 0.75
 CELL_WIDTH = 192
 
@@ -192,16 +192,17 @@ class Measured:
     """What one model says about n images (logits (n, k)), and all boxes found with it.
 
     The boxes (n, 4) are by what is written of them: from which map, how, and with what settings.
-    The whole image and the box in the middle are the first; the paper's maps (n, h, w) come with
-    the cut that was chosen for them.
+    The whole image and the box in the middle are the first. Of k images that are shown there are
+    all maps (k, h, w) by name, and by what is said of it the name of a map and its best rule.
     """
 
     classifier: Classifier
     objects: Objects
     logits: np.ndarray
     boxes: Mapping[tuple[str, str, str], np.ndarray]
-    maps: np.ndarray
-    chosen: Rule
+    shown: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    rules: Mapping[str, tuple[str, Rule]]
 
     @property
     def overlaps(self) -> np.ndarray:
@@ -253,23 +254,28 @@ def measure(run: Run, settings: Settings, classifiers: Sequence[Classifier]) -> 
         num_maps = len(settings.method) + len(products(settings.method)) + 1
         points += len(tuning.labels) + len(objects.labels) + num_maps * num_boxes
     folder = run.expect(points, "image")
-    measured, sections = [], []
+    measured: list[Measured] = []
+    sections = []
     for classifier, (tuning, objects) in zip(classifiers, pairs, strict=True):
-        each = localized(run, settings, classifier, tuning, objects, folder / classifier.file_name)
+        kept = folder / classifier.file_name
+        shown = measured[0].shown if measured else None
+        each = localized(run, settings, classifier, tuning, objects, kept, shown)
         measured.append(each)
-        name = f"localization-{classifier.file_name}"
         run.save_arrays(
-            name,
+            f"localization-{classifier.file_name}",
             labels=each.objects.labels,
             logits=each.logits,
             true_boxes=each.objects.boxes,
             rows=np.array([" | ".join(texts) for texts in each.boxes]),
             boxes=np.stack([*each.boxes.values()]),
             overlaps=each.overlaps,
+            shown=each.shown,
+            map_names=np.array([*each.maps]),
+            maps=np.stack([*each.maps.values()], 1),
         )
-        figure = run.save_figure(name, draw(each, settings.shown))
         title = f"{classifier.name}, {len(each.objects.labels)} images"
-        sections.append(Section(title, figures=[figure], table=tabulate(each)))
+        sections.append(Section(title, table=tabulate(each)))
+    sections.insert(0, Section("Boxes", views=[run.save_view("localization", explore(measured))]))
     differences = [compare(measured[0], other) for other in measured[1:]]
     return [*sections, *differences, Section("How to read it", f"{HOW_TO_READ} {REFERENCE}")]
 
@@ -298,8 +304,12 @@ def localized(
     tuning: Objects,
     objects: Objects,
     folder: Path,
+    shown: np.ndarray | None,
 ) -> Measured:
-    """The boxes of one model, by rules that are chosen on the images for tuning."""
+    """The boxes of one model, by rules that are chosen on the images for tuning.
+
+    Shown are the images of these numbers, or some that the paper's map, cut, gets right and wrong.
+    """
     _, tuning_maps = explain(run, settings, classifier, tuning, "maps for tuning")
     logits, maps = explain(run, settings, classifier, objects, "maps")
     sides = objects.images.shape[1:3]
@@ -309,19 +319,32 @@ def localized(
         for name, box in fixed.items()
     }
     papers = cut(0.0, settings.foreground, settings.background)
-    chosen = {}
+    chosen = {f"{titled(PAPERS_MAP)}, the paper's settings": (PAPERS_MAP, papers)}
     for name in maps:
         title, kept = titled(name), folder / name.replace(" ", "-")
         run.advance(0, f"{classifier.name}, boxes from {title}")
-        rules = {"cut, the paper's settings": papers}
+        rules, fewest = {"cut, the paper's settings": papers}, np.inf
         for way, candidates in (("cut", cuts(tuning)), ("threshold", THRESHOLDS)):
             tried = find_boxes(run, kept, candidates, tuning_maps[name], tuning.images)
             rules[way] = candidates[fewest_errors(tried, tuning.boxes)]
+            errors = (overlaps(tried, tuning.boxes) < RIGHT_IOU).sum(1).min()
+            if errors < fewest:
+                chosen[title], fewest = (name, rules[way]), errors
         for way, rule in rules.items():
             (found,) = find_boxes(run, kept, [rule], maps[name], objects.images)
             boxes[title, way, rule.text] = found
-        chosen[name] = rules["cut"]
-    return Measured(classifier, objects, logits, boxes, maps[PAPERS_MAP], chosen[PAPERS_MAP])
+    if shown is None:
+        by_cut = {texts[:2]: found for texts, found in boxes.items()}[titled(PAPERS_MAP), "cut"]
+        shown = spread(overlaps(by_cut[None], objects.boxes)[0], settings.shown)
+    return Measured(
+        classifier,
+        objects,
+        logits,
+        boxes,
+        shown,
+        {name: each[shown] for name, each in maps.items()},
+        chosen,
+    )
 
 
 def explain(
@@ -464,53 +487,85 @@ def compare(first: Measured, second: Measured) -> Section:
     )
 
 
-def draw(measured: Measured, count: int) -> Figure:
-    """Images that the paper's method gets right and others that it does not, each spread evenly.
+def spread(overlap: np.ndarray, count: int) -> np.ndarray:
+    """The numbers of images with right boxes and of others with wrong ones, each spread evenly.
 
     Evenly over their intersections over union, that is, so that nobody picks them.
     """
-    images, labels, boxes = measured.objects
-    found = find(measured.chosen, measured.maps, images)
-    (overlap,) = overlaps(np.array([[each.box for each in found]]), boxes)
     order = np.argsort(-overlap)
     right = overlap[order] >= RIGHT_IOU
-    rows = []
-    for title, indices in (("right", order[right]), ("wrong", order[~right])):
-        places = np.linspace(0, len(indices) - 1, min(-(-count // 2), len(indices)))
-        for index in indices[np.round(places).astype(int)]:
-            name = f"{measured.classifier.class_names[labels[index]]}, {overlap[index]:.2f}"
-            shown = (array[index] for array in (images, boxes, measured.maps))
-            rows.append((title, name, found[index], *shown))
-    caption = (
-        "Green: the true box. Red: that of the cut, with its intersection over union. The images "
-        "are spread evenly over those that are right and over those that are wrong, in the order "
-        f"of that number. The cut: {measured.chosen.text}."
-    )
-    return grid(measured.classifier, rows, caption)
+    numbers = []
+    for among in (order[right], order[~right]):
+        places = np.linspace(0, len(among) - 1, min(-(-count // 2), len(among)))
+        numbers.append(among[np.round(places).astype(int)])
+    return np.concatenate(numbers)
 
 
-def grid(classifier: Classifier, rows: Sequence[tuple], caption: str) -> Figure:
-    """A figure of images with their boxes, their maps, and what is cut out.
-
-    Each row is a title, what stands above the image, the cut, the image, true boxes, and the map.
-    """
-    cells: list[list[plots.Cell | None]] = []
-    for _, name, found, image, true, saliency_map in rows:
-        marked = image
-        for box in true[true.any(1)]:
-            marked = plots.outlined(marked, box, TRUE_COLOR)
-        marked = plots.outlined(marked, np.array(found.box))
-        faded = np.where(found.mask[..., None], image, FADED + (1 - FADED) * image)
-        cells.append(
-            [plots.image(marked, name), plots.saliency_map(saliency_map), plots.image(faded)]
-        )
-    return plots.grid(
-        cells,
-        row_titles=[title for title, *_ in rows],
-        column_titles=[classifier.name, methods.title(PAPERS_MAP), "cut"],
-        caption=caption,
+def explore(measured: Sequence[Measured]) -> plots.View:
+    """A row for each image that is shown, under a slider of the maps that the boxes are from."""
+    first = measured[0]
+    names, (images, labels, boxes) = first.classifier.class_names, first.objects
+    frames = {}
+    for title in first.rules:
+        columns = [
+            [
+                plots.image(boxed(images[number], boxes[number]), names[labels[number]])
+                for number in first.shown
+            ],
+            *(cells(each, *each.rules[title]) for each in measured),
+        ]
+        frames[title] = [[*row] for row in zip(*columns, strict=True)]
+    return plots.explore(
+        frames,
+        "map",
+        column_titles=["image and true box", *(each.classifier.name for each in measured)],
+        caption="Blue: the true box. Red: the one that was found, with its intersection over union "
+        "above; below, by which cut or threshold, of each map the one that is wrong of the fewest "
+        f"training images. The first images are those that {first.classifier.name} gets right by "
+        "the chosen cut of the paper's map, the others those that it does not, each spread evenly "
+        f"in the order of that number. {methods.LAST_COLOR}",
         cell_width=CELL_WIDTH,
     )
+
+
+def cells(measured: Measured, name: str, rule: Rule) -> list[plots.Layers]:
+    """A map of each image that is shown, with the box that a rule finds."""
+    images, boxes = (measured.objects[place][measured.shown] for place in (0, 2))
+    found = find(rule, measured.maps[name], images)
+    (overlap,) = overlaps(np.array([[each.box for each in found]]), boxes)
+    return [
+        cell(image, saliency_map, one, true, f"{share:.2f}", rule)
+        for image, saliency_map, one, true, share in zip(
+            images, measured.maps[name], found, boxes, overlap, strict=True
+        )
+    ]
+
+
+def cell(
+    image: np.ndarray,
+    saliency_map: np.ndarray,
+    found: Localization,
+    true: np.ndarray,
+    title: str,
+    rule: Rule,
+) -> plots.Layers:
+    """An image, and with the true and the found boxes what is cut out, the map over it, the map."""
+    made = plots.layers(image, saliency_map, title)
+    faded = np.where(found.mask[..., None], image, FADED + (1 - FADED) * image)
+    original, overlay, drawn = made.pictures.values()
+    pictures = {"cut": plots.image(faded), "overlay": overlay, "map": drawn}
+    marked = {
+        name: plots.image(plots.outlined(boxed(picture.pixels, true), np.array(found.box)))
+        for name, picture in pictures.items()
+    }
+    return plots.Layers({"original": original, **marked}, title, f"{rule.text}; {made.note}")
+
+
+def boxed(image: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """An image with its true boxes (m, 4), of which those of zeros are none."""
+    for box in true[true.any(1)]:
+        image = plots.outlined(image, box, TRUE_COLOR)
+    return image
 
 
 def cut_out(run: Run, settings: Settings, classifiers: Sequence[Classifier]) -> list[Section]:
@@ -521,30 +576,36 @@ def cut_out(run: Run, settings: Settings, classifiers: Sequence[Classifier]) -> 
     titles = [photograph.title for photograph in shown]
     rule = cut(0.0, settings.foreground, settings.background)
     how = photographs.Explaining(batch_size=settings.batch_size)
-    sections = []
     run.expect(len(classifiers) * len(shown), "image")
+    rows: list[list[plots.Cell | None]] = [[] for _ in shown]
+    lines = []
     for classifier, label in zip(classifiers, labels, strict=True):
         explained = photographs.explain(run, classifier, shown, PAPERS_MAP, how, label)
-        images, maps = explained.images, explained.saliency_maps
-        found = find(rule, maps, images)
-        classes = [*map(explained.explained, range(len(shown)))]
+        found = find(rule, explained.saliency_maps, explained.images)
         masks, boxes = (np.array(each) for each in zip(*found, strict=True))
-        name = f"localization-{classifier.file_name}"
-        run.save_arrays(name, **explained.arrays, masks=masks, boxes=boxes)
-        none = np.zeros((len(shown), 0, 4))
-        rows = list(zip(titles, classes, found, images, none, maps, strict=True))
-        figure = grid(classifier, rows, f"Red: the box of the cut: {rule.text}.")
-        texts = [", ".join(map(str, box)) for box in boxes]
-        lines = list(zip(titles, classes, texts, strict=True))
-        sections.append(
-            Section(
-                classifier.name,
-                "Boxes are (y0, x0, y1, x1) in pixels of the fitted images, half open.",
-                [run.save_figure(name, figure)],
-                Table(("photograph", "explained class", "box"), lines),
-            )
+        arrays = {**explained.arrays, "masks": masks, "boxes": boxes}
+        run.save_arrays(f"localization-{classifier.file_name}", **arrays)
+        for index, (title, one) in enumerate(zip(titles, found, strict=True)):
+            image, saliency_map = explained.images[index], explained.saliency_maps[index]
+            name, none = explained.explained(index), np.zeros((0, 4))
+            rows[index].append(cell(image, saliency_map, one, none, name, rule))
+            lines.append((title, classifier.name, name, ", ".join(map(str, one.box))))
+    view = plots.explore(
+        rows,
+        row_titles=titles,
+        column_titles=[classifier.name for classifier in classifiers],
+        caption=f"Red: the box of the cut. {methods.LAST_COLOR}",
+        cell_width=CELL_WIDTH,
+    )
+    header = ("photograph", "model", "explained class", "box")
+    return [
+        Section(
+            "Cut out",
+            "Boxes are (y0, x0, y1, x1) in pixels of the fitted images, half open.",
+            table=Table(header, lines),
+            views=[run.save_view("localization", view)],
         )
-    return sections
+    ]
 
 
 if __name__ == "__main__":

@@ -33,19 +33,20 @@ better than chance (0.440 and 0.494; random 0.492 and 0.488).
 
 The run's folder then holds `accuracy.png` and `measured.png`, over the signal-to-noise ratio,
 `time_frequency.png` and `symbols.png` (a signal of each modulation with its maps),
-`measurements.npz`, with all values for every signal, `config.json` and `index.html`, which shows
-it all.
+`measurements.npz`, with all values for every signal, `maps.npz`, of the signals that are shown,
+`config.json` and `index.html`, which shows it all, those under a slider of the ratio.
 """
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from lab import frame, loading, tables, waves
-from lab.frame import Count, Run
+from lab import frame, loading, methods, tables, waves
+from lab.frame import SOME, Count, Run
 from matplotlib.figure import Figure
 
 from saliency_jax import attribution, baselines, metrics, scores
@@ -91,17 +92,17 @@ class Settings(waves.Settings):
     """Samples from one window to the next."""
     steps: Count = 16
     """Of integrated gradients, of deletion and of insertion."""
-    shown_snr: int = 10
-    """The signal-to-noise ratio of the signals that figures show, in dB."""
+    shown_snr: Annotated[tuple[int, ...], SOME] = (-10, 0, 10)
+    """The signal-to-noise ratios of the signals that are shown, in dB; figures show the last."""
 
 
 @frame.experiment("Radio signals")
 def main(settings: Settings, run: Run) -> list[Section]:
-    if settings.shown_snr not in radio.SNRS:
-        raise ValueError(
-            f"expected --shown-snr to be one of {', '.join(map(str, radio.SNRS))}, got "
-            f"{settings.shown_snr}"
-        )
+    for snr in settings.shown_snr:
+        if snr not in radio.SNRS:
+            raise ValueError(
+                f"expected --shown-snr to be one of {', '.join(map(str, radio.SNRS))}, got {snr}"
+            )
     (classifier,) = loading.load([settings.model], "iq")
     network, names = classifier.network, classifier.class_names
     signals = waves.read(settings, settings.dataset, classifier, ("snr", "band", "timing"))
@@ -124,14 +125,18 @@ def main(settings: Settings, run: Run) -> list[Section]:
     strong = among(measured, measured["snrs"] >= LEAST_SNR)
     strong_answers = among(answers, answers["all_snrs"] >= LEAST_SNR)
     accuracy = (strong_answers["predicted"] == strong_answers["true"]).mean()
-    shown = among(chosen, chosen["snr"] == settings.shown_snr)
-    shown = among(shown, np.unique(shown["label"], return_index=True)[1])
-    of_shown = jax.vmap(functools.partial(maps, settings=settings), (None, 0))
-    transformed, sampled = map(np.asarray, jax.jit(of_shown)(network, shown))
-    drawn = {
-        "time_frequency": draw_time_frequency(names, shown, transformed, settings),
-        "symbols": draw_symbols(names, shown, sampled),
-    }
+    of_shown = jax.jit(jax.vmap(functools.partial(maps, settings=settings), (None, 0)))
+    shown = {}
+    for snr in settings.shown_snr:
+        at_snr = among(chosen, chosen["snr"] == snr)
+        at_snr = among(at_snr, np.unique(at_snr["label"], return_index=True)[1])
+        transformed, sampled = map(np.asarray, of_shown(network, at_snr))
+        taken_for = {"predicted": predicted[at_snr["number"]]}
+        shown[snr] = at_snr | taken_for | {"time_frequency": transformed, "samples": sampled}
+    stacked = {key: np.stack([each[key] for each in shown.values()]) for key in shown[snr]}
+    run.save_arrays("maps", **stacked)
+    view = run.save_view("time_frequency", explore(names, shown, settings))
+    symbols = run.save_figure("symbols", draw_symbols(names, shown[snr]))
     return [
         Section(
             "Accuracy",
@@ -152,10 +157,11 @@ def main(settings: Settings, run: Run) -> list[Section]:
         ),
         Section(
             "A signal of each modulation",
-            f"At {settings.shown_snr} dB. Below: in-phase and quadrature samples of the first "
-            f"{SHOWN_SYMBOLS} symbols; the darker the ground, the longer the logit's gradient at "
-            "the sample; the dotted lines are the decision instants.",
-            [run.save_figure(name, figure) for name, figure in drawn.items()],
+            f"Below, at {snr} dB: in-phase and quadrature samples of the first {SHOWN_SYMBOLS} "
+            "symbols; the darker the ground, the longer the logit's gradient at the sample; the "
+            "dotted lines are the decision instants.",
+            [symbols],
+            views=[view],
         ),
     ]
 
@@ -317,48 +323,58 @@ def draw_measured(measured: Columns) -> Figure:
     return plots.curves(panels, X_LABEL)
 
 
-def draw_time_frequency(
-    names: Sequence[str], shown: Columns, shown_maps: np.ndarray, settings: Settings
-) -> Figure:
-    """A row for each modulation: its spectrogram and its maps, all over time and frequency."""
-    transform = functools.partial(
-        radio.time_frequency, window_size=settings.window_size, hop=settings.hop
-    )
-    coefficients = jax.vmap(transform)(jnp.asarray(shown["image"]))
-    levels = np.asarray(spectrograms.decibels(jnp.sum(coefficients**2, -1), floor=FLOOR))
-    levels = (levels - levels.min()) / (levels.max() - levels.min())
-    received = np.repeat(levels[..., None], 3, axis=-1)
-    frequencies = spectrograms.frequencies(settings.window_size, two_sided=True)
-    ends = np.abs(frequencies - shown["band"][..., None]).argmin(-1)
-    received[np.arange(len(ends))[:, None], ends] = RED
-    return plots.grid(
-        [
+def explore(names: Sequence[str], shown: Mapping[int, Columns], settings: Settings) -> plots.View:
+    """A row for each modulation, its spectrogram and its maps, under a slider of the noise."""
+    frames = {}
+    for snr, signals in shown.items():
+        pictures = received(signals, settings)
+        frames[f"{snr} dB"] = [
             [
-                plots.image(picture, names[label]),
-                plots.saliency_map(first),
-                plots.signed_map(second),
+                plots.image(picture, f"taken for {names[number]}"),
+                plots.layers(picture, gradient),
+                plots.layers(picture, path, draw=plots.signed_map),
             ]
-            for picture, label, (first, second) in zip(
-                received, shown["label"], shown_maps, strict=True
+            for picture, number, (gradient, path) in zip(
+                pictures, signals["predicted"], signals["time_frequency"], strict=True
             )
-        ],
+        ]
+    return plots.explore(
+        frames,
+        X_LABEL,
+        start=[*frames][-1],
+        row_titles=[names[label] for label in signals["label"]],
         column_titles=["received", *METHODS],
         caption="Rows are frequencies, from -0.5 cycles per sample at the top to 0.5; columns are "
         "time. Left: the level in decibels, brighter where it is higher; the red lines are the "
         "ends of the band that holds 99 % of the signal's power. Middle: the length of the logit's "
         "gradient at each coefficient, black at 0. Right: integrated gradients from silence, red "
-        "where the coefficient raised the logit, blue where it lowered it, white at 0. Below: the "
-        "value of the last colour, which 99 % of the map's values do not exceed.",
+        "where the coefficient raised the logit, blue where it lowered it, white at 0. "
+        f"{methods.LAST_COLOR}",
         cell_width=CELL_WIDTH,
     )
 
 
-def draw_symbols(names: Sequence[str], shown: Columns, shown_maps: np.ndarray) -> Figure:
+def received(signals: Columns, settings: Settings) -> np.ndarray:
+    """The levels (n, h, w, 3) of signals over time and frequency, the ends of their bands red."""
+    transform = functools.partial(
+        radio.time_frequency, window_size=settings.window_size, hop=settings.hop
+    )
+    coefficients = jax.vmap(transform)(jnp.asarray(signals["image"]))
+    levels = np.asarray(spectrograms.decibels(jnp.sum(coefficients**2, -1), floor=FLOOR))
+    levels = (levels - levels.min()) / (levels.max() - levels.min())
+    pictures = np.repeat(levels[..., None], 3, axis=-1)
+    frequencies = spectrograms.frequencies(settings.window_size, two_sided=True)
+    ends = np.abs(frequencies - signals["band"][..., None]).argmin(-1)
+    pictures[np.arange(len(ends))[:, None], ends] = RED
+    return pictures
+
+
+def draw_symbols(names: Sequence[str], shown: Columns) -> Figure:
     """A row for each modulation: its first samples over its gradient map, and its symbols."""
     last = SHOWN_SYMBOLS * radio.SAMPLES_PER_SYMBOL
     return waves.draw(
         shown["image"][:, 0, :last],
-        shown_maps[:, 0, 0, :last],
+        shown["samples"][:, 0, 0, :last],
         [names[label] for label in shown["label"]],
         "samples",
         names=("in phase", "quadrature"),

@@ -28,8 +28,9 @@ and 7.8 points too: beyond them are only Grad-CAM at one half (7.4 points more [
 just, saliency at nine tenths (2.8 more [0.3, 5.3]).
 
 The run's folder then holds `accuracy.png` (over the share of pixels replaced), `examples.png` (what
-the networks saw), `correct.npz` (whether each test image was classified right), `config.json` and
-`index.html`, which shows it all.
+the networks saw), `correct.npz` (whether each test image was classified right), `places.npz` (where
+in each method's order the pixels of the images shown are), `config.json` and `index.html`, which
+shows it all, what is left of the images under a slider of the share.
 """
 
 import dataclasses
@@ -56,7 +57,7 @@ from saliency_jax.runs import Section, Table, plots
 AVERAGE_DECAY = 0.98
 WHOLE = "nothing"
 READ = 250
-CELL_WIDTH = 96
+CELL_WIDTH = 128
 HOW_TO_READ = (
     "Accuracy on the test images, of which the same share was replaced as of the training images. "
     "The lower it is, the more of what can be learnt was in the pixels that the method called the "
@@ -153,12 +154,12 @@ def main(settings: Settings, run: Run) -> list[Section]:
         for case in [(WHOLE, 0.0), *cases] if name == names[0] else cases:
             correct[case] = np.stack([retrain(*case, seed, *placed) for seed in seeds], 1)
     run.save_arrays("correct", **{f"{n}_{share:g}": right for (n, share), right in correct.items()})
+    run.save_arrays("places", **shown)
     accuracy = run.save_figure("accuracy", draw_accuracy(names, shares, correct))
-    saw = run.save_figure("examples", draw_examples(settings, classifier, test, shown))
+    saw = run.save_view("examples", explore(classifier, test, shown, correct))
     return [
+        Section("What the networks saw, and how well they learnt", figures=[accuracy], views=[saw]),
         Section("Measured", HOW_TO_READ, table=tabulate(correct)),
-        Section("Over the share of pixels replaced", figures=[accuracy]),
-        Section("What the networks saw", figures=[saw]),
     ]
 
 
@@ -295,25 +296,42 @@ def draw_accuracy(
     return plots.curves({"accuracy": lines}, "share of the pixels replaced")
 
 
-def draw_examples(
-    settings: Settings, classifier: Classifier, test: Images, shown: Mapping[str, np.ndarray]
-) -> Figure:
-    """For each of the first test images a row for each method, with what is left of the image."""
-    shares, mean = sorted({0.0, *settings.share}), classifier.input.mean_color
-    names = [classifier.class_names[label] for label in test.labels[: settings.shown]]
-    return plots.grid(
-        [
-            [
-                plots.image(degraded(test._replace(places=order), index, share, mean), name)
-                for share in shares
-            ]
-            for index, name in enumerate(names)
-            for order in shown.values()
-        ],
-        row_titles=[methods.title(name) for name in shown] * len(names),
-        column_titles=[plots.percent(share) for share in shares],
+def explore(
+    classifier: Classifier,
+    test: Images,
+    shown: Mapping[str, np.ndarray],
+    by_share: Mapping[tuple[str, float], np.ndarray],
+) -> plots.View:
+    """What each method leaves of the first test images, under a slider of the share replaced."""
+    count = len(next(iter(shown.values())))
+    shares = sorted({share for _, share in by_share})
+
+    def cell(name: str, index: int, share: float) -> plots.Layers:
+        order = shown[name][index].astype(np.float32)
+        image, left = (
+            degraded(test._replace(places=shown[name]), index, part, classifier.input.mean_color)
+            for part in (0.0, share)
+        )
+        right = by_share[(name, share) if share else (WHOLE, share)]
+        title = f"accuracy {plots.percent(right.mean())}"
+        made = plots.layers(image, 1 - order / order.size, title)
+        return plots.Layers({**made.pictures, "what is left": plots.image(left)}, title)
+
+    frames = {
+        f"{100 * share:g} %": [
+            [cell(name, index, share) for name in shown] for index in range(count)
+        ]
+        for share in shares
+    }
+    return plots.explore(
+        frames,
+        "share of the pixels replaced",
+        start=list(frames)[1],
+        row_titles=[classifier.class_names[label] for label in test.labels[:count]],
+        column_titles=[*map(methods.title, shown)],
         caption="Test images, the share above of their pixels replaced by the training set's mean "
-        "colour, the most salient ones first by the method at the left.",
+        "colour, the most salient ones first by the method above, and the accuracy of a network "
+        "trained on such images. Map: that order, the first pixel the brightest.",
         cell_width=CELL_WIDTH,
     )
 

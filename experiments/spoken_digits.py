@@ -43,7 +43,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from lab import frame, loading, tables, waves
+from lab import frame, loading, methods, tables, waves
 from lab.frame import Count, Run
 from matplotlib.figure import Figure
 
@@ -63,7 +63,7 @@ WAVEFORM_STEP, SPECTROGRAM_STEP = 0.002, 0.5
 WAVEFORM_JITTER, SPECTROGRAM_JITTER = 400, 2
 # Of a tone at full scale, after the bundled model's normalization.
 LOUDEST = 20.0
-CELL_WIDTH = 220
+CELL_WIDTH = 290
 HOW_TO_READ = (
     "Area under the probability of the true digit, while the values that come first in the order "
     "are replaced by silence (deletion: lower is better) or are shown on silence (insertion: "
@@ -118,13 +118,13 @@ def main(settings: Settings, run: Run) -> list[Section]:
         Section(
             "Maps over time and frequency",
             figures=[
-                run.save_figure("examples", draw_examples(names, heard, shown)),
                 run.save_figure("waveforms", draw_waveforms(names, heard, shown, rate)),
             ],
+            views=[run.save_view("examples", explore(names, heard))],
         ),
         Section(
             "Class visualizations",
-            figures=[run.save_figure("visualizations", draw_visualizations(names, made))],
+            views=[run.save_view("visualizations", draw_visualizations(names, made))],
             table=recognize(names, heard, made),
             # At full scale, to be listened to.
             sounds=[
@@ -253,10 +253,16 @@ def recognize(names: Sequence[str], heard: Columns, made: Columns) -> Table:
     return Table(("digit", "recognized", *made_on), rows)
 
 
-def first_recognized(heard: Columns) -> list[int]:
-    """The number of each digit's first recording, the first that is recognized if one is."""
-    labels, right = heard["label"], heard["predicted"] == heard["label"]
-    by_digit = [np.flatnonzero(labels == digit) for digit in np.unique(labels)]
+def first_recognized(heard: Columns, speaker: str | None = None) -> list[int]:
+    """The number of each digit's first recording, the first that is recognized if one is.
+
+    Of a speaker's if one is named.
+    """
+    right = heard["predicted"] == heard["label"]
+    labels = heard["label"]
+    if speaker is not None:
+        labels = np.where(heard["speaker"] == speaker, labels, -1)
+    by_digit = [np.flatnonzero(labels == digit) for digit in np.unique(labels[labels >= 0])]
     return [int(numbers[np.argmax(right[numbers])]) for numbers in by_digit]
 
 
@@ -271,19 +277,28 @@ def grey(spectrogram: np.ndarray, title: str = "") -> plots.Picture:
     return plots.image(scaled[..., None].astype(np.float32), title, f"{low:.0f} to {high:.0f} dB")
 
 
-def draw_examples(names: Sequence[str], heard: Columns, shown: Sequence[int]) -> Figure:
-    return plots.grid(
-        [
-            [
-                grey(heard["spectrogram"][number], heard["speaker"][number]),
-                plots.signed_map(upright(heard["spectrogram_map"][number])),
+def explore(names: Sequence[str], heard: Columns) -> plots.View:
+    """A row for each digit, with a recording of it and its map, under a slider of the speakers."""
+    digits = np.unique(heard["label"]).tolist()
+    frames = {}
+    for speaker in np.unique(heard["speaker"]).tolist():
+        rows: list[list[plots.Cell | None]] = [[] for _ in digits]
+        for number in first_recognized(heard, speaker):
+            picture = grey(heard["spectrogram"][number], f"recording {heard['index'][number]}")
+            taken_for = f"taken for {names[heard['predicted'][number]]}"
+            saliency_map = upright(heard["spectrogram_map"][number])
+            rows[digits.index(heard["label"][number])] = [
+                picture,
+                plots.layers(picture.pixels, saliency_map, taken_for, draw=plots.signed_map),
             ]
-            for number in shown
-        ],
-        row_titles=[names[heard["label"][number]] for number in shown],
+        frames[speaker] = rows
+    return plots.explore(
+        frames,
+        "speaker",
+        row_titles=[names[digit] for digit in digits],
         column_titles=["log-mel spectrogram", "integrated gradients from silence"],
         caption="Time runs to the right, frequency upwards. Red raises the digit's logit, blue "
-        "lowers it.",
+        f"lowers it. {methods.LAST_COLOR}",
         cell_width=CELL_WIDTH,
     )
 
@@ -301,8 +316,8 @@ def draw_waveforms(names: Sequence[str], heard: Columns, shown: Sequence[int], r
     )
 
 
-def draw_visualizations(names: Sequence[str], made: Columns) -> Figure:
-    return plots.grid(
+def draw_visualizations(names: Sequence[str], made: Columns) -> plots.View:
+    return plots.explore(
         [
             [
                 grey(spectrogram, f"p = {plots.percent(probability)}")

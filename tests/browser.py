@@ -3,9 +3,12 @@
 Tests that need it are skipped, with the reason, where either is missing.
 """
 
+import base64
 import contextlib
+import html
 import io
 import itertools
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -138,6 +141,21 @@ def contrast(first: str, second: str) -> float:
     """WCAG's contrast of two colours, from 1 to 21."""
     darker, lighter = sorted(map(luminance, (first, second)))
     return (lighter + 0.05) / (darker + 0.05)
+
+
+def pictures_in(page: Path) -> list[tuple[str, np.ndarray]]:
+    """The alternative text and the pixels of each picture of a page's views, from the top down."""
+    pixels: dict[str, np.ndarray] = {}
+    shown = []
+    for element in re.findall(r"<img width[^>]*>", page.read_text(encoding="utf-8")):
+        said = {
+            key: html.unescape(value) for key, value in re.findall(r'([\w-]+)="([^"]*)"', element)
+        }
+        if "src" in said:
+            content = base64.b64decode(said["src"].partition(",")[2])
+            pixels[said["id"]] = np.asarray(Image.open(io.BytesIO(content)))
+        shown.append((said["alt"], pixels[said.get("id") or said["data-same"]]))
+    return shown
 
 
 def check_pages(browser: Any, folder: Path) -> None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_classifiers
+from browser import pictures_in
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL import Image
 from saliency_jax import attribution, filters, metrics, models, scores, training
 from saliency_jax.models import Classifier, Input
 from saliency_jax.models._parts import normalization, spatial_mean
+from saliency_jax.runs import plots
 
 pytestmark = pytest.mark.usefixtures("pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -353,13 +355,15 @@ class TestRoar:
         assert not np.isclose(first, other).any()
 
     def test_an_interrupted_run_ends_like_a_whole_one(
-        self, scripts, tiny_imagenet_folder, monkeypatch, capsys
+        self, scripts, both, tiny_imagenet_folder, monkeypatch, capsys
     ):
         script = scripts["roar"]
         script.main(self.settings(script, tiny_imagenet_folder, "whole"))
         assert {path.name for path in Path("whole").iterdir()} == {
             "accuracy.png", "config.json", "correct.npz", "examples.png", "index.html",
+            "places.npz",
         }  # fmt: skip
+        self.check_page(script, tiny_imagenet_folder, both[0])
         save, saved = training.Checkpoints.save, []
 
         def interrupted(checkpoints, state):
@@ -385,6 +389,30 @@ class TestRoar:
         (row,) = {line for line in printed if line.startswith("random ")}
         # No better than itself.
         assert row.endswith("0.000 [0.000, 0.000]")
+
+    @staticmethod
+    def check_page(script, data_dir, model):
+        """What is left of the image, and the accuracy, at each place of the slider."""
+        settings = script.Settings(data_dir=data_dir)
+        image = script.read(settings, model, settings.test_split).images[0] / np.float32(255)
+        pictures = pictures_in(Path("whole/index.html"))
+        places, correct = arrays("whole/places.npz"), arrays("whole/correct.npz")
+        assert set(places) == {"saliency", "random", "edges"}
+        for name, place in places.items():
+            title = script.methods.title(name)
+            left = [
+                (alt, pixels)
+                for alt, pixels in pictures
+                if f", {title}, " in alt and alt.endswith("what is left")
+            ]
+            order = place[0].ravel().argsort()
+            for (alt, pixels), share, case in zip(
+                left, (0, 0.5), ("nothing_0", f"{name}_0.5"), strict=True
+            ):
+                wanted = image.copy().reshape(-1, 3)
+                wanted[order[: round(share * len(order))]] = model.input.mean_color
+                assert_array_equal(pixels, np.rint(255 * wanted.reshape(image.shape)))
+                assert f"accuracy {plots.percent(correct[case].mean())}" in alt
 
 
 class TestPerturbationMetrics:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import small_data
 import tensorflow_datasets as tfds
+from browser import pictures_in
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
@@ -21,6 +22,7 @@ from saliency_jax import attribution, data
 from saliency_jax import localization as library
 from saliency_jax.data._objects import _object_fields
 from saliency_jax.images import fit
+from saliency_jax.runs import plots
 
 pytestmark = pytest.mark.usefixtures("pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -238,7 +240,7 @@ def test_errors_of_box_and_class(script):
         ("", "centred box", ""): np.array([small] * 4),
         ("map", "cut", ""): np.array([half, whole, whole, small]),
     }
-    measured = script.Measured(None, examples, logits, boxes, np.zeros((4, 8, 8)), None)
+    measured = script.Measured(None, examples, logits, boxes, np.arange(4), {}, {})
     assert_array_equal(measured.rank, [0, 3, 6, 0])
     assert_allclose(measured.overlaps[2], [0.5, 1, 1, 3 / 8])
     *_, cut = script.tabulate(measured).rows
@@ -378,7 +380,7 @@ class TestRuns:
             patched.setattr(script, "compare", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 script.main(settings)
-        # What was found is not looked for again, but for the figures' masks.
+        # What was found is not looked for again, but for the masks of what is shown.
         find, looked = script.find, []
 
         def watched(*arguments):
@@ -388,13 +390,12 @@ class TestRuns:
         with monkeypatch.context() as patched:
             patched.setattr(script, "find", watched)
             script.main(settings)
-        assert len(looked) == 2
+        # Of each model's seven maps by their best rules, and the paper's by its own.
+        assert len(looked) == 2 * 8
         assert {path.name for path in Path("run").iterdir()} == {
-            *(
-                f"localization-{name}.{end}"
-                for name in ("first", "second")
-                for end in ("npz", "png")
-            ),
+            "localization-first.npz",
+            "localization-second.npz",
+            "localization.png",
             "config.json",
             "index.html",
         }
@@ -408,6 +409,7 @@ class TestRuns:
             rows, boxes, overlaps = (arrays[name] for name in ("rows", "boxes", "overlaps"))
             true = arrays["true_boxes"]
             labels, logits = arrays["labels"], arrays["logits"]
+            shown, names, maps = (arrays[name] for name in ("shown", "map_names", "maps"))
         # Two fixed boxes, and three kinds of boxes from each of seven maps.
         assert boxes.shape == (23, 40, 4)
         assert rows[0] == f" | whole image | 0, 0, {SIDE}, {SIDE}"
@@ -425,6 +427,24 @@ class TestRuns:
         # Of a map made from the true box a threshold finds that box again.
         (oracle,) = (place for place, row in enumerate(rows) if "true box | threshold" in row)
         assert overlaps[oracle].min() > 0.5
+        # Each picture of a map has the true box, and that of one of the map's rows.
+        assert maps.shape == (4, 7, SIDE, SIDE)
+        pictures = pictures_in(Path("run/index.html"))
+        seen = [pixels for alt, pixels in pictures if "first, " in alt and alt.endswith(": map")]
+        places = [(script.PAPERS_MAP, rows[papers]), *((name, "") for name in names)]
+        assert len(seen) == 4 * len(places)
+        for drawn, (row, (name, wanted_row)) in zip(
+            seen, itertools.product(range(4), places), strict=True
+        ):
+            title, number = script.titled(name), shown[row]
+            drawn_map = plots.saliency_map(maps[row, names.tolist().index(name)])
+            marked = plots.outlined(drawn_map.pixels, true[number, 0], script.TRUE_COLOR)
+            candidates = [
+                np.rint(255 * plots.outlined(marked, found[number]))
+                for text, found in zip(rows, boxes, strict=True)
+                if text == wanted_row or (not wanted_row and text.startswith(f"{title} | "))
+            ]
+            assert any(np.array_equal(drawn, each) for each in candidates)
 
     def test_a_folder_of_ones_own_images(self, script, settings, capsys):
         folder = Path("photographs")
@@ -451,7 +471,13 @@ class TestRuns:
         printed = capsys.readouterr().out
         assert "a.png" in printed
         assert "b.gif" in printed
-        assert Path("run/localization-first.png").exists()
+        assert Path("run/localization.png").exists()
+        shown = dict(pictures_in(Path("run/index.html")))
+        (alt,) = (alt for alt in shown if alt.startswith("b.gif, second") and "cut" in alt)
+        with np.load("run/localization-second.npz") as arrays:
+            image, mask, box = (arrays[name][1] for name in ("images", "masks", "boxes"))
+        wanted = np.where(mask[..., None], image, script.FADED + (1 - script.FADED) * image)
+        assert_array_equal(shown[alt], np.rint(255 * plots.outlined(wanted, box)))
 
 
 MISTAKES = {

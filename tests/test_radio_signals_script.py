@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from browser import check_pages, pictures_in
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 from small_classifiers import classifier, saved
 from small_radio import CELLS, LENGTH, prepared_radio
 
 from saliency_jax import models
+from saliency_jax.runs import plots
 from saliency_jax.signals import SignalResNet, radio
 
 pytestmark = pytest.mark.usefixtures("pages_are_sound")
@@ -129,10 +131,11 @@ def test_a_map_is_where_the_model_reads(script, place, near):
 # The scripts as a whole.
 
 
-def test_a_run_holds_what_it_says(finished):
+def test_a_run_holds_what_it_says(finished, a_browser):
     names = {path.name for path in finished.output.iterdir()}
     pictures = {"accuracy.png", "measured.png", "time_frequency.png", "symbols.png"}
-    assert names == pictures | {"measurements.npz", "config.json", "index.html"}
+    assert names == pictures | {"measurements.npz", "maps.npz", "config.json", "index.html"}
+    check_pages(a_browser, finished.output)
     with np.load(finished.output / "measurements.npz") as arrays:
         assert arrays["probability"].shape == (CELLS,)
         assert arrays["deletion"].shape == (CELLS, 2, 4)
@@ -151,6 +154,23 @@ def test_a_run_holds_what_it_says(finished):
     assert 0 <= accuracy <= 1
 
 
+def test_the_page_shows_the_maps_of_the_arrays(finished):
+    shown = pictures_in(finished.output / "index.html")
+    with np.load(finished.output / "maps.npz") as arrays:
+        maps, samples, labels = (arrays[key] for key in ("time_frequency", "samples", "label"))
+        assert_array_equal(arrays["snr"][:, 0], [-10, 0, 10])
+        assert arrays["predicted"].shape == (3, 9)
+    assert_array_equal(labels, [np.arange(9)] * 3)
+    assert samples.shape == (3, 9, 2, 1, LENGTH)
+    for column, name in enumerate(("gradient", "integrated gradients")):
+        draw = plots.signed_map if column else plots.saliency_map
+        seen = [pixels for alt, pixels in shown if f", {name}: map" in alt]
+        # Row by row, at all places of the slider.
+        for pixels, (label, place) in zip(seen, np.ndindex(9, 3), strict=True):
+            wanted = draw(maps[place, label, column])
+            assert_array_equal(pixels, np.rint(255 * wanted.pixels))
+
+
 def test_a_model_of_images_is_refused(script, finished, tmp_path):
     (folder,) = saved(tmp_path, classifier())
     settings = dataclasses.replace(finished, model=folder, output=tmp_path / "run")
@@ -161,7 +181,11 @@ def test_a_model_of_images_is_refused(script, finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"count": 0}, "--count to be at least 1"), ({"shown_snr": 3}, "--shown-snr to be one of")],
+    [
+        ({"count": 0}, "--count to be at least 1"),
+        ({"shown_snr": (10, 3)}, "--shown-snr to be one of"),
+        ({"shown_snr": ()}, "at least one of --shown-snr"),
+    ],
 )
 def test_mistakes_are_named_at_once(script, change, message):
     with pytest.raises(ValueError, match=f"expected {message}"):

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io.wavfile
-from numpy.testing import assert_array_equal
+from browser import pictures_in
+from numpy.testing import assert_allclose, assert_array_equal
 from small_sounds import prepared_folder
 
 from saliency_jax import models, signals
+from saliency_jax.runs import plots
 from saliency_jax.signals import _spoken_digits as digits
 
 pytestmark = pytest.mark.usefixtures("pages_are_sound")
@@ -75,6 +77,19 @@ def test_a_network_is_trained_and_looked_into(scripts, folder, tmp_path, capsys)
     assert measured["deletion"].shape == measured["insertion"].shape == (4, 2, 3)
     rate, samples = scipy.io.wavfile.read(output / "seven.wav")
     assert (rate, samples.shape) == (8000, (8000,))
+    shown = pictures_in(output / "index.html")
+    seen = [pixels for alt, pixels in shown if alt.endswith(": map")]
+    found = [np.rint(255 * plots.signed_map(m.T[::-1]).pixels) for m in measured["spectrogram_map"]]
+    # Of each digit and speaker one of the recordings.
+    said = set(zip(measured["label"].tolist(), measured["speaker"].tolist(), strict=True))
+    assert len(seen) == len(said)
+    assert all(any(np.array_equal(pixels, one) for one in found) for pixels in seen)
+    with np.load(output / "visualizations.npz") as stored:
+        made = stored["spectrograms"]
+    pictures = [pixels for alt, pixels in shown if "ascent on the" in alt]
+    for pixels, picture in zip(pictures, made.reshape(-1, *made.shape[2:]), strict=True):
+        scaled = (picture - picture.min()) / max(np.ptp(picture), 1e-6)
+        assert_allclose(pixels, 255 * np.repeat(scaled.T[::-1, :, None], 3, -1), atol=0.6)
     assert "advantage, deletion" in capsys.readouterr().out
     assert json.loads((output / "config.json").read_text())["settings"]["steps"] == 2
 
