@@ -120,10 +120,13 @@ def main(settings: Settings, run: Run) -> list[Section]:
     for name in settings.classes:
         if all(name not in of_model for of_model in known.values()):
             raise ValueError(f"expected --classes that a model knows, got {name}")
+    earlier = [found for folder in settings.runs for found in from_run(folder, settings.classes)]
+    if judge is not None:
+        makers = [each.name for each in classifiers] if settings.seeds else []
+        pictures.check_apart(judge.name, {*makers, *(one.model for _, one in earlier)})
     shown = pictured(run, settings, known)
-    for folder in settings.runs:
-        for name, one in from_run(folder, settings.classes):
-            shown[name].append(one)
+    for name, one in earlier:
+        shown[name].append(one)
     names, photographed = of_classes(settings)
     explained = explain(run, settings, known, names, photographed)
     mattering = matter(run, settings, known, shown, names, photographed)
@@ -167,10 +170,7 @@ def pictured(run: Run, settings: Settings, known: Known) -> dict[str, list[Seen]
                 maker,
                 recipe,
                 functools.partial(visualize, score=settings.score, recipe=recipe),
-                {
-                    "label": np.array([*numbers.values()], np.int32),
-                    "seed": np.arange(settings.seeds),
-                },
+                {"label": asked_labels, "seed": np.arange(settings.seeds)},
                 shared=pictures.Models(maker.network, loading.mean_image(maker)),
                 batch_size=settings.batch_size,
             )
@@ -319,8 +319,10 @@ def see(shown: Sequence[Seen], judge: Classifier | None, name: str) -> Section |
         return None
     header = ["model", "recipe", "seed", "run"]
     cells: list[list[str]] = [[] for _ in shown]
-    notes, caption = [""] * len(shown), ""
+    notes, caption, text = [""] * len(shown), "", ""
     label = labels([name], judge).get(name) if judge is not None else None
+    if judge is not None and label is None:
+        text = f"{judge.name} does not judge them, as it does not know {name}."
     if judge is not None and label is not None:
         answers = imagenet.answers(judge, [one.image for one in shown])
         ranks = imagenet.ranks(answers, np.full(len(shown), label))
@@ -329,16 +331,19 @@ def see(shown: Sequence[Seen], judge: Classifier | None, name: str) -> Section |
         cells = [[str(rank), text] for rank, text in zip(ranks, taken, strict=True)]
         header += ["rank", f"taken for by {judge.name}"]
         caption = f"Below: the rank that {judge.name} gives to {name}, and what it takes it for."
+        sizes = dict.fromkeys(len(one.image) for one in shown)
+        said = [pictures.said_of_photographs(size, judge.name) for size in sizes]
+        text = " ".join(filter(None, said))
     rows: dict[str, list[plots.Cell | None]] = {}
     for one, note in zip(shown, notes, strict=True):
         title = ", ".join(filter(None, (one.recipe, f"seed {one.seed}", one.source)))
         rows.setdefault(one.model, []).append(plots.image(one.image, title, note))
     view = plots.explore([*rows.values()], row_titles=[*rows], caption=caption)
     table = [
-        [one.model, one.recipe, str(one.seed), one.source, *said]
-        for one, said in zip(shown, cells, strict=True)
+        [one.model, one.recipe, str(one.seed), one.source, *judged]
+        for one, judged in zip(shown, cells, strict=True)
     ]
-    return Section("Pictures of it", views=[view], table=Table(header, table))
+    return Section("Pictures of it", text, views=[view], table=Table(header, table))
 
 
 def look(

@@ -115,6 +115,7 @@ class Made(NamedTuple):
 
 @frame.experiment("A hundred classes of ImageNet")
 def main(settings: Settings, run: Run) -> list[Section]:
+    pictures.check_apart(settings.judge, [settings.model])
     maker, judge = loading.load([settings.model, settings.judge])
     pictures.check_channels(maker, judge)
     labels = draw(settings, maker)
@@ -175,9 +176,14 @@ def main(settings: Settings, run: Run) -> list[Section]:
         if one.pictures.failed_at.any()
     ]
     text = HOW_TO_READ.format(top=TOP, judge=judge.name, maker=maker.name)
+    said = pictures.said_of_photographs(maker.input.size[0], judge.name)
     view = run.save_view("pictures", show(made, maker, judge, labels))
     return [
-        Section(f"Recognized by {judge.name}", " ".join([text, *what, *failed]), table=table),
+        Section(
+            f"Recognized by {judge.name}",
+            " ".join(filter(None, [text, said, *what, *failed])),
+            table=table,
+        ),
         Section(f"The first {min(COLUMNS, len(labels))} classes of the draw", views=[view]),
     ]
 

@@ -166,6 +166,39 @@ class TestAtlas:
             atlas.main(atlas.Settings(model=tuple(makers(folder)[:1]), **settings))
         assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
+    @pytest.mark.parametrize("of_runs", [False, True])
+    def test_a_judge_had_no_part_in_the_pictures(self, folder, scripts, tmp_path, of_runs):
+        first, second = makers(folder)
+        # The finished run's pictures are those of the first.
+        settings = {"model": (second,), "runs": (folder / "older",)} if of_runs else {}
+        atlas = scripts["atlas"]
+        with pytest.raises(ValueError, match="had no part in the pictures, got first"):
+            atlas.main(
+                atlas.Settings(
+                    classes=("lemon",),
+                    judge=first,
+                    output=tmp_path / "run",
+                    **({"model": (first,)} | settings),
+                )
+            )
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_judge_that_does_not_know_the_class_says_so(self, scripts):
+        one = scripts["atlas"].Seen("first", "pixels", 0, "", np.zeros((SIDE, SIDE, 3)))
+        letters = classifier(class_names=("a", "b"), name="letters")
+        section = scripts["atlas"].see([one], letters, "lemon")
+        assert section.text == "letters does not judge them, as it does not know lemon."
+        assert section.table.header == ["model", "recipe", "seed", "run"]
+
+    def test_beside_the_ranks_stand_those_of_photographs(self, scripts):
+        image = np.full((64, 64, 3), 0.5, np.float32)
+        one = scripts["atlas"].Seen("first", "pixels", 0, "", image)
+        judge = classifier(name="efficientnet-lite2")
+        (said,) = re.findall(
+            "first for (0.386 .*?)and", scripts["atlas"].see([one], judge, "lemon").text
+        )
+        assert said == "0.386 [0.291, 0.484] "
+
 
 class TestGallery:
     def test_all_runs_are_there_but_galleries(self, folder, scripts):

@@ -1,5 +1,6 @@
 """Pictures from coarse to fine, and the judge who has to recognize them."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tyro
-from flax import nnx
 from jax.tree_util import Partial
 from PIL import Image
 from small_classifiers import CLASS_NAMES, classifier, saved
@@ -138,11 +138,41 @@ def test_maco_keeps_the_magnitudes_of_photographs(imagenet, few_steps):
     np.testing.assert_allclose(found[inner], expected[inner], rtol=0.05)
 
 
-def test_grey_levels_have_pictures_too(imagenet, few_steps):
-    network = models.ResNet(18, 5, width=4, stem=models.HALVING_STEM, channels=1, rngs=nnx.Rngs(0))
-    picture = make(imagenet, network, 2, (32, 32, 1))
-    assert picture.image.shape == (32, 32, 1)
-    assert np.isfinite(picture.image).all()
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("recipe", ["paper", "lucid", "coarse-to-fine", "smooth", "maco"])
+def test_images_of_other_channels_have_pictures_too(imagenet, few_steps, recipe, channels):
+    # Brighter and brighter downwards; augmentations change the size.
+    network = Partial(
+        lambda image: (jnp.linspace(-1, 1, len(image))[:, None, None] * image**2).sum()[None]
+    )
+    picture = make(imagenet, network, 0, (8, 7, channels), recipe)
+    assert picture.image.shape == (8, 7, channels)
+    assert picture.failed_at == 0
+    assert 0 <= picture.image.min() < picture.image.max() <= 1
+
+
+def test_grey_levels_start_from_the_mean_of_the_colors(imagenet):
+    start = imagenet.RECIPES["paper"].start(jax.random.key(0), (2, 2, 1))
+    np.testing.assert_allclose(start, np.full((2, 2, 1), (0.4925 + 0.4604 + 0.4067) / 3), rtol=1e-6)
+    assert imagenet.papers_prior(start) == 0
+
+
+def test_grey_levels_have_the_spectrum_of_the_mean_of_the_colors(imagenet):
+    """Mean power of 200 pictures in colours of random phases, of the mean of their channels."""
+    color, grey = (imagenet.phases((16, 16, channels)).decode for channels in (3, 1))
+
+    def power(decode, key, channels):
+        image = decode(imagenet.any_phases(key, (16, 16, channels)))
+        return jnp.abs(jnp.fft.rfft2(jnp.log(image / (1 - image)).mean(-1))) ** 2
+
+    keys = jax.random.split(jax.random.key(0), 200)
+    expected = jax.vmap(lambda key: power(color, key, 3))(keys).mean(0)
+    found = jax.vmap(lambda key: power(grey, key, 1))(keys).mean(0)
+    # The colours' spectra, whose falls differ a little, have nearly equal shares of the mean.
+    inner = np.s_[1:, 1:-1]
+    np.testing.assert_allclose(found[inner], expected[inner], rtol=0.35)
+    np.testing.assert_allclose(found[inner].mean(), expected[inner].mean(), rtol=0.1)
+    np.testing.assert_allclose(np.mean(found[inner] / expected[inner]), 1, atol=0.05)
 
 
 def test_the_main_command_names_the_same_recipes(imagenet, monkeypatch):
@@ -277,6 +307,11 @@ class TestImagenetVisualization:
             expected.append((1 + (logits > logits[judge.label(class_name)]).sum(), animal))
         ranks, animals = script.of_photographs(tmp_path / "photographs", judge)
         assert sorted(zip(ranks, animals, strict=True)) == sorted(expected)
+
+    def test_the_maker_is_no_judge(self, script, settings):
+        own = dataclasses.replace(settings, judge=settings.model)
+        with pytest.raises(ValueError, match="expected a --judge that had no part in the pictures"):
+            script.main(own)
 
     def test_a_judge_of_other_classes_is_refused(self, script):
         stranger = classifier(class_names=("a", "b"), name="stranger")

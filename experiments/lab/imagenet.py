@@ -115,10 +115,24 @@ def through_colors(
 
 
 def phases(shape: Shape) -> ascent.Canvas:
-    """The phases of ImageNet's spectrum, in its colours."""
-    height, width, _ = shape
-    magnitude = ascent.imagenet_magnitude(height, width)
-    return through_colors(ascent.phase_canvas(magnitude, width), shape, ascent.IMAGENET_COLORS)
+    """The phases of ImageNet's spectrum, in its colours or as grey levels, their mean."""
+    height, width, channels = shape
+    magnitude, colors = ascent.imagenet_magnitude(height, width), ascent.IMAGENET_COLORS
+    if channels != 3:
+        # Of patterns that are independent but for the colours, each with its share of the mean.
+        power = np.mean(magnitude**2, axis=-1, keepdims=True) * np.mean(colors.covariance)
+        magnitude = np.repeat(np.sqrt(power), channels, axis=-1)
+    return through_colors(ascent.phase_canvas(magnitude, width), shape, colors)
+
+
+def mean_color(shape: Shape) -> np.ndarray:
+    """ImageNet's mean colour, (3,), or for other images than of three channels its grey level."""
+    color = ascent.IMAGENET_COLORS.mean
+    return color if shape[-1] == 3 else color.mean()
+
+
+def papers_prior(image: jax.Array) -> jax.Array:
+    return ascent.l2(1e-3, center=mean_color(image.shape))(image)
 
 
 def any_phases(key: jax.Array, shape: Shape) -> Any:
@@ -134,10 +148,10 @@ RECIPES: Mapping[str, Recipe] = {
         "norm",
         lambda shape: ascent.chain_canvases(),
         # Of grey, which it takes for 0, Lite0 has hardly a gradient.
-        lambda key, shape: ascent.constant(shape, ascent.IMAGENET_COLORS.mean),
+        lambda key, shape: ascent.constant(shape, mean_color(shape)),
         optax.chain(optax.sgd(0.1), ascent.keep_in_range(0.0, 1.0)),
         (64,),
-        prior=ascent.l2(1e-3, center=ascent.IMAGENET_COLORS.mean),
+        prior=papers_prior,
     ),
     "lucid": Recipe(
         "Olah et al. 2017: Fourier coefficients scaled by 1 / f, by Adam, under shifts, zooms of "

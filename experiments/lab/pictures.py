@@ -7,7 +7,7 @@ Each experiment compares variants of a recipe on the same classes and seeds.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
@@ -215,11 +215,7 @@ def load(settings: Settings) -> tuple[list[Classifier], Classifier | None]:
     check_channels(makers[0], makers[-1])
     if settings.judge is None:
         return makers, None
-    if settings.judge in settings.model:
-        raise ValueError(
-            f"expected a --judge that had no part in the pictures, got {settings.judge}, for which "
-            "they are made"
-        )
+    check_apart(settings.judge, settings.model)
     (apart,) = loading.load([settings.judge])
     return makers, apart
 
@@ -295,6 +291,15 @@ def check_channels(maker: Classifier, judge: Classifier) -> None:
         raise ValueError(
             f"expected models of images with equally many channels, got {maker.name} with "
             f"{maker.input.channels} and {judge.name} with {judge.input.channels}"
+        )
+
+
+def check_apart(judge: str, makers: Collection[str]) -> None:
+    """Says that pictures are made for the network that is to judge them."""
+    if judge in makers:
+        raise ValueError(
+            f"expected a --judge that had no part in the pictures, got {judge}, for which they are "
+            "made"
         )
 
 
