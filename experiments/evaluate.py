@@ -148,12 +148,15 @@ def write(name: str, accuracies: dict[str, float], asked: robustness.Attacks) ->
         if measure not in replaced and measure.rpartition(",")[0] not in replaced
     }
     config["accuracies"] = kept | accuracies
+    # Until all is written there are none, so that none is wrong.
+    (folder / "SHA256SUMS").unlink(missing_ok=True)
     for file, text in {
-        "config.json": json.dumps(config, indent=2) + "\n",
-        "card.md": models.card(config),
+        "config.json": lambda: json.dumps(config, indent=2) + "\n",
+        "card.md": lambda: models.card(config),
+        "SHA256SUMS": lambda: models.checksums(folder),
     }.items():
         with runs.whole(folder / file) as partial:
-            partial.write_text(text, "utf-8")
+            partial.write_text(text(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -718,6 +718,9 @@ OTHERWISE: dict[str, dict[str, tuple[Any, Kind]]] = {
     },
     "models.available": {},
     "models.card": {"classifier": (SMALL, instance)},
+    "models.checksums": {
+        "folder": (str(Path(models.__file__).parent / "bundled" / "radio-modulations"), path)
+    },
     "models.convolution": {
         "images": (BATCH, open_floats),
         "kernel": (np.ones((3, 3, 2, 1), np.float32), open_floats), "stride": (1, count),

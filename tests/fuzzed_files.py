@@ -12,6 +12,7 @@ import json
 import pickle
 import pickletools
 import resource
+import shutil
 import struct
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from PIL import Image as PILImage
 from PIL import ImageFile
 
 from saliency_jax import images, models
+from saliency_jax.models._checkpoints import BUNDLED
 from saliency_jax.signals import sound
 
 SECONDS = 30
@@ -42,6 +44,8 @@ CLASSIFIER = small_photographs.classifier()
 # What reading one file may take beyond what the process had, in bytes. Of a picture these are three
 # copies of the largest that is decoded: as stored, upright, and in the mode that is read.
 MOST = {"pictures": 3 * 4 * images.MAX_DECODED_PIXELS, "weights": 2**28, "classifiers": 2**30}
+# Of these a part is tried: Orbax reads them, and takes 20 milliseconds and more.
+FEWER = {"former weights": 10}
 # Pillow reads them by another program, or not at all.
 NOT_READ = ("BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F")
@@ -475,17 +479,22 @@ def read_weights(content: bytes, folder: Path) -> bool:
 def read_classifier(content: bytes, folder: Path) -> bool:
     """Of a saved classifier one file is replaced: by what is behind its name and a zero."""
     name, _, damaged_content = content.partition(b"\0")
-    path = folder / "model" / name.decode()
+    path = folder / name.decode()
+    model = path.relative_to(folder).parts[0]
     whole = path.read_bytes()
     path.write_bytes(damaged_content)
     try:
-        found = refused(lambda: models.load(folder / "model"), "expected ")
+        found = refused(lambda: models.load(folder / model), "expected ")
     finally:
         path.write_bytes(whole)
     if found is None:
         return False
-    # What is not noticed has changed nothing of the weights.
-    stored, again = (jax.tree.leaves(each) for each in (classifier().network, found.network))
+    # What is not noticed has changed nothing of the weights, and where there are checksums nothing.
+    expected = CLASSIFIERS[model]()
+    if model == "bundled":
+        for field in ("input", "class_names", "accuracies", "training"):
+            assert getattr(found, field) == getattr(expected, field)
+    stored, again = (jax.tree.leaves(each.network) for each in (expected, found))
     for leaf, other in zip(stored, again, strict=True):
         assert leaf.shape == other.shape
         assert np.array_equal(leaf, other)
@@ -540,30 +549,50 @@ def sounds() -> list[bytes]:
     return files
 
 
-@functools.cache
-def classifier() -> models.Classifier:
+def small_classifier() -> models.Classifier:
     network = models.PreActResNet((1,), 2, width=1, stem_width=1, rngs=nnx.Rngs(0))
     return models.Classifier("small", network, models.Input("image", (4, 4)), ("a", "b"))
 
 
+# By the name of its folder.
+CLASSIFIERS = {
+    "bundled": functools.cache(lambda: models.load("radio-modulations")),
+    "former": functools.cache(small_classifier),
+}
+
+
 def _damaged_classifiers(folder: Path) -> dict[str, Callable]:
-    models.save(classifier(), folder / "model")
-    files = [path for path in sorted((folder / "model").rglob("*")) if path.is_file()]
-    contents = {str(path.relative_to(folder / "model")): path.read_bytes() for path in files}
-    config = contents.pop("config.json")
-    del contents["card.md"]
+    """One folder with checksums, and one as it was before there were any."""
+    shutil.copytree(BUNDLED / CLASSIFIERS["bundled"]().name, folder / "bundled")
+    models.save(CLASSIFIERS["former"](), folder / "former")
+    (folder / "former" / "SHA256SUMS").unlink()
+    config = (folder / "former" / "config.json").read_bytes()
 
     def of_config(draws):
         content = (
             changed_config(config, draws) if draws.random() < 0.5 else damaged([config], draws)
         )
-        return b"config.json\0" + content
+        return b"former/config.json\0" + content
 
-    def of_weights(draws):
-        name = str(draws.choice(list(contents)))
-        return name.encode() + b"\0" + damaged([contents[name]], draws)
+    def of_files(pattern):
+        files = sorted(path for path in folder.glob(pattern) if path.is_file())
+        contents = {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in files
+            if path.name != "card.md"
+        }
 
-    return {"config.json": of_config, "weights": of_weights}
+        def make(draws):
+            name = str(draws.choice(list(contents)))
+            return name.encode() + b"\0" + damaged([contents[name]], draws)
+
+        return make
+
+    return {
+        "bundled": of_files("bundled/**/*"),
+        "config.json": of_config,
+        "former weights": of_files("former/weights/**/*"),
+    }
 
 
 def changed_config(config: bytes, draws: np.random.Generator) -> bytes:
@@ -586,18 +615,18 @@ def changed_config(config: bytes, draws: np.random.Generator) -> bytes:
 
 def classifier_bombs() -> Iterator[bytes]:
     config = {"format": 2, "network": "saliency_jax.models.ResNet", "class_names": []}
-    yield b"config.json\0" + b"[" * 200_000
-    yield b"config.json\0" + b'{"format": ' + b"9" * 200_000 + b"}"
+    yield b"former/config.json\0" + b"[" * 200_000
+    yield b"former/config.json\0" + b'{"format": ' + b"9" * 200_000 + b"}"
     settings = {"depth": 18, "num_classes": 2, "width": 2}
     for name in ("width", "num_classes", "channels", "widening"):
         given = {"settings": settings | {name: 10**9}, "accuracies": {}, "training": {}}
         for taken in ({"channels": 10**9}, {}):
             entry = {"input": {"kind": "image", "size": [4, 4]} | taken}
-            yield b"config.json\0" + json.dumps(config | given | entry).encode()
+            yield b"former/config.json\0" + json.dumps(config | given | entry).encode()
     deep = {"network": "saliency_jax.models.PreActResNet", "settings": {"blocks": [10**9]}}
-    yield b"config.json\0" + json.dumps(config | given | entry | deep).encode()
+    yield b"former/config.json\0" + json.dumps(config | given | entry | deep).encode()
     names = {"class_names": "x" * 10**6, "accuracies": [["x", "y"]] * 10**5}
-    yield b"config.json\0" + json.dumps(config | given | entry | names).encode()
+    yield b"former/config.json\0" + json.dumps(config | given | entry | names).encode()
 
 
 BOMBS: dict[str, tuple[Callable[[], Iterator[bytes]], Reader]] = {
@@ -623,7 +652,8 @@ def main(group: str, count: int, seed: int = 0) -> None:
         bounded(MOST[group])
         for kind, (read, make) in made.items():
             draws = np.random.default_rng([seed, zlib.crc32(kind.encode())])
-            _tried(kind, read, (make(draws) for _ in range(count)), Path(folder))
+            times = count // FEWER.get(kind, 1)
+            _tried(kind, read, (make(draws) for _ in range(times)), Path(folder))
         _tried("bombs", read_any, bombs(), Path(folder))
 
 

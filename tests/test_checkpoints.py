@@ -1,6 +1,7 @@
 """Models on disk: what goes in comes out, and what is broken is named."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -107,7 +108,8 @@ def test_a_folder_of_the_former_format_is_read(resize, classifier, folder):
     """Its weights have the same names and are the same; its config comes as it was written."""
     former = FORMER if resize is None else FORMER | {"resize_size": resize, "widening": 1}
     (folder / "config.json").write_text(json.dumps(former, indent=2))
-    (folder / "card.md").unlink()
+    for later in ("card.md", "SHA256SUMS"):
+        (folder / later).unlink()
     loaded = models.load(folder)
     assert_equal_networks(loaded.network, classifier.network)
     size = (16, 24)
@@ -231,6 +233,7 @@ def truncate_weights(folder):
         path.write_bytes(path.read_bytes()[:50])
 
 
+@pytest.mark.parametrize("has_checksums", [True, False], ids=["", "of before checksums"])
 @pytest.mark.parametrize(
     "damage",
     [
@@ -246,15 +249,56 @@ def truncate_weights(folder):
         truncate_weights,
     ],
 )
-def test_a_damaged_checkpoint_is_named_in_one_line(damage, folder):
+def test_a_damaged_checkpoint_is_named_in_one_line(damage, has_checksums, folder):
+    if not has_checksums:
+        (folder / "SHA256SUMS").unlink()
     damage(folder)
     with pytest.raises(ValueError, match=r"expected .*model.* got ") as caught:
         models.load(folder)
     assert "\n" not in str(caught.value)
 
 
+def test_checksums_are_those_of_every_file_that_is_read(folder):
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    files = [folder / "config.json", *folder.glob("weights/**/*")]
+    assert lines == [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}"
+        for path in sorted(files)
+        if path.is_file()
+    ]
+    assert models.checksums(folder) == "\n".join(lines) + "\n"
+    with pytest.raises(ValueError, match="expected the folder of a saved classifier, got"):
+        models.checksums(folder / "weights")
+
+
+def test_a_changed_config_is_taken_where_it_is_meant_to_be_another(folder):
+    """Its numbers may be wrong where nothing else tells: a digit of a mean is one bit."""
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace("0.1", "0.3"))
+    with pytest.raises(ValueError, match=r"got another 'config\.json' than its SHA256SUMS says"):
+        models.load(folder)
+    (folder / "SHA256SUMS").write_text(models.checksums(folder))
+    assert models.load(folder).input.mean[0] == 0.3
+    (folder / "SHA256SUMS").write_text("no line of its kind\n")
+    with pytest.raises(ValueError, match=r"expected .*model to be as it was written, got another"):
+        models.load(folder)
+
+
+def test_a_flipped_bit_of_a_bundled_model_is_found(tmp_path):
+    """Of the weights too, of which Orbax takes nearly any bits."""
+    folder = tmp_path / "copy"
+    shutil.copytree(BUNDLED / "radio-modulations", folder)
+    path = max(folder.glob("weights/**/d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"expected .*copy .* got another .*{path.name}"):
+        models.load(folder)
+
+
 @pytest.mark.parametrize("name", models.bundled())
 def test_a_bundled_model_is_whole(name):
+    assert (BUNDLED / name / "SHA256SUMS").read_text() == models.checksums(BUNDLED / name)
     classifier = models.load(name)
     assert classifier.name == name
     image = jnp.full((*classifier.input.size, classifier.input.channels), 0.5)

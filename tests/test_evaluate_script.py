@@ -48,6 +48,7 @@ def test_what_is_measured_is_told_and_written_into_the_model(evaluate, settings,
         "PGD-50, 3 restarts, L2 epsilon 2, by margin": 7.0,
     }
     (Path(folder) / "config.json").write_text(json.dumps(config))
+    (Path(folder) / "SHA256SUMS").write_text(models.checksums(folder))
     evaluate.main(settings)
     (path,) = settings.output.glob("accuracy-*.npz")
     with np.load(path) as stored:

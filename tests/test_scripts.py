@@ -456,6 +456,7 @@ def broken_models(folder: Path) -> None:
     saved(folder, classifier(name="whole"), two_channels)
     for name in ("foreign", "poisoned"):
         shutil.copytree(folder / "whole", folder / name)
+        (folder / name / "SHA256SUMS").unlink()
     (folder / "foreign" / "config.json").write_text('{"model_type": "vit"}')
     shutil.rmtree(folder / "poisoned" / "weights")
     poisoned = classifier().network

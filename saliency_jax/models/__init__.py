@@ -47,6 +47,7 @@ What means the same everywhere here:
 
 from ._checkpoints import available as available
 from ._checkpoints import bundled as bundled
+from ._checkpoints import checksums as checksums
 from ._checkpoints import load as load
 from ._checkpoints import save as save
 from ._classifier import Classifier as Classifier

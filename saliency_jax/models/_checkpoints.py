@@ -1,5 +1,6 @@
-"""Classifiers by name, and on disk: a folder with what is known (`config.json`) and weights."""
+"""Classifiers by name, and on disk: what is known (`config.json`), weights, and their checksums."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -20,6 +21,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 _CONFIG = "config.json"
 _CARD = "card.md"
 _WEIGHTS = "weights"
+_CHECKSUMS = "SHA256SUMS"
 
 
 def bundled() -> tuple[str, ...]:
@@ -77,8 +79,9 @@ def load(
 
     Raises:
       ValueError: the name is unknown, a package of weights is not installed or of another version,
-        the folder is not a whole checkpoint of finite weights, or the file does not fit the
-        network; whatever does not fit is named.
+        the folder is not a whole checkpoint of finite weights, a file there is not the one of
+        which it keeps the checksum, or the file does not fit the network; whatever does not fit is
+        named.
       ConnectionError: the Hub cannot be reached and its cache has no copy.
       FileNotFoundError: there is no file at `path`.
 
@@ -109,6 +112,7 @@ def load(
             f"available(), or the folder of a saved one, got {str(name)!r}"
             f"{nearest(str(name), available())}"
         )
+    _check_sums(folder)
     try:
         config = modern(json.loads((folder / _CONFIG).read_text("utf-8")))
         build, taken = builder(config), input_of(config)
@@ -129,6 +133,8 @@ def load(
 
 def save(classifier: Classifier, folder: str | Path, *, dtype: Any = np.float32) -> None:
     """Writes what is known of a classifier, its card and its weights, whole or not at all.
+
+    Beside them are their checksums, which `load` compares: see `checksums`.
 
     Args:
       classifier: with a network of this library.
@@ -165,6 +171,67 @@ def save(classifier: Classifier, folder: str | Path, *, dtype: Any = np.float32)
             checkpointer.save(partial / _WEIGHTS, stored)
         # Orbax's own mark of completion names the partial folder; the move into place is ours.
         (partial / _WEIGHTS / "commit_success.txt").unlink(missing_ok=True)
+        (partial / _CHECKSUMS).write_text(checksums(partial), "utf-8", newline="\n")
+
+
+def checksums(folder: str | Path) -> str:
+    """The checksums of what `load` reads in the folder of a saved classifier.
+
+    They are its file `SHA256SUMS`, which `sha256sum --check` compares too. After a change of
+    `config.json` it is written anew, or removed: what is not in it is not compared.
+
+    Args:
+      folder: that `save` wrote.
+
+    Returns:
+      A line for each file, as `sha256sum` prints it.
+
+    Raises:
+      ValueError: the folder holds no classifier.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder) / "copy"
+      ...     save(load("tiny-imagenet-robust"), path)
+      ...     checksums(path) == (path / "SHA256SUMS").read_text()
+      True
+
+    Reference:
+      National Institute of Standards and Technology, Secure Hash Standard, FIPS 180-4, 2015 (not on
+      arXiv).
+    """
+    check_path("folder", folder)
+    if not (Path(folder) / _CONFIG).is_file():
+        raise ValueError(f"expected the folder of a saved classifier, got {folder}")
+    return "".join(f"{digest}  {name}\n" for name, digest in _sums(Path(folder)).items())
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """By name what is read of a classifier's folder, as hexadecimal digits."""
+    found = {}
+    for path in sorted((folder / _CONFIG, *(folder / _WEIGHTS).rglob("*"))):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = digest
+    return found
+
+
+def _check_sums(folder: Path) -> None:
+    """Says which file is another than was written; folders of before have no checksums."""
+    try:
+        lines = (folder / _CHECKSUMS).read_bytes().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    found = _sums(folder)
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        if found.get(name) != digest:
+            raise ValueError(
+                f"expected {folder} to be as it was written, got another {name[:200]!r} than its "
+                f"{_CHECKSUMS} says; if it is meant to be another, see models.checksums"
+            )
 
 
 def _described(folder: Path) -> Description:
