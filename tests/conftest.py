@@ -1,6 +1,7 @@
 """What every test runs under: strict shapes, strict ranks, cheap compilation."""
 
 import contextlib
+import functools
 import gc
 import os
 import tempfile
@@ -11,7 +12,9 @@ from typing import Any
 import jax
 import jax.monitoring
 import jaxtyping
+import psutil
 import pytest
+from jax._src.interpreters import mlir
 from transfers import Transfers
 
 # Before JAX starts, and for the processes of scripts as well: few programs of the tests run for
@@ -34,6 +37,11 @@ for option, value in PROGRAMS.items():
     os.environ.setdefault(option.upper(), str(value))
     jax.config.update(option, value)
 
+# One context of MLIR for many programs: to make one takes half as long as to compile a
+# small program, of which there are tens of thousands.
+with contextlib.suppress(AttributeError):
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+
 # Before the library is imported: the hook checks the shapes in its signatures at every call.
 jaxtyping.install_import_hook("saliency_jax", "beartype.beartype")
 
@@ -42,6 +50,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # What is shared out among devices is tested on two.
 jax.config.update("jax_num_cpu_devices", 2)
 
+# Of a process, with its programs: others may use them.
+MOST_BYTES = 2**31
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
@@ -52,9 +62,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def programs() -> Iterator[None]:
-    """Lets a file's compiled programs go at its end: all of them together would take gigabytes."""
+    """Lets compiled programs go at a file's end if there are many: all would take gigabytes."""
     yield
-    jax.clear_caches()
+    if psutil.Process().memory_info().rss > MOST_BYTES:
+        jax.clear_caches()
+        with contextlib.suppress(AttributeError):
+            mlir.make_ir_context.cache_clear()
 
 
 @pytest.fixture
