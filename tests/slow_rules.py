@@ -5,6 +5,7 @@ A network is a list of stages, each with `__call__(x)`, which JAX can trace, and
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ def numbers(seed, *shape):
     return generator.uniform(0.2, 1, shape) * generator.choice([-1, 1], shape)
 
 
+@functools.lru_cache(64)
 def matrix(function, shape):
     """Weights (outputs, inputs) and constants of an affine function, unit image by unit image."""
     constant = np.asarray(function(jnp.zeros(shape))).ravel()

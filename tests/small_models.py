@@ -1,14 +1,19 @@
 """Small models of every kind that the library takes, and the published toy networks."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 from jax.tree_util import Partial
+
+from saliency_jax import models
+from saliency_jax.models import _resnet as resnet
 
 NUM_CLASSES = 4
 
@@ -120,6 +125,36 @@ def captum_lrp(image):
 
 def as_image(values):
     return jnp.asarray(values, float).reshape(1, len(values), 1)
+
+
+def drawn(build, seed=0):
+    """The network that is built, with weights by NumPy: JAX would compile a program a shape.
+
+    Kernels are normal, of variance 2 by their inputs; all else is as networks begin.
+    """
+    generator = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        name = jax.tree_util.keystr(path)
+        if "kernel" in name:
+            fan = math.prod(leaf.shape[:-1])
+            values = generator.standard_normal(leaf.shape) * math.sqrt(2 / fan)
+        else:
+            values = np.full(leaf.shape, float("scale" in name or "var" in name))
+        return jnp.asarray(values, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, nnx.eval_shape(build))
+
+
+def short_resnet(depth, num_classes, blocks=(1, 1, 1, 1), seed=0, **options):
+    """A ResNet of this depth's kind of blocks, but fewer of them than any of the library's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.STAGES, depth, blocks)
+        return drawn(lambda: models.ResNet(depth, num_classes, **options, rngs=nnx.Rngs(0)), seed)
+
+
+# A network's answer as one program: of operations each would be one.
+answer = jax.jit(lambda network, image: network(image))
 
 
 def central_differences(score, image, step=1e-2):

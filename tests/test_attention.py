@@ -1,5 +1,7 @@
 """Attention laid open: rollout and gradient-weighted attention by loops, of any transformer."""
 
+import functools
+
 import equinox as eqx
 import flax.linen as nn
 import jax
@@ -15,17 +17,19 @@ from saliency_jax import attribution, scores
 from saliency_jax.layers import Attention
 
 LABEL = 2
+mapped = jax.jit(lambda attention, image: attention.maps(image))
 
 
 @pytest.mark.parametrize("distilled", [False, True])
 def test_the_attention_of_a_network_is_that_of_its_definition(distilled):
     model = small(distilled)
     logits, _, maps = written_out(model, IMAGE)
-    answer, found = model.attention.attend(IMAGE, None)
+    attend = jax.jit(lambda attention, image: attention.attend(image, None))
+    answer, found = attend(model.attention, IMAGE)
     assert found.shape == (DEPTH, HEADS, 7 + distilled, 7 + distilled)
     assert_allclose(answer, logits, rtol=1e-4, atol=1e-5)
     assert_allclose(found, maps, rtol=1e-4, atol=1e-6)
-    assert_allclose(model.attention.maps(IMAGE), maps, rtol=1e-4, atol=1e-6)
+    assert_allclose(mapped(model.attention, IMAGE), maps, rtol=1e-4, atol=1e-6)
     relevance = np.random.default_rng(0).random(found.shape[-2:], np.float32)
     rows = relevance[: 1 + distilled, 1 + distilled :].mean(0)
     assert_allclose(
@@ -60,13 +64,12 @@ def test_rollout_is_a_walk_over_all_paths(distilled, reduce):
         shares = carried
     assert_allclose(shares.sum(-1), 1)
     expected = shares[: 1 + distilled, 1 + distilled :].mean(0).reshape(2, 3)
-    found = attribution.attention_rollout(
-        scores.logit(model, LABEL),
-        IMAGE,
-        attention=model.attention,
+    rollout = functools.partial(
+        attribution.attention_rollout,
         reduce=getattr(jnp, reduce.__name__),
         upsample=attribution.nearest,
     )
+    found = jax.jit(rollout)(scores.logit(model, LABEL), IMAGE, attention=model.attention)
     assert_allclose(found, enlarged(expected), rtol=1e-4)
 
 
@@ -108,12 +111,8 @@ def test_relevance_weights_attention_by_differences_of_the_score(distilled):
             carried += weighted @ relevance / HEADS
         relevance = relevance + carried
     expected = relevance[: 1 + distilled, 1 + distilled :].mean(0).reshape(2, 3)
-    found = attribution.attention_relevance(
-        scores.logit(model, LABEL),
-        IMAGE,
-        attention=model.attention,
-        upsample=attribution.nearest,
-    )
+    attend = functools.partial(attribution.attention_relevance, upsample=attribution.nearest)
+    found = jax.jit(attend)(scores.logit(model, LABEL), IMAGE, attention=model.attention)
     assert expected.max() > 0
     assert_allclose(found, enlarged(expected), rtol=1e-3, atol=1e-5 * expected.max())
 
@@ -121,8 +120,9 @@ def test_relevance_weights_attention_by_differences_of_the_score(distilled):
 def test_what_moves_a_map_moves_all_that_comes_after():
     """Later blocks attend otherwise after an offset in the first, earlier ones as before."""
     attention, offsets = small().attention, jnp.zeros((DEPTH, HEADS, 7, 7))
-    before = attention.maps(IMAGE)
-    _, after = attention.attend(IMAGE, offsets.at[1, 0, 0, 1].set(0.5))
+    before = mapped(attention, IMAGE)
+    attend = jax.jit(lambda attention, image, offsets: attention.attend(image, offsets))
+    _, after = attend(attention, IMAGE, offsets.at[1, 0, 0, 1].set(0.5))
     assert_array_equal(after[0], before[0])
     assert_allclose(after[1] - before[1], offsets.at[1, 0, 0, 1].set(0.5)[1], atol=1e-6)
     assert np.abs(after[2] - before[2]).max() > 1e-3

@@ -20,11 +20,14 @@ LAYERS = ("normalization", "stem", "stage 1", "stage 2", "pooling", "logits")
 # Neither fills its last patches.
 IMAGE = np.random.default_rng(0).random((19, 26, 3), np.float32)
 apply = jax.jit(lambda model, image: model(image))
+mapped = jax.jit(lambda layer, image: layer.map(image))
 
 
 @functools.cache
 def small():
-    model = models.ConvNext(BLOCKS, 5, width=4, mean=MEAN, std=STD, rngs=nnx.Rngs(0))
+    model = nnx.eval_shape(
+        lambda: models.ConvNext(BLOCKS, 5, width=4, mean=MEAN, std=STD, rngs=nnx.Rngs(0))
+    )
     generator = np.random.default_rng(0)
 
     def draw(leaf):
@@ -93,7 +96,7 @@ def test_the_network_is_its_definition():
     model = small()
     assert_allclose(apply(model, IMAGE), logits, rtol=1e-4, atol=1e-5)
     for name, expected in zip(LAYERS[1:4], maps, strict=True):
-        assert_allclose(model.layer(name).map(IMAGE), expected, rtol=1e-3, atol=1e-4)
+        assert_allclose(mapped(model.layer(name), IMAGE), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -112,7 +115,7 @@ def test_grad_cam_at_the_last_stage_is_the_linear_layer_behind_a_norm():
     """The mean is normed: its gradient is that of the norm at the mean, equal at every place."""
     model = small()
     layer = model.layer("stage 2")
-    feature_map = np.asarray(layer.map(IMAGE), np.float64)
+    feature_map = np.asarray(mapped(layer, IMAGE), np.float64)
     kernel, scale = (
         np.asarray(each[...]) for each in (model.head.fc.kernel, model.head.norm.scale)
     )
@@ -122,12 +125,8 @@ def test_grad_cam_at_the_last_stage_is_the_linear_layer_behind_a_norm():
     back = (back - back.mean() - centred / spread**2 * (back * centred).mean()) / spread
     cam = np.maximum(feature_map @ back / feature_map[..., 0].size, 0)
     assert cam.max() > 0
-    found = attribution.grad_cam(
-        scores.logit(model, 1),
-        IMAGE,
-        layer=layer,
-        upsample=lambda cam, shape: jnp.resize(cam, shape),
-    )
+    grad_cam = functools.partial(attribution.grad_cam, upsample=jnp.resize)
+    found = jax.jit(grad_cam)(scores.logit(model, 1), IMAGE, layer=layer)
     assert_allclose(found, np.resize(cam, IMAGE.shape[:2]), rtol=1e-3, atol=1e-5)
 
 
@@ -138,7 +137,7 @@ def test_logits_and_gradients_have_the_precision_of_the_image(name):
     with strictly(double):
         model = with_dtype(small(), weights_dtype)
         image = jnp.asarray(IMAGE, dtype)
-        logits = model(image)
+        logits = apply(model, image)
         gradient = jax.eval_shape(jax.grad(lambda image: model(image)[0]), image)
     assert logits.dtype == gradient.dtype == dtype
     scale = np.abs(expected).max()

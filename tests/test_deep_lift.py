@@ -121,6 +121,11 @@ def score_of(stages):
     return score
 
 
+def lift(score):
+    """DeepLIFT of a score as one program."""
+    return jax.jit(lambda image, baseline: rules.deep_lift(score, image, baseline=baseline))
+
+
 def conv_block(seed, inputs, outputs, stride=1):
     kernel, bias = numbers(seed, 3, 3, inputs, outputs) / 2, numbers(seed + 1, outputs)
     mean, scale = numbers(seed + 2, outputs), numbers(seed + 3, outputs)
@@ -189,10 +194,11 @@ def test_dense_networks_with_every_activation(name):
         (activation, rescale),
         (dense(5, 4), affine),
     ]
-    found = rules.deep_lift(score_of(stages), IMAGE, baseline=BASELINE)
+    found = lift(score_of(stages))(IMAGE, BASELINE)
     expected = chain(stages, IMAGE, BASELINE) * (IMAGE - BASELINE)
     assert_allclose(found, expected, **CLOSE)
-    gap = attribution.completeness_gap(score_of(stages), IMAGE, found, baseline=BASELINE)
+    once = jax.jit(score_of(stages))
+    gap = attribution.completeness_gap(once, IMAGE, found, baseline=BASELINE)
     assert abs(gap) < 1e-12
 
 
@@ -263,7 +269,7 @@ def test_products_and_gates():
     of_x = of_x + (np.asarray(gate_weights) @ of_before)[None, None] / 36
     of_features = rescale(jax.nn.relu, features, features0, of_x)
     expected = affine(block, IMAGE, BASELINE, of_features) * (IMAGE - BASELINE)
-    assert_allclose(rules.deep_lift(score, IMAGE, baseline=BASELINE), expected, **CLOSE)
+    assert_allclose(lift(score)(IMAGE, BASELINE), expected, **CLOSE)
 
 
 TOKENS, TOKENS0 = numbers(24, 2, 2, 3), 0.2 * numbers(25, 2, 2, 3)
@@ -293,8 +299,7 @@ def test_attention():
     multipliers = of_queries @ QUERY.T + of_keys.T @ KEY.T + of_values @ VALUE.T
     expected = (multipliers * (x - x0)).reshape(TOKENS.shape)
     assert_allclose(expected.sum(), score(TOKENS) - score(TOKENS0), rtol=1e-10)
-    found = rules.deep_lift(score, TOKENS, baseline=TOKENS0)
-    assert_allclose(found, expected, **CLOSE)
+    assert_allclose(lift(score)(TOKENS, TOKENS0), expected, **CLOSE)
 
 
 def test_layer_normalization():
@@ -317,14 +322,15 @@ def test_layer_normalization():
     multipliers = of_centered - of_centered.mean(-1, keepdims=True)
     expected = (multipliers * (x - x0)).reshape(TOKENS.shape)
     assert_allclose(expected.sum(), score(TOKENS) - score(TOKENS0), rtol=1e-10)
-    assert_allclose(rules.deep_lift(score, TOKENS, baseline=TOKENS0), expected, **CLOSE)
+    assert_allclose(lift(score)(TOKENS, TOKENS0), expected, **CLOSE)
 
 
 def complete(score, image, baseline, tolerance):
-    found = jax.jit(lambda image: rules.deep_lift(score, image, baseline=baseline))(image)
-    assert jnp.isfinite(found).all()
-    change = score(jnp.asarray(image)) - score(jnp.asarray(baseline, image.dtype))
-    gap = attribution.completeness_gap(score, image, found, baseline=baseline)
+    found = lift(score)(image, baseline)
+    assert np.isfinite(found).all()
+    once = jax.jit(lambda image: score(image))
+    change = once(image) - once(jnp.asarray(baseline, image.dtype))
+    gap = attribution.completeness_gap(once, image, found, baseline=baseline)
     assert abs(change) > 1e-3
     assert abs(gap) < tolerance * abs(change)
     return found
@@ -519,7 +525,7 @@ def test_inside_a_scan_and_a_checkpoint():
         return image.sum()
 
     found = complete(scanned, IMAGE, BASELINE, 1e-10)
-    assert_allclose(found, rules.deep_lift(looped, IMAGE, baseline=BASELINE), **CLOSE)
+    assert_allclose(found, lift(looped)(IMAGE, BASELINE), **CLOSE)
 
 
 def test_of_a_linear_score_it_is_the_change_times_the_weights():
@@ -537,10 +543,11 @@ def test_a_pixel_that_does_not_change_gets_nothing():
 
 def test_by_default_the_baseline_is_black_and_may_be_a_function():
     score = scores.logit(residual_model(), 0)
-    black = rules.deep_lift(score, IMAGE, baseline=np.zeros_like(IMAGE))
-    assert_allclose(rules.deep_lift(score, IMAGE), black, **CLOSE)
-    halved = rules.deep_lift(score, IMAGE, baseline=lambda image: image / 2)
-    assert_allclose(halved, rules.deep_lift(score, IMAGE, baseline=IMAGE / 2), **CLOSE)
+    given = lift(score)
+    black = jax.jit(lambda image: rules.deep_lift(score, image))(IMAGE)
+    assert_allclose(black, given(IMAGE, np.zeros_like(IMAGE)), **CLOSE)
+    half = jax.jit(lambda image: rules.deep_lift(score, image, baseline=lambda image: image / 2))
+    assert_allclose(half(IMAGE), given(IMAGE, IMAGE / 2), **CLOSE)
 
 
 SCORES = {
@@ -553,7 +560,7 @@ SCORES = {
 
 @pytest.mark.parametrize("name", SCORES)
 def test_an_image_that_is_its_baseline_gets_zeros(name):
-    assert_array_equal(rules.deep_lift(SCORES[name], IMAGE, baseline=IMAGE), 0)
+    assert_array_equal(lift(SCORES[name])(IMAGE, IMAGE), 0)
 
 
 def test_where_image_and_baseline_are_black_there_are_zeros():
@@ -568,8 +575,8 @@ def test_where_image_and_baseline_are_black_there_are_zeros():
 def test_a_tiny_change_is_the_gradients():
     score = scores.logit(residual_model(), 0)
     image = BASELINE + 1e-9 * IMAGE
-    found = rules.deep_lift(score, image, baseline=BASELINE)
-    slope = attribution.input_gradient(score, jnp.asarray(BASELINE))
+    found = lift(score)(image, BASELINE)
+    slope = jax.jit(lambda image: attribution.input_gradient(score, image))(BASELINE)
     assert_allclose(found, slope * (image - BASELINE), rtol=1e-4, atol=1e-14)
 
 
@@ -577,10 +584,12 @@ def test_a_tiny_change_is_the_gradients():
 def test_deep_shap_is_the_mean_over_baselines(batch_size):
     score = scores.logit(residual_model(), 2)
     baselines = numbers(62, 3, 6, 6, 2)
-    found = rules.deep_shap(score, IMAGE, baselines=baselines, batch_size=batch_size)
-    each = [rules.deep_lift(score, IMAGE, baseline=baseline) for baseline in baselines]
+    shap = functools.partial(rules.deep_shap, score, batch_size=batch_size)
+    found = jax.jit(lambda image, baselines: shap(image, baselines=baselines))(IMAGE, baselines)
+    one, once = lift(score), jax.jit(lambda image: score(image))
+    each = [one(IMAGE, baseline) for baseline in baselines]
     assert_allclose(found, np.mean(each, axis=0), **CLOSE)
-    change = score(IMAGE) - np.mean([score(baseline) for baseline in baselines])
+    change = once(IMAGE) - np.mean([once(baseline) for baseline in baselines])
     assert_allclose(found.sum(), change, rtol=1e-9)
 
 
@@ -600,10 +609,8 @@ def test_of_independent_pixels_deep_shap_is_shapleys_value():
 def test_jit_and_vmap_over_images_and_baselines():
     score = scores.logit(residual_model(), 0)
     images, baselines = numbers(65, 2, 6, 6, 2), 0.5 * numbers(66, 2, 6, 6, 2)
-    looped = [
-        rules.deep_lift(score, image, baseline=baseline)
-        for image, baseline in zip(images, baselines, strict=True)
-    ]
+    one_by_one = lift(score)
+    looped = [one_by_one(*pair) for pair in zip(images, baselines, strict=True)]
 
     def one(image, baseline):
         return rules.deep_lift(score, image, baseline=baseline)

@@ -20,6 +20,8 @@ DEPTH, WIDTH, HEADS, PATCH = 3, 12, 3, 4
 LAYERS = ("normalization", "patches", "block 1", "block 2", "block 3", "norm", "logits")
 IMAGE = np.random.default_rng(0).random((8, 12, 3), np.float32)
 apply = jax.jit(lambda model, image: model(image))
+mapped = jax.jit(lambda layer, image: layer.map(image))
+slope = jax.jit(jax.grad(lambda image, model: model(image)[0]))
 
 
 def randomized(model, seed=0):
@@ -36,16 +38,9 @@ def randomized(model, seed=0):
 @functools.cache
 def small(distilled=False, size=(8, 12), epsilon=1e-6):
     build = functools.partial(models.VisionTransformer, DEPTH, 5, width=WIDTH, heads=HEADS)
+    options = {"distilled": distilled, "epsilon": epsilon, "mean": MEAN, "std": STD}
     return randomized(
-        build(
-            size=size,
-            patch=PATCH,
-            distilled=distilled,
-            epsilon=epsilon,
-            mean=MEAN,
-            std=STD,
-            rngs=nnx.Rngs(1),
-        )
+        nnx.eval_shape(lambda: build(size=size, patch=PATCH, **options, rngs=nnx.Rngs(0)))
     )
 
 
@@ -109,11 +104,11 @@ def test_the_network_is_its_definition(distilled, epsilon):
     model = small(distilled, epsilon=epsilon)
     logits, behind, _ = written_out(model, IMAGE)
     assert_allclose(apply(model, IMAGE), logits, rtol=1e-4, atol=1e-5)
-    tokens = model.layer("block 2").features(IMAGE)
+    tokens = apply(model.layer("block 2").features, IMAGE)
     prefixes = 1 + distilled
     assert_allclose(tokens.prefix, behind[1, :prefixes], rtol=1e-4, atol=1e-5)
     assert_allclose(
-        model.layer("block 2").map(IMAGE),
+        mapped(model.layer("block 2"), IMAGE),
         behind[1, prefixes:].reshape(2, 3, WIDTH),
         rtol=1e-4,
         atol=1e-5,
@@ -135,7 +130,7 @@ def test_a_cut_is_the_model_and_holds_each_weight_once(name):
 def test_maps_are_those_of_the_patches_as_long_as_they_are_read(entry_checks):
     model = small()
     for name in ("patches", "block 1", "block 2"):
-        assert model.layer(name).map(IMAGE).shape == (2, 3, WIDTH)
+        assert mapped(model.layer(name), IMAGE).shape == (2, 3, WIDTH)
     assert_allclose(
         model.layer("normalization").map(IMAGE),
         (IMAGE - np.reshape(MEAN, (1, 1, 3))) / np.reshape(STD, (1, 1, 3)),
@@ -150,24 +145,26 @@ def test_grad_cam_weights_the_tokens_of_the_patches_by_hand():
     """The gradient in the class token takes no part, and that in the patches does."""
     model = small()
     layer, score = model.layer("block 2"), scores.logit(model, 2)
-    carried = layer.features(IMAGE)
-    gradient = jax.grad(lambda tokens: layer.head(tokens)[2])(carried)
+    carried = apply(layer.features, IMAGE)
+    gradient = jax.jit(jax.grad(lambda tokens: layer.head(tokens)[2]))(carried)
     weights = np.zeros(WIDTH)
     for row in range(2):
         for column in range(3):
             weights += np.asarray(gradient.patches)[row, column] / 6
     cam = np.maximum(np.asarray(carried.patches) @ weights, 0)
     assert cam.max() > 0
-    found = attribution.grad_cam(score, IMAGE, layer=layer, upsample=attribution.nearest)
+    grad_cam = functools.partial(attribution.grad_cam, upsample=attribution.nearest)
+    found = jax.jit(grad_cam)(score, IMAGE, layer=layer)
     assert_allclose(found, np.kron(cam, np.ones((PATCH, PATCH))), rtol=1e-4, atol=1e-6)
 
 
 def test_score_cam_and_the_scores_of_features_read_the_patches():
     model = small()
     layer = model.layer("block 1")
-    feature_map = np.asarray(layer.map(IMAGE))
-    assert_allclose(scores.channel(layer, 4)(IMAGE), feature_map[..., 4].mean(), rtol=1e-4)
-    assert_allclose(scores.neuron(layer, 4, (1, 2))(IMAGE), feature_map[1, 2, 4], rtol=1e-5)
+    feature_map = np.asarray(mapped(layer, IMAGE))
+    channel, neuron = scores.channel(layer, 4), scores.neuron(layer, 4, (1, 2))
+    assert_allclose(apply(channel, IMAGE), feature_map[..., 4].mean(), rtol=1e-4)
+    assert_allclose(apply(neuron, IMAGE), feature_map[1, 2, 4], rtol=1e-5)
     score, hidden = scores.logit(model, 0), np.zeros_like(IMAGE)
     values = []
     for channel in np.moveaxis(feature_map, -1, 0):
@@ -176,7 +173,8 @@ def test_score_cam_and_the_scores_of_features_read_the_patches():
         values.append(float(apply(model, mask * IMAGE + (1 - mask) * hidden)[0]))
     weights = np.exp(values) / np.exp(values).sum()
     cam = np.kron(np.maximum(feature_map @ weights, 0), np.ones((PATCH, PATCH)))
-    found = attribution.score_cam(score, IMAGE, layer=layer, upsample=attribution.nearest)
+    score_cam = functools.partial(attribution.score_cam, upsample=attribution.nearest)
+    found = jax.jit(score_cam)(score, IMAGE, layer=layer)
     assert_allclose(found, cam, rtol=1e-3, atol=1e-5)
 
 
@@ -210,8 +208,10 @@ def test_a_batch_is_refused_and_mapped_over(entry_checks):
     with pytest.raises(ValueError, match=r"map over it with jax\.vmap"):
         model(images)
     singles = [apply(model, image) for image in images]
-    assert_allclose(jax.vmap(model)(images), singles, rtol=1e-4, atol=1e-5)
-    assert_allclose(model.on_batch(jnp.asarray(images)), singles, rtol=1e-4, atol=1e-5)
+    together = jax.jit(jax.vmap(lambda model, image: model(image), (None, 0)))(model, images)
+    assert_allclose(together, singles, rtol=1e-4, atol=1e-5)
+    together = jax.jit(lambda model, images: model.on_batch(images))(model, images)
+    assert_allclose(together, singles, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
@@ -221,8 +221,7 @@ def test_logits_and_gradients_have_the_precision_of_the_image(name):
     with strictly(double):
         model = with_dtype(small(epsilon=1e-12), weights_dtype)
         image = jnp.asarray(IMAGE, dtype)
-        logits = model(image)
-        gradient = jax.grad(lambda image: model(image)[0])(image)
+        logits, gradient = apply(model, image), slope(image, model)
     assert logits.dtype == gradient.dtype == dtype
     assert np.isfinite(np.asarray(gradient, np.float64)).all()
     scale = np.abs(expected).max()
@@ -233,7 +232,7 @@ def test_another_activation_shares_the_weights():
     model = small()
     relu = nnx.with_attributes(model, only=lambda path, value: True, gelu=jax.nn.relu)
     assert relu.blocks[0].mlp.fc1.kernel is model.blocks[0].mlp.fc1.kernel
-    assert not np.allclose(relu(IMAGE), model(IMAGE))
+    assert not np.allclose(apply(relu, IMAGE), apply(model, IMAGE))
 
 
 # As timm's `vit_tiny_patch16_224` and `deit_tiny_distilled_patch16_224` list them.
