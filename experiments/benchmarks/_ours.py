@@ -229,7 +229,13 @@ class Ours:
         return self._of_images(rules.guided_backprop, count)
 
     def lrp(self, count: int) -> Callable[[], Any]:
-        return self._of_images(rules.lrp, count)
+        """Of what the normalization makes of the image: Zennit has no rule for it."""
+
+        def explain(network, image, label):
+            layer = network.layer("normalization")
+            return rules.lrp(lambda seen: layer.head(seen)[label], layer.features(image))
+
+        return self._of_rows(explain, self.images[:count], self.labels[:count])
 
     def visualization(self, count: int) -> Callable[[], Any]:
         optimizer = optax.chain(optax.adam(LEARNING_RATE), ascent.keep_in_range(0.0, 1.0))

@@ -324,9 +324,12 @@ class Zennit(OnTorch):
         for block in blocks:
             if isinstance(block.sum, Sum):
                 block.sum = Stacked(layers)
+        # Its rules know no normalization, which would pass for a layer without one.
+        self.normalization, self.network.normalization = self.network.normalization, nn.Identity()
 
     def guided_backprop(self, count: int) -> Call:
-        return self._by(self.composites.GuidedBackprop(), count, of_score=False)
+        images = self.images(count).requires_grad_()
+        return self._by(self.composites.GuidedBackprop(), images, self.normalization)
 
     def lrp(self, count: int) -> Call:
         # Its z+ shares out to the bias too, which deep Taylor's does not.
@@ -335,16 +338,17 @@ class Zennit(OnTorch):
             layer_map=[(self.types.Convolution, without_bias)],
             canonizers=[self.canonizers.SequentialMergeBatchNorm()],
         )
-        return self._by(composite, count, of_score=True)
+        return self._by(composite, self.normalization(self.images(count)).requires_grad_(), None)
 
-    def _by(self, composite: Any, count: int, *, of_score: bool) -> Call:
-        images, labels = self.images(count).requires_grad_(), self.labels[:count, None]
+    def _by(self, composite: Any, images: Any, normalization: Any) -> Call:
+        """What arrives of the logits' gradient at images to be normalized, else of the score."""
+        labels = self.labels[: len(images), None]
 
         def call():
             with composite.context(self.network) as modified:
-                logits = modified(images)
+                logits = modified(normalization(images) if normalization else images)
                 ones = torch.zeros_like(logits).scatter_(1, labels, 1.0)
-                start = ones * logits.detach() if of_score else ones
+                start = ones if normalization else ones * logits.detach()
                 (found,) = torch.autograd.grad(logits, images, start)
             return found
 
