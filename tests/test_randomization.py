@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.stats
 import small_models
-from flax import nnx
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -160,7 +159,7 @@ class TestCascade:
         assert_array_equal(np.diff(counted), [4 * 3 + 3, 4 * 3 * 3 * 4 * 4, 3 * 3 * 2 * 4])
 
     def test_a_networks_named_layers_are_layers(self):
-        network = models.ResNet(18, 4, width=2, stem=models.HALVING_STEM, rngs=nnx.Rngs(0))
+        network = small_models.short_resnet(18, 4, width=2, stem=models.HALVING_STEM)
         options = {"key": KEY, "similarity": lambda original, new: new}
 
         def numbers_that_are_7(score, image):

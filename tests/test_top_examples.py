@@ -91,8 +91,8 @@ def test_an_interrupted_search_continues(photographs, tmp_path):
 def test_relevances_add_up_to_those_of_the_channels():
     network = classifier().network
     image = jax.random.uniform(jax.random.key(0), (16, 16, 3))
-    excited = scale.relevances("stage 3")(network, image, jnp.array(2))
-    expected = rules.channel_relevances(
+    excited = jax.jit(scale.relevances("stage 3"))(network, image, jnp.array(2))
+    expected = jax.jit(rules.channel_relevances)(
         scores.logit(network, 2), image, layer=network.layer("stage 3")
     )
     np.testing.assert_allclose(excited.sum((0, 1)), expected, rtol=1e-3, atol=1e-5)
@@ -126,7 +126,8 @@ def test_the_gradient_is_within_the_field():
     rows, columns = scale.receptive_field(layer.map, image.shape)
     row, column = 3, 5
 
-    gradient = jax.grad(lambda image: (layer.map(image)[row, column] ** 2).sum())(image)
+    slope = jax.jit(jax.grad(lambda image: (layer.map(image)[row, column] ** 2).sum()))
+    gradient = slope(image)
     is_inside = np.zeros((32, 32), bool)
     is_inside[slice(*rows[row]), slice(*columns[column])] = True
     seen = np.abs(np.asarray(gradient)).sum(-1) > 0

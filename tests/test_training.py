@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import small_models
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -26,7 +27,7 @@ OPTIMIZER = optax.sgd(RATE, momentum=0.9)
 
 
 def network():
-    return models.ResNet(18, 3, width=2, stem=models.HALVING_STEM, rngs=nnx.Rngs(0))
+    return small_models.short_resnet(18, 3, (1, 1), width=2, stem=models.HALVING_STEM)
 
 
 GRAPHDEF, PARAMS, BATCH_STATS = training.split(network())
@@ -424,9 +425,14 @@ def test_a_fit_is_its_steps_one_after_the_other(tmp_path):
     assert_array_equal(written, log)
 
 
+@pytest.fixture(scope="module")
+def whole_fit(tmp_path_factory):
+    return fitted(tmp_path_factory.mktemp("whole"), checkpoint_every=3)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
-def test_a_fit_that_was_interrupted_ends_like_one_that_was_not(steps, tmp_path):
-    whole, log = fitted(tmp_path / "whole", checkpoint_every=3)
+def test_a_fit_that_was_interrupted_ends_like_one_that_was_not(steps, whole_fit, tmp_path):
+    whole, log = whole_fit
     done = []
 
     def interrupted(more, log):
