@@ -234,14 +234,17 @@ def from_run(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, Seen]]:
 
 
 def of_classes(settings: Settings) -> tuple[list[str], list[Photograph]]:
-    """The first photographs of each class, after the names of their classes."""
-    found: list[tuple[str, Photograph]] = []
-    for photograph in photographs.from_files(settings.images):
-        name = photograph.class_name or CLASSES.get(photograph.title, "")
-        count = sum(other == name for other, _ in found)
-        if name in settings.classes and count < MOST_PHOTOGRAPHS:
-            found.append((name, photograph))
-    return [name for name, _ in found], [photograph for _, photograph in found]
+    """The first photographs of each class, after the names of their classes; no others are read."""
+    if not settings.images:
+        carried = photographs.carried_photographs()
+        found = [one for one in carried if CLASSES[one.title] in settings.classes]
+        return [CLASSES[one.title] for one in found], found
+    paths: dict[str | None, list[Path]] = {name: [] for name in settings.classes}
+    for path in photographs.files(settings.images):
+        paths.get(photographs.class_of(path), []).append(path)
+    chosen = [path for of_class in paths.values() for path in of_class[:MOST_PHOTOGRAPHS]]
+    found = photographs.from_files(chosen) if chosen else []
+    return [one.class_name or "" for one in found], found
 
 
 def explain(

@@ -1,5 +1,6 @@
 """The atlas of classes and the gallery of runs: their pages, and what they hold."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -165,6 +166,24 @@ class TestAtlas:
         with pytest.raises(ValueError, match=message):
             atlas.main(atlas.Settings(model=tuple(makers(folder)[:1]), **settings))
         assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+    def test_the_first_photographs_of_the_classes_are_read_and_no_others(self, scripts, tmp_path):
+        for number in range(6):
+            pixels = np.full((4, 4, 3), 10 * number, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"n07749582_{number}.png")
+        (tmp_path / "n01443537_1.png").write_bytes(b"no picture of a goldfish")
+        settings = scripts["atlas"].Settings(classes=("school bus", "lemon"), images=(tmp_path,))
+        names, found = scripts["atlas"].of_classes(settings)
+        assert names == ["lemon"] * 4
+        assert [round(255 * float(one.image.max())) for one in found] == [0, 10, 20, 30]
+        assert (
+            scripts["atlas"].of_classes(dataclasses.replace(settings, classes=("corn",)))[1] == []
+        )
+
+    def test_without_files_the_carried_photographs_stand_for_their_classes(self, scripts):
+        settings = scripts["atlas"].Settings(classes=("espresso", "lemon"))
+        names, found = scripts["atlas"].of_classes(settings)
+        assert (names, [one.title for one in found]) == (["espresso"], ["coffee"])
 
     @pytest.mark.parametrize("of_runs", [False, True])
     def test_a_judge_had_no_part_in_the_pictures(self, folder, scripts, tmp_path, of_runs):
