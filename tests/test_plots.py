@@ -74,6 +74,16 @@ def test_a_map_goes_from_black_at_zero_to_its_brightest_colour_at_the_percentile
     assert pixels[49].sum() > pixels[25].sum() > pixels[10].sum()
 
 
+@pytest.mark.parametrize(
+    ("value", "note"),
+    [(0.0123, "0.012"), (9.87, "9.9"), (486.3, "486"), (4863.0, "4863"), (48630.0, "4.9e+04")],
+)
+def test_values_of_the_last_colour_are_written_as_one_reads_them(value, note):
+    values = np.array([[0.0, value]])
+    assert plots.saliency_map(values, percentile=100).note == f"0 to {note} (maximum)"
+    assert plots.signed_map(-values, percentile=100).note == f"-{note} to {note} (maximum)"
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 @pytest.mark.parametrize("draw", [plots.saliency_map, plots.signed_map])
 def test_colours_do_not_depend_on_the_scale(draw, scale):

@@ -199,7 +199,7 @@ def signed_map(
     colors = _DIVERGING((1 + np.clip(values / limit, -1, 1)) / 2)[..., :3]
     if not values.any():
         return Picture(colors, title, ALL_ZERO)
-    return Picture(colors, title, f"{-limit:.2g} to {limit:.2g} ({kind})")
+    return Picture(colors, title, f"{_short(-limit)} to {_short(limit)} ({kind})")
 
 
 def overlay(
@@ -544,8 +544,13 @@ def _strength(
             "drawn by signed_map"
         )
     limit, kind = _limit(values, percentile)
-    note = f"0 to {limit:.2g} ({kind})" if values.any() else ALL_ZERO
+    note = f"0 to {_short(limit)} ({kind})" if values.any() else ALL_ZERO
     return np.minimum(values / limit, 1), note
+
+
+def _short(value: float) -> str:
+    """A number in two digits, or the nearest whole one, whichever is written without a power."""
+    return f"{value:.0f}" if 10 <= abs(value) < 1e4 else f"{value:.2g}"
 
 
 def _limit(magnitudes: Float[np.ndarray, "h w"], percentile: int | float) -> tuple[float, str]:
