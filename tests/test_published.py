@@ -38,6 +38,12 @@ def resnet18_state():
     return random_state(abstract("resnet18"))
 
 
+def test_of_residual_networks_torchvisions_counts_are_said():
+    counts = {18: 11689512, 34: 21797672, 50: 25557032, 101: 44549160, 152: 60192808}
+    for depth, parameters in counts.items():
+        assert PUBLISHED[f"resnet{depth}"].description.parameters == parameters
+
+
 @pytest.mark.parametrize(("said", "name"), ARCHITECTURES.items())
 def test_a_network_has_as_many_parameters_as_is_said(said, name):
     """Said are torchvision's counts, 0.27 to 1.7 million by He et al., 36.5 and 46.2 by others."""
