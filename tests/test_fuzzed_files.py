@@ -1,6 +1,6 @@
 """Damaged and hostile files of every format: a clear error or what they hold, in bounded memory.
 
-Tried of each format are 250 files that were truncated, mutated or spliced, and in the nightly
+Tried of each format are 500 files that were truncated, mutated or spliced, and in the nightly
 10,000: pictures in every format that Pillow reads by itself and has a small example of, sounds,
 safetensors, PyTorch's files of both kinds and the pickles in them, pickles of instructions at
 random, a bundled classifier's folder, whose checksums are compared first, and the config of a
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="memory is limited and measured as on Linux"
 )
 HERE = Path(__file__).parent
-TIMES = 40
-COUNT = 250
+TIMES = 20
+COUNT = 500
 GROUPS = ("pictures", "weights", "classifiers")
 # The formats that must be among those tried, whichever others this Pillow has.
 FORMATS = {
