@@ -16,7 +16,7 @@ import tyro
 
 from saliency_jax import _constants as constants
 from saliency_jax import ascent
-from saliency_jax._types import Augment, Prior
+from saliency_jax._types import Augment, Image, Prior
 from saliency_jax.models import Classifier
 
 from .photographs import SCORES
@@ -125,14 +125,14 @@ def phases(shape: Shape) -> ascent.Canvas:
     return through_colors(ascent.phase_canvas(magnitude, width), shape, colors)
 
 
-def mean_color(shape: Shape) -> np.ndarray:
+def mean_color(channels: int) -> np.ndarray:
     """ImageNet's mean colour, (3,), or for other images than of three channels its grey level."""
-    color = ascent.IMAGENET_COLORS.mean
-    return color if shape[-1] == 3 else color.mean()
+    color = np.asarray(ascent.IMAGENET_COLORS.mean)
+    return color if channels == 3 else color.mean()
 
 
-def papers_prior(image: jax.Array) -> jax.Array:
-    return ascent.l2(1e-3, center=mean_color(image.shape))(image)
+def papers_prior(image: Image) -> jax.Array:
+    return ascent.l2(1e-3, center=mean_color(image.shape[-1]))(image)
 
 
 def any_phases(key: jax.Array, shape: Shape) -> Any:
@@ -148,7 +148,7 @@ RECIPES: Mapping[str, Recipe] = {
         "norm",
         lambda shape: ascent.chain_canvases(),
         # Of grey, which it takes for 0, Lite0 has hardly a gradient.
-        lambda key, shape: ascent.constant(shape, mean_color(shape)),
+        lambda key, shape: ascent.constant(shape, mean_color(shape[-1])),
         optax.chain(optax.sgd(0.1), ascent.keep_in_range(0.0, 1.0)),
         (64,),
         prior=papers_prior,
