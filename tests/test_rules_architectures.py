@@ -46,6 +46,11 @@ def setting(name):
     return make(), image
 
 
+apply = jax.jit(lambda model, image: model(image))
+featured = jax.jit(lambda layer, image: layer.features(image))
+through = jax.jit(lambda layer, image: layer.head(layer.features(image)))
+
+
 def in_double(model):
     return jax.tree.map(
         lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, model
@@ -68,8 +73,9 @@ def test_deep_lift_is_complete(name):
         found = jax.jit(lambda score, image: rules.deep_lift(score, image, baseline=baseline))(
             score, image
         )
-        gap = attribution.completeness_gap(score, image, found, baseline=baseline)
-        change = score(jnp.asarray(image)) - score(jnp.asarray(baseline))
+        once = functools.partial(apply, score)
+        gap = attribution.completeness_gap(once, image, found, baseline=baseline)
+        change = once(jnp.asarray(image)) - once(jnp.asarray(baseline))
         assert abs(gap) < 1e-8 * abs(change)
 
 
@@ -95,15 +101,16 @@ def test_a_named_layer_is_among_the_cuts(name):
     model, image = setting(name)
     image = jnp.asarray(image, jnp.float32)
     cuts = rules.layers(model, image)
-    carried = jax.tree.leaves(model.layer(model.layers[2]).features(image))
+    carried = jax.tree.leaves(featured(model.layer(model.layers[2]), image))
     # A transformer's tokens, the class's and the patches', in a row.
-    expected = jnp.concatenate([leaf.reshape(-1, leaf.shape[-1]) for leaf in carried])
-    found = [
-        cut.layer.features(image).reshape(expected.shape)
-        for cut in cuts
+    expected = np.concatenate([leaf.reshape(-1, leaf.shape[-1]) for leaf in carried])
+    # The last first: it is the last operation of the layer.
+    found = (
+        featured(cut.layer, image).reshape(expected.shape)
+        for cut in reversed(cuts)
         if np.prod(cut.shape) == expected.size
-    ]
+    )
     assert any(np.allclose(each, expected, rtol=1e-4, atol=1e-5) for each in found)
-    logits = model(image)
+    logits = apply(model, image)
     for cut in cuts[:: max(1, len(cuts) // 5)]:
-        assert_allclose(cut.layer.head(cut.layer.features(image)), logits, rtol=1e-3, atol=1e-4)
+        assert_allclose(through(cut.layer, image), logits, rtol=1e-3, atol=1e-4)

@@ -124,13 +124,14 @@ class EfficientNetLite(Network):
       ValueError: width or depth is not above 0, or lists have lengths that do not fit.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> from flax import nnx
-      >>> network = EfficientNetLite(10, width=0.1, depth=0.1, rngs=nnx.Rngs(0))
-      >>> network(jnp.zeros((33, 32, 3))).shape, network.layers[-3:]
+      >>> network = nnx.eval_shape(lambda: EfficientNetLite(10, rngs=nnx.Rngs(0)))
+      >>> image = jnp.zeros((33, 32, 3))
+      >>> jax.eval_shape(lambda network: network(image), network).shape, network.layers[-3:]
       ((10,), ('head', 'pooling', 'logits'))
-      >>> network.layer("stage 7").map(jnp.zeros((33, 32, 3))).shape
-      (2, 1, 32)
+      >>> jax.eval_shape(lambda network: network.layer("stage 7").map(image), network).shape
+      (2, 1, 320)
 
     Reference: Tan, Le 2019, arXiv:1905.11946; the Lite variants,
     https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.

@@ -64,10 +64,11 @@ def activations(layer: str) -> Excite:
       The function of network, image and label, for `top_examples`.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> from saliency_jax import models, scale
       >>> network = models.load("tiny-imagenet-robust").network
-      >>> scale.activations("stage 4")(network, jnp.zeros((64, 64, 3)), jnp.array(0)).shape
+      >>> excite = scale.activations("stage 4")
+      >>> jax.eval_shape(excite, network, jnp.zeros((64, 64, 3)), jnp.array(0)).shape
       (4, 4, 256)
     """
     check_text("layer", layer)
@@ -89,11 +90,11 @@ def relevances(layer: str, **options: Any) -> Excite:
       The function of network, image and label, for `top_examples`.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> from saliency_jax import models, scale
       >>> network = models.load("tiny-imagenet-robust").network
       >>> excite = scale.relevances("stage 4")
-      >>> excite(network, jnp.full((32, 32, 3), 0.5), jnp.array(0)).shape
+      >>> jax.eval_shape(excite, network, jnp.full((32, 32, 3), 0.5), jnp.array(0)).shape
       (2, 2, 256)
 
     Reference: Achtibat et al. 2023, arXiv:2206.03208.

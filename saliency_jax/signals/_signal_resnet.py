@@ -109,11 +109,12 @@ class SignalResNet(Network):
       ValueError: for lists whose lengths do not fit.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> from flax import nnx
       >>> network = SignalResNet(9, widths=(4, 8), rngs=nnx.Rngs(0))
       >>> signal = jnp.zeros((1, 64, 2))
-      >>> network(signal).shape, network.layer("stage 2").map(signal).shape
+      >>> layer = network.layer("stage 2")
+      >>> jax.eval_shape(network, signal).shape, jax.eval_shape(layer.map, signal).shape
       ((9,), (1, 8, 8))
 
     Reference: O'Shea, Roy, Clancy, Over the Air Deep Learning Based Radio Signal Classification,

@@ -70,11 +70,12 @@ class SpectrogramResNet(Network):
       ValueError: there is another number of channels than 1, or lists whose lengths do not fit.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> from flax import nnx
       >>> network = SpectrogramResNet(10, width=4, rngs=nnx.Rngs(0))
       >>> sound = jnp.zeros((1, 8000, 1))
-      >>> network.layer("front end").map(sound).shape, network(sound).shape
+      >>> layer = network.layer("front end")
+      >>> jax.eval_shape(layer.map, sound).shape, jax.eval_shape(network, sound).shape
       ((97, 40, 1), (10,))
 
     Reference: He, Zhang, Ren, Sun 2015, arXiv:1512.03385; Davis, Mermelstein, 1980, on the log-mel

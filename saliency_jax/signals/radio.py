@@ -926,9 +926,10 @@ def receive(modulation: str, snr: Number, key: Key, *, length: Count = LENGTH) -
       ValueError: there is no such modulation, or length is not a positive multiple of 8.
 
     Example:
-      >>> import jax
+      >>> import functools, jax
       >>> from saliency_jax.signals import radio
-      >>> received = radio.receive("QPSK", 10, jax.random.key(0), length=64)
+      >>> receive = jax.jit(functools.partial(radio.receive, "QPSK", length=64))
+      >>> received = receive(10, jax.random.key(0))
       >>> print(received.iq.shape, (received.iq**2).sum(1).mean().round(3))
       (64, 2) 1.0
 

@@ -85,7 +85,7 @@ def fit(
       >>> import jax, optax
       >>> from flax import nnx
       >>> from saliency_jax import models, training
-      >>> network = models.ResNet(18, 2, width=2, stem=models.SMALL_IMAGE_STEM, rngs=nnx.Rngs(0))
+      >>> network = models.PreActResNet((1,), 2, width=2, rngs=nnx.Rngs(0))
       >>> trainer = Trainer(split(network)[0], optax.sgd(0.1), training.unchanged)
       >>> images, labels = np.zeros((2, 8, 8, 3), np.float32), np.array([0, 1])
       >>> batch = {"image": images, "label": labels, "mask": np.ones(2, bool)}

@@ -200,7 +200,7 @@ def train_step(
       >>> trainer = Trainer(graphdef, optax.sgd(0.1), unchanged)
       >>> state = initial_state(params, batch_stats, trainer.optimizer, jax.random.key(0))
       >>> images = jax.random.uniform(jax.random.key(1), (4, 2, 2, 3))
-      >>> state, metrics = train_step(
+      >>> state, metrics = jax.jit(train_step, static_argnums=0)(
       ...     trainer, state, images, jnp.array([0, 1, 0, 1]), jnp.ones(4, bool)
       ... )
       >>> int(state.step), sorted(metrics)
