@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Annotated, Any, NoReturn
 
 from . import experiments
+from ._pipes import quietly
 from ._stand_ins import standing_in
 
 PROGRAM = "saliency-jax"
@@ -36,7 +37,8 @@ WORDS = ("images", "classes", "dataset")
 def main() -> None:
     """Runs the experiment that the command line names, as its own script does."""
     try:
-        _run(sys.argv[1:])
+        with quietly():
+            _run(sys.argv[1:])
     except KeyboardInterrupt:
         # While modules are imported; later the experiment itself says so.
         _exit("interrupted", 128 + signal.SIGINT)

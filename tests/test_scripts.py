@@ -610,6 +610,12 @@ class TestCommandLine:
         assert end.value.code == 2
         assert "nowhere" in capsys.readouterr().err
 
+    def test_a_broken_pipe_that_is_not_the_outputs_is_one_line(self, capsys):
+        with pytest.raises(SystemExit) as end:
+            self.run(BrokenPipeError("a network's"))
+        assert end.value.code == 2
+        assert capsys.readouterr().err == "error: a network's\n"
+
     def test_an_interrupt_is_no_error(self, capsys):
         with pytest.raises(SystemExit) as end:
             self.run(KeyboardInterrupt())
@@ -653,6 +659,22 @@ def test_a_mistake_at_the_shell(in_a_folder, folders):
     assert result.returncode == 2
     assert result.stderr == "error: expected an image file, got no file at none.png\n"
     assert list(in_a_folder.iterdir()) == []
+
+
+def test_a_run_whose_output_is_closed_ends_without_a_word(in_a_folder, folders):
+    script = EXPERIMENTS / "class_visualization.py"
+    process = subprocess.Popen(
+        [sys.executable, script, "--model", *folders, "--steps", "2", "--output", "a/run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.read(1)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(60)) == (b"", 141)
+    process.stderr.close()
+    # But for what the same command continues with.
+    assert not Path("a/run").exists()
+    assert not [path for path in in_a_folder.rglob("*") if path.name.endswith(".partial")]
 
 
 def test_a_terminated_run_leaves_nothing(in_a_folder, folders):

@@ -178,6 +178,34 @@ class TestHelp:
             assert word in script.read_text()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there are no such pipes")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "saliency_jax"],
+        ["-m", "saliency_jax", "map", "--help"],
+        ["-m", "saliency_jax", "models"],
+        ["-m", "saliency_jax", "--tyro-print-completion", "bash"],
+        ["-m", "saliency_jax.models"],
+        ["-m", "saliency_jax.data", "--help"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(
+    ("streams", "unbuffered"), [(("stdout",), ""), (("stdout", "stderr"), "1")]
+)
+def test_a_closed_pipe_ends_a_command_without_a_word(arguments, streams, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    reading, writing = os.pipe()
+    os.close(reading)
+    kept = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    done = subprocess.run(
+        [sys.executable, *arguments], check=False, **kept | dict.fromkeys(streams, writing)
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr or b"") == (141, b"")
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -91,7 +91,8 @@ class Run(runs.RunFolder):
     def expect(self, points: int, unit: str) -> Path:
         """Shows a bar of so much work to come, and tells where to keep what is done of it."""
         self._close_bar()
-        self._bar = tqdm.tqdm(total=points, unit=unit, file=sys.stdout)
+        # With `miniters` the bar is written by no other thread, where a closed pipe is no error.
+        self._bar = tqdm.tqdm(total=points, unit=unit, file=sys.stdout, miniters=1)
         return self._kept_in
 
     @property
@@ -157,8 +158,10 @@ class Run(runs.RunFolder):
             self._bar.close()
 
     def __exit__(self, *error: Any) -> None:
-        self._close_bar()
-        super().__exit__(*error)
+        try:
+            self._close_bar()
+        finally:
+            super().__exit__(*error)
 
 
 class Stopwatch:

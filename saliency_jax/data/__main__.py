@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from .._pipes import quietly
 from ._loading import describe
 from ._preparation import prepare
 
@@ -31,7 +32,8 @@ def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Settings, prog="python -m saliency_jax.data"))
+        with quietly():
+            main(tyro.cli(Settings, prog="python -m saliency_jax.data"))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from .._pipes import quietly
 from ._checkpoints import available
 
 
@@ -21,4 +22,5 @@ def main(settings: Settings = Settings()) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with quietly():
+        main()

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import jax
 import tyro
 
+from .._pipes import quietly
 from .._validation import check_callable, check_text
 
 # XLA ends a process in which one core has waited for another for so many seconds, by default 40: on
@@ -42,7 +43,8 @@ def from_command_line(
 
     Raises:
       SystemExit: status 2 and one line on stderr for a mistake in flags, names, files or values;
-        status 130 for an interrupt and 143 for a termination, after cleaning up.
+        status 130 for an interrupt, 143 for a termination and 141, without a word, for output into
+        a closed pipe, after cleaning up.
 
     Example:
       >>> import dataclasses
@@ -68,7 +70,8 @@ def from_command_line(
     if _PATIENCE not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{_PATIENCE}={24 * 3600}"
     try:
-        main(_parsed(settings, description, arguments))
+        with quietly():
+            main(_parsed(settings, description, arguments))
     except (ValueError, TypeError, OSError) as error:
         if not _is_mistake(error):
             raise
