@@ -2,14 +2,16 @@
 
   python -m pip install -e ".[app]" && python experiments/explore.py
   python experiments/explore.py --model efficientnet-lite0 efficientnet-lite2 ./runs/mine/model
+  python experiments/explore.py --units runs/unit_examples-001
   python experiments/explore.py --host 0.0.0.0 --port 8080
 
 Prints an address for the browser. On its page one drops a photograph and sees what up to three
 models say of it and where they look, by any method, of any class, at any layer and input scale;
 watches the picture of a class, or of a channel, grow; and downloads each picture with the lines of
 Python that make it. The models of `--model` are loaded at once and shown first; the page offers
-every other one of `models.available()`, which is loaded, or downloaded, when it is chosen. Nothing
-is written to the disk but compiled programs.
+every other one of `models.available()`, which is loaded, or downloaded, when it is chosen. Beside
+the picture of a channel stands what excites it most of the photographs that a run of
+`unit_examples.py` has seen. Nothing is written to the disk but compiled programs.
 
 Measured on two processor cores while other work ran beside, medians from a change of the class to
 the answer: under the standard and the robust ResNet at 64 pixels 85 ms for both saliency maps, 84
@@ -45,12 +47,24 @@ import socket
 import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 from lab import frame, imagenet, loading, methods
-from lab.explorer import STEPS, Aim, Asked, Explorer, Growth, Photograph, examples, setting
+from lab.explorer import (
+    STEPS,
+    Aim,
+    Asked,
+    Exciting,
+    Explorer,
+    Growth,
+    Photograph,
+    examples,
+    exciting,
+    setting,
+)
 from lab.frame import SOME, Check
 from PIL import Image as PILImage
 
@@ -112,6 +126,9 @@ class Settings:
     model: Annotated[tuple[str, ...], SOME] = (imagenet.MAKER, *loading.BUNDLED_PAIR)
     """Names of models, or folders of saved ones, which are loaded at once; the first three are
     shown first."""
+    units: tuple[Path, ...] | None = None
+    """Folders of finished runs of unit_examples.py, whose examples are shown beside channels; if
+    none those in runs/."""
     host: str = LOOPBACK[1]
     """The address to listen at; 0.0.0.0 lets everyone in the network in."""
     port: Port = 8000
@@ -125,12 +142,16 @@ def main(settings: Settings) -> None:
     with listening(settings.host, settings.port) as listener:
         if settings.keep_programs:
             runs.keep_programs()
+        units = settings.units
+        if units is None:
+            units = tuple(sorted(Path("runs").glob("unit_examples-*")))
+        shown = exciting(units)
         explorer = Explorer(settings.model)
         host, port = listener.getsockname()[:2]
         print(f"open http://{f'[{host}]' if ':' in host else host}:{port} in a browser", flush=True)
         if not is_loopback(host):
             print("everyone who reaches this machine can use it", flush=True)
-        server(Page(explorer).app(host)).run(sockets=[listener])
+        server(Page(explorer, shown).app(host)).run(sockets=[listener])
 
 
 def from_command_line(arguments: Sequence[str] | None = None) -> None:
@@ -226,14 +247,15 @@ class Page:
 
     Args:
       explorer: of the models.
+      exciting: what excites their channels.
       is_warmed: whether what is asked for first is compiled in the background.
 
     Attributes:
       growing: the number of pictures that grow.
     """
 
-    def __init__(self, explorer: Explorer, *, is_warmed: bool = True):
-        self._explorer, self._is_warmed = explorer, is_warmed
+    def __init__(self, explorer: Explorer, exciting: Exciting, *, is_warmed: bool = True):
+        self._explorer, self._exciting, self._is_warmed = explorer, exciting, is_warmed
         self._photographs = Photographs()
         # What is soon there does not wait for what has to be compiled, or loaded, or takes long.
         self._quick, self._slow = Lane(), Lane()
@@ -255,6 +277,7 @@ class Page:
                 Route("/model", self._model),
                 Route("/map", self._map),
                 Route("/channels", self._channels),
+                Route("/examples", self._examples),
                 Route("/growth", self._growth),
             ],
             middleware=[Middleware(OnlyFromItself, host=host)],
@@ -367,7 +390,20 @@ class Page:
         found = await self._slow.do(
             request, lambda: self._explorer.excited(name, photograph, layer)
         )
-        return JSONResponse({"channels": found})
+        return JSONResponse({"channels": found, "exampled": [*self._examples_of(name, layer)]})
+
+    def _examples_of(self, name: str, layer: str) -> Mapping[int, Sequence[plots.Picture]]:
+        """Of a layer that was asked about already."""
+        return self._exciting.get((self._explorer.known(name).classifier.file_name, layer), {})
+
+    async def _examples(self, request: Request) -> Response:
+        name, layer = asked_for(request, "model"), asked_for(request, "layer")
+        of_layer = await self._quick.do(request, lambda: self._examples_of(name, layer))
+        shown = of_layer.get(number(request, "channel", int, 0), ())
+        described = [
+            {"name": each.title, "note": each.note, **_pictures({"crop": each})} for each in shown
+        ]
+        return JSONResponse({"examples": described})
 
     async def _growth(self, request: Request) -> Response:
         name = asked_for(request, "model")

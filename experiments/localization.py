@@ -534,7 +534,7 @@ def cells(measured: Measured, name: str, rule: Rule) -> list[plots.Layers]:
     found = find(rule, measured.maps[name], images)
     (overlap,) = overlaps(np.array([[each.box for each in found]]), boxes)
     return [
-        cell(image, saliency_map, one, true, f"{share:.2f}", rule)
+        cell(image, saliency_map, one, true, f"IoU {share:.2f}", rule)
         for image, saliency_map, one, true, share in zip(
             images, measured.maps[name], found, boxes, overlap, strict=True
         )

@@ -325,7 +325,7 @@ def draw_measured(measured: Columns) -> Figure:
 
 def explore(names: Sequence[str], shown: Mapping[int, Columns], settings: Settings) -> plots.View:
     """A row for each modulation, its spectrogram and its maps, under a slider of the noise."""
-    frames = {}
+    frames: dict[str, list[list[plots.Cell | None]]] = {}
     for snr, signals in shown.items():
         pictures = received(signals, settings)
         frames[f"{snr} dB"] = [

@@ -57,7 +57,7 @@ from saliency_jax.runs import Section, Table, plots
 AVERAGE_DECAY = 0.98
 WHOLE = "nothing"
 READ = 250
-CELL_WIDTH = 128
+CELL_WIDTH = 192
 HOW_TO_READ = (
     "Accuracy on the test images, of which the same share was replaced as of the training images. "
     "The lower it is, the more of what can be learnt was in the pixels that the method called the "

@@ -22,13 +22,12 @@ for 0.69 [0.44, 0.88] of the standard model's channels, 0.25 [0.06, 0.50] of the
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from lab import frame, pictures, tables
 from lab.frame import Count, Run
-from matplotlib.figure import Figure
 
 from saliency_jax import data, scale, scores
 from saliency_jax.metrics import spearman_correlation
@@ -98,14 +97,15 @@ def main(settings: Settings, run: Run) -> list[Section]:
             channels=each.channels,
             pictures=each.pictures,
             picture_peaks=each.peaks,
+            **stacked(each.crops),
             **{name: getattr(each.found, name) for name in each.found._fields[:-1]},
         )
-        for index, channel in enumerate(each.channels):
-            figure = run.save_figure(f"{maker.file_name}-{channel}", draw(each, index))
-            text = f"{classes(maker, each.found.by_class[:, channel])}"
-            dead = f"dead in {plots.percent(float(each.found.dead[channel]))} of the images"
-            title = f"{maker.name}, {settings.layer}, channel {channel}"
-            sections.append(Section(title, f"{text}; {dead}.", [figure]))
+        view = run.save_view(f"units-{maker.file_name}", explore(each))
+        dead = [plots.percent(float(share)) for share in each.found.dead[each.channels]]
+        known = [classes(maker, means) for means in each.found.by_class.T[each.channels]]
+        rows = list(zip(map(str, each.channels), known, dead, strict=True))
+        table = Table(("channel", "classes", "dead"), rows)
+        sections.append(Section(f"{maker.name}, {settings.layer}", table=table, views=[view]))
     return [Section("Measured", HOW_TO_READ, table=tabulate(units)), *sections]
 
 
@@ -173,6 +173,19 @@ def look(
     return Units(channels, found, made, peaks, crops)
 
 
+def stacked(crops: Sequence[Sequence[tuple[np.ndarray, str]]]) -> dict[str, np.ndarray]:
+    """Crops as arrays (n, k, h, w, c) of bytes, filled up with zeros, their sides and classes."""
+    images = [crop for of_channel in crops for crop, _ in of_channel]
+    sides = np.array([image.shape[:2] for image in images])
+    filled = [
+        np.pad(np.rint(image * 255).astype(np.uint8), (*((0, more) for more in missing), (0, 0)))
+        for image, missing in zip(images, sides.max(0) - sides, strict=True)
+    ]
+    arrays = {"crops": np.stack(filled), "crop_sides": sides}
+    arrays["crop_classes"] = np.array([name for of_channel in crops for _, name in of_channel])
+    return {name: each.reshape(len(crops), -1, *each.shape[1:]) for name, each in arrays.items()}
+
+
 def visualize(models, *, channel, layer, steps, recipe):
     """Gradient ascent on a channel: its picture, and the peaks of all channels of the layer."""
     image, step_key = pictures.start(models.mean, pictures.INITIAL[recipe], channel, 0)
@@ -221,24 +234,24 @@ def tabulate(units: Mapping[Classifier, Units]) -> Table:
 def classes(maker: Classifier, means: np.ndarray) -> str:
     """The classes whose images excite a channel most, if the classifier knows any."""
     known = np.flatnonzero(np.isfinite(means))
-    if not len(known):
-        return "of classes that the model does not know"
     best = known[np.argsort(-means[known])][:NAMED]
-    return "most by " + ", ".join(f"{maker.class_names[c]} ({means[c]:.2f})" for c in best)
+    return ", ".join(f"{maker.class_names[c]} ({means[c]:.2f})" for c in best) or "unknown ones"
 
 
-def draw(units: Units, index: int) -> Figure:
-    """A channel's picture, and what excites it."""
-    channel = units.channels[index]
-    peak = units.peaks[index, channel]
-    title = "optimized" if peak > 0 else "silent"
-    picture = plots.image(units.pictures[index], title, f"{peak:.2f}")
-    cells: list[Any] = [
-        plots.image(crop, name, f"{peak:.2f}")
-        for (crop, name), peak in zip(units.crops[index], units.found.peaks[channel], strict=True)
-    ]
-    return plots.grid(
-        [[picture, *cells]],
+def explore(units: Units) -> plots.View:
+    """A row for each channel: its picture, and what excites it."""
+    rows: list[list[plots.Cell | None]] = []
+    for index, channel in enumerate(units.channels):
+        peak, peaks = units.peaks[index, channel], units.found.peaks[channel]
+        title = "optimized" if peak > 0 else "silent"
+        rows.append([plots.image(units.pictures[index], title, f"{peak:.2f}")])
+        rows[-1] += [
+            plots.image(crop, name, f"{peak:.2f}")
+            for (crop, name), peak in zip(units.crops[index], peaks, strict=True)
+        ]
+    return plots.explore(
+        rows,
+        row_titles=[f"channel {channel}" for channel in units.channels],
         caption="Below each its peak. The photographs are cut to what the exciting place sees.",
         cell_width=CELL_WIDTH,
     )

@@ -74,10 +74,26 @@ def folders(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module")
+def units(tmp_path_factory):
+    """A folder as a run of `unit_examples.py` leaves it, with two examples of channels 1 and 3."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "config.json").write_text(json.dumps({"settings": {"layer": "stage 2"}}))
+    np.savez(
+        folder / "units-first.npz",
+        channels=np.array([1, 3]),
+        peaks=np.arange(8.0).reshape(4, 2),
+        crops=np.stack([[noise(10 * one + two, (8, 9, 3)) for two in range(2)] for one in (1, 3)]),
+        crop_sides=np.array([[[8, 9], [5, 9]], [[8, 6], [8, 9]]]),
+        crop_classes=np.array([["goose", "lemon"], ["goose", "<b>"]]),
+    )
+    return folder
+
+
 @contextlib.contextmanager
-def serving(explore, explorer, host="127.0.0.1"):
+def serving(explore, explorer, host="127.0.0.1", exciting=()):
     """The page's server, at a free port."""
-    page = explore.Page(explorer, is_warmed=False)
+    page = explore.Page(explorer, dict(exciting), is_warmed=False)
     listener = explore.listening(host, 0)
     port = listener.getsockname()[1]
     server = explore.server(page.app(host))
@@ -95,8 +111,8 @@ def serving(explore, explorer, host="127.0.0.1"):
 
 
 @pytest.fixture(scope="module")
-def served(explore, lab, folders):
-    with serving(explore, lab.Explorer(folders)) as it:
+def served(explore, lab, folders, units):
+    with serving(explore, lab.Explorer(folders), exciting=lab.exciting([units])) as it:
         yield it
 
 
@@ -224,6 +240,25 @@ class TestMaps:
         image = jnp.asarray(one.preprocess(importlib.import_module("skimage.data").chelsea()))
         means = np.asarray(one.network.layer("stage 3").map(image)).mean((0, 1))
         np.testing.assert_allclose(means[found["channels"]], np.sort(means)[::-1][:5], rtol=1e-5)
+
+    def test_what_excites_a_channel_is_the_runs(self, served):
+        ask = functools.partial(asked, served, model="first", layer="stage 2")
+        assert ask("channels", photograph="cat")["exampled"] == [1, 3]
+        first, second = ask("examples", channel=3)["examples"]
+        assert (first["name"], first["note"]) == ("goose", "6.00")
+        assert (second["name"], second["note"], second["width"]) == ("<b>", "7.00", 9)
+        np.testing.assert_array_equal(shown(first["pictures"]["crop"]), noise(30, (8, 9, 3))[:, :6])
+        # Of no other channel, layer or model.
+        others = ({"channel": 2}, {"layer": "stage 3"}, {"model": "second"})
+        assert all(ask("examples", **{"channel": 1, **one})["examples"] == [] for one in others)
+
+    def test_a_folder_without_examples_is_refused(self, explore, folders, tmp_path, capsys):
+        with pytest.raises(SystemExit) as end:
+            explore.from_command_line(
+                ["--units", str(tmp_path), "--port", "0", "--model", folders[0]]
+            )
+        assert end.value.code == 2
+        assert "expected --units with a run of unit_examples.py, got" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("values", "message"),
@@ -704,7 +739,19 @@ class TestPage:
             # A channel, to its end.
             page.get_by_role("radio", name="a channel").check()
             page.get_by_label("Layer of the channel").select_option("stage 2")
-            page.locator("#excited button").first.click()
+            excited = page.locator("#excited")
+            excited.get_by_text("with examples: ").wait_for()
+            excited.get_by_role("button", name="3", exact=True).last.click()
+            page.get_by_text("What excites channel 3 of stage 2 most").wait_for()
+            crops = page.locator("#examples li")
+            assert crops.all_inner_texts() == ["goose\n6.00", "<b>\n7.00"]
+            box = crops.first.locator("img").bounding_box()
+            # As many times in whole pixels as the widest one has room for.
+            assert (box["width"], box["height"]) == (9 * 6, 9 * 8)
+            page.get_by_label("Channel", exact=True).fill("2")
+            page.locator("#examples").wait_for(state="hidden")
+            excited.get_by_role("button", name="1", exact=True).last.click()
+            crops.first.wait_for()
             page.get_by_label("Steps", exact=True).select_option("96")
             page.get_by_role("button", name="Grow").click()
             page.locator("#growth-details").wait_for(state="visible", timeout=60_000)

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_photographs
+from browser import pictures_in
 from numpy.testing import assert_array_equal
+from PIL import Image
 from small_classifiers import classifier, saved
 
 from saliency_jax import attribution, scale
@@ -241,6 +243,31 @@ def wait_for_maps(process, output):
         time.sleep(0.01)
 
 
+def check_examples(folder, stored, dataset):
+    """The crops of a run are parts of the photographs, and the explorer finds them."""
+    from lab import explorer
+
+    assert stored["crops"].shape[:2] == stored["crop_classes"].shape == (2, 3)
+    paths = sorted(Path(dataset).rglob("*.png"))
+    pixels = {path: np.asarray(Image.open(path)) for path in paths}
+    by_channel = explorer.exciting([folder])["small", "stage 2"]
+    assert list(by_channel) == stored["channels"].tolist()
+    for index, (channel, pictures) in enumerate(by_channel.items()):
+        for place, picture in enumerate(pictures):
+            height, width = stored["crop_sides"][index, place]
+            crop = stored["crops"][index, place, :height, :width]
+            assert_array_equal(np.rint(picture.pixels * 255), crop)
+            assert picture.note == f"{stored['peaks'][channel, place]:.2f}"
+            (whole,) = (
+                path
+                for path, whole in pixels.items()
+                if (np.lib.stride_tricks.sliding_window_view(whole, crop.shape) == crop)
+                .all((-3, -2, -1))
+                .any()
+            )
+            assert picture.title == whole.parent.name == stored["crop_classes"][index, place]
+
+
 def test_pictures_beside_examples(tmp_path):
     import unit_examples
 
@@ -262,7 +289,19 @@ def test_pictures_beside_examples(tmp_path):
             peaks = network.layer("stage 2").map(stored["pictures"][index]).max((0, 1))
             np.testing.assert_allclose(stored["picture_peaks"][index], peaks, rtol=1e-4)
             assert (np.diff(stored["peaks"][channel]) <= 0).all()
+        check_examples(tmp_path / "run", stored, dataset)
     page = (tmp_path / "run" / "index.html").read_text("utf-8")
     assert "picture above all photographs" in page
     assert "channel 0" in page
+    shown = pictures_in(tmp_path / "run" / "index.html")
+    with np.load(tmp_path / "run" / "units-small.npz") as stored:
+        # A row for each channel: its picture, and its examples.
+        for index, (alt, pixels) in enumerate(shown[::4]):
+            assert alt == f"channel {stored['channels'][index]}, {alt.split(', ')[1]}"
+            assert alt.split(", ")[1] in ("optimized", "silent")
+            assert_array_equal(pixels, np.rint(stored["pictures"][index] * 255))
+            for place, (_, example) in enumerate(shown[4 * index + 1 : 4 * index + 4]):
+                height, width = stored["crop_sides"][index, place]
+                assert_array_equal(example, stored["crops"][index, place, :height, :width])
+    assert len(shown) == 2 * 4
     assert [path.name for path in tmp_path.glob(".*")] == []

@@ -7,6 +7,7 @@ a picture make the same one.
 
 import dataclasses
 import functools
+import json
 import math
 import re
 import textwrap
@@ -14,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -163,6 +165,38 @@ class Grown(NamedTuple):
     image: np.ndarray
     score: float
     probabilities: np.ndarray
+
+
+# By the name of a model's files and its layer, of some channels what excites them most.
+Exciting = Mapping[tuple[str, str], Mapping[int, Sequence[plots.Picture]]]
+
+
+def exciting(folders: Sequence[Path]) -> Exciting:
+    """The crops of photographs that runs of `unit_examples.py` found for channels.
+
+    Raises:
+      ValueError: a folder holds none.
+    """
+    found: dict[tuple[str, str], dict[int, list[plots.Picture]]] = {}
+    for folder in folders:
+        files = sorted(folder.glob("units-*.npz"))
+        if not files:
+            raise ValueError(f"expected --units with a run of unit_examples.py, got {folder}")
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        for path in files:
+            key = path.stem.removeprefix("units-"), config["settings"]["layer"]
+            with np.load(path) as stored:
+                # An earlier version's has none.
+                if "crops" not in stored:
+                    continue
+                peaks = stored["peaks"][stored["channels"]]
+                columns = (stored[name] for name in ("crops", "crop_sides", "crop_classes"))
+                for channel, *examples in zip(stored["channels"], *columns, peaks, strict=True):
+                    found.setdefault(key, {})[int(channel)] = [
+                        plots.image(crop[:height, :width] / np.float32(255), name, f"{peak:.2f}")
+                        for crop, (height, width), name, peak in zip(*examples, strict=True)
+                    ]
+    return found
 
 
 class Program:
