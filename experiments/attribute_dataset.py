@@ -2,10 +2,11 @@
 
 Command: python experiments/attribute_dataset.py --output maps --dataset tiny_imagenet/paper20
 
-Any method of the table, any prepared data set or folder SPLIT/CLASS/* of images, any model. The
-output is a group of zarr arrays in a folder or a bucket (gs://, s3://), with labels, predictions,
-scores, ids and the settings, and a page that shows its beginning; `saliency_jax.scale.open` reads
-it. Interrupted in any way, the same command continues, on however many devices.
+Any method of the table, any prepared data set or folder SPLIT/CLASS/* of images, any model; those
+of sounds and of radio's signals too, as `--model spoken-digits --dataset spoken_digits`. The output
+is a group of zarr arrays in a folder or a bucket (gs://, s3://), with labels, predictions, scores,
+ids and the settings, and a page that shows its beginning; `saliency_jax.scale.open` reads it.
+Interrupted in any way, the same command continues, on however many devices.
 
 On several machines, or in several processes of one, each runs the same command with its number:
 

@@ -84,8 +84,10 @@ def _stride(case: Case) -> tuple[int, ...]:
 
 
 def _noise_images(case: Case) -> jax.Array:
+    # Of a signal, which is an image of one row, the samples have either sign.
+    lowest = -1.0 if len(case.image) == 1 else 0.0
     shape = (NOISE_IMAGES, *case.image.shape)
-    return jax.random.uniform(jax.random.key(1), shape, case.image.dtype)
+    return jax.random.uniform(jax.random.key(1), shape, case.image.dtype, lowest)
 
 
 def deepest_map(network: Any, image: jax.Array) -> Layer:
@@ -422,6 +424,20 @@ def check(names: Iterable[str], classifiers: Iterable[Classifier], *, many: bool
                     f"expected a model that {OF_THE_NETWORK[lacking]} for {name}, got "
                     f"{classifier.name}"
                 )
+            if classifier.input.kind != "image":
+                check_signals(name, classifier)
+
+
+def check_signals(name: str, classifier: Classifier) -> None:
+    """Says which method cannot explain signals, images of one row whose values have no bounds."""
+    if "composite" in METHODS[name].needs:
+        raise ValueError(f"expected a method that knows no bounds for signals, got {name}: see lrp")
+    signal = jax.ShapeDtypeStruct((*classifier.input.size, classifier.input.channels), np.float32)
+    if "layer" in METHODS[name].needs and next(maps(classifier.network, signal))[1][0] > 1:
+        raise ValueError(
+            f"expected a method that needs no layer for {classifier.name}, whose layers lie over "
+            f"time and frequency, got {name}"
+        )
 
 
 def regions(images: np.ndarray) -> np.ndarray:

@@ -140,7 +140,8 @@ def attribute(
       method: (score, image) -> attribution, such as `attribution.input_gradient`, or a
         `functools.partial` of one; what depends on the network is `score.model`'s.
       classifier: whose network is explained.
-      dataset, data_dir: name and data_dir of `data`: a prepared TFDS set, or a folder of images.
+      dataset, data_dir: name and data_dir of `data`: a prepared TFDS set, of what the classifier
+        takes, images, sounds or a radio's samples; or a folder of images.
       output, batch_size, devices, progress: see the room.
       split: of the data set, slices are welcome; what is made for evaluation if None.
       labels: of an image's logits and label the class or classes to explain: `true_label`,
@@ -161,8 +162,9 @@ def attribute(
 
     Raises:
       TypeError: the method or the score is not callable, or an argument has another type.
-      ValueError: there is no such data set or split, it is of another kind, the classifier does not
-        know its classes, or the output holds another run. A row is not good, if `strict`.
+      ValueError: there is no such data set or split, it is of another kind or sample rate, the
+        classifier does not know its classes, or the output holds another run. A row is not good,
+        if `strict`.
       FileNotFoundError: the data set is not prepared.
       BlockingIOError: another run is at work in the output.
       OSError: the output cannot be written, or its disk is full.
@@ -369,5 +371,5 @@ def _picture(image: np.ndarray, title: str) -> Any:
 
     if image.shape[-1] in (1, 3) and 0 <= image.min() <= image.max() <= 1 and len(image) > 1:
         return plots.image(image, title)
-    # Of a signal the samples, as a map of one row.
-    return plots.signed_map(image.mean(-1), title)
+    # Of a signal the samples, as a map with a row for each channel.
+    return plots.signed_map(image[0].T if len(image) == 1 else image.mean(-1), title)

@@ -47,6 +47,11 @@ def images_of(
             f"expected a dataset of kind {classifier.input.kind}, got {dataset}, of kind "
             f"{info.kind}"
         )
+    if info.sample_rate not in (None, classifier.input.sample_rate):
+        raise ValueError(
+            f"expected a dataset of {classifier.input.sample_rate} samples a second, got "
+            f"{dataset}, of {info.sample_rate}"
+        )
     numbers = _numbers(classifier, info, class_labels, need_labels)
     height, width = classifier.input.resize
     loaded = data.load(
