@@ -57,6 +57,8 @@ class Settings:
     """Images that a device maps at once, and rows of a chunk of the output."""
     devices: Count | None = None
     """How many of the devices; all if none."""
+    model_devices: Count = 1
+    """How many of them share each model, of which every one holds a part of the weights."""
     strict: bool = False
     """Whether to stop at the first image that cannot be read, or map that is not finite."""
     coordinator: str | None = None
@@ -90,7 +92,7 @@ def main(settings: Settings) -> None:
         score=functools.partial(row.score, make_score=SCORES[settings.score]),
         dtype=settings.dtype,
         strict=settings.strict,
-        devices=jax.devices()[: settings.devices],
+        devices=shared_out(settings),
         progress=scale.report(),
         data_dir=settings.data_dir,
     )
@@ -112,6 +114,15 @@ def connect(settings: Settings) -> None:
         jax.distributed.initialize()
     else:
         jax.distributed.initialize(settings.coordinator, settings.processes, settings.process)
+
+
+def shared_out(settings: Settings) -> np.ndarray:
+    """The devices (n,), or (n, m) where m of them share a model."""
+    devices = np.array(jax.devices()[: settings.devices])
+    count = settings.model_devices
+    if len(devices) % count:
+        raise ValueError(f"expected --model-devices to divide {len(devices)} devices, got {count}")
+    return devices.reshape(-1, count) if count > 1 else devices
 
 
 def explained(settings: Settings, classifier: models.Classifier) -> scale.Labels | int:

@@ -5,8 +5,9 @@ copies that are not counted. So the function is compiled once, whatever the rema
 
 Where the caller has set a mesh (`jax.set_mesh`), each chunk is shared out among its devices along
 the axes that are JAX's to share out, its `Auto` ones, and filled up to a multiple of their number.
-Inside a `shard_map` no axis is left, and an `Explicit` one is the caller's: nothing is shared out
-twice. The devices meet after each chunk: XLA ends a process in which one waits long for another.
+Inside a `shard_map` no axis is left, an `Explicit` one is the caller's, and one of the name `MODEL`
+is for weights: nothing is shared out twice. The devices meet after each chunk: XLA ends a process
+in which one waits long for another.
 
 Sums and means are taken in at least single precision, however many the samples, and rounded to the
 precision of the function's values at the end.
@@ -25,6 +26,8 @@ from jaxtyping import Array, Bool, Key, PyTree, Shaped
 from ._numerics import at_least_single
 from ._types import Count
 from ._validation import check_count
+
+MODEL = "model"
 
 Samples = PyTree[Shaped[Array, "n ..."] | Key[Array, "n"]]
 
@@ -140,7 +143,11 @@ def _free_axes() -> dict[Any, int]:
     """By name, how many devices there are along each axis of the mesh that may be shared out."""
     mesh = jax.sharding.get_abstract_mesh()
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    axes = {name: size for name, size in mesh.shape.items() if kinds[name] == AxisType.Auto}
+    axes = {
+        name: size
+        for name, size in mesh.shape.items()
+        if kinds[name] == AxisType.Auto and name != MODEL
+    }
     return axes if math.prod(axes.values()) > 1 else {}
 
 

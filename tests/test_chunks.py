@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from saliency_jax import devices
-from saliency_jax._chunks import map_chunked, mean_chunked, sum_chunked
+from saliency_jax._chunks import MODEL, map_chunked, mean_chunked, sum_chunked
 from saliency_jax.attribution import integrated_gradients
 
 POINTS = (jnp.arange(7.0), jnp.arange(14.0).reshape(7, 2) - 3)
@@ -180,3 +180,9 @@ def test_a_batch_is_shared_out_with_its_keys(count):
     assert values.sharding.is_fully_replicated == (count == 3)
     assert_array_equal(jax.random.key_data(keys), jax.random.key_data(expected[0]))
     assert_allclose(values, expected[1])
+
+
+def test_along_the_axis_of_the_models_nothing_is_shared_out():
+    grid = np.array(jax.devices()[:2]).reshape(1, 2)
+    with jax.set_mesh(jax.sharding.Mesh(grid, (devices.AXIS, MODEL))):
+        assert shared_out(lambda points: map_chunked(pair, points, 2), POINTS) == 0

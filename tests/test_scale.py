@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_classifiers
 import small_photographs
 from numpy.testing import assert_array_equal
 from PIL import Image
 from small_photographs import CLASSES, SIDE, WEIGHTS
 
 from saliency_jax import attribution, data, devices, scale, scores
+from saliency_jax._chunks import MODEL
 from saliency_jax.scale import _compute, _store
 
 COUNT = 11
@@ -412,6 +414,56 @@ class TestCompute:
         with pytest.raises(error, match=text):
             scale.compute(function, points, tmp_path / "none", batch_size=1)
         assert not (tmp_path / "none").exists()
+
+
+class TestWideModels:
+    """A second axis of the mesh, along which the kernels' output channels are laid out."""
+
+    @pytest.fixture(scope="class")
+    def network(self):
+        return small_classifiers.classifier()
+
+    @pytest.fixture(scope="class")
+    def photographs(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("photographs")
+        return small_photographs.folder(folder, 5, side=small_classifiers.SIDE)
+
+    @pytest.fixture(scope="class")
+    def pair(self):
+        return np.array(jax.devices()[:2]).reshape(1, 2)
+
+    def test_each_device_holds_a_part(self, network, pair):
+        mesh = jax.sharding.Mesh(pair, (devices.AXIS, MODEL))
+        leaves = jax.tree.leaves(network.network)
+        laid_out = jax.tree.leaves(_compute._laid_out(network.network, mesh))
+        for leaf, other in zip(leaves, laid_out, strict=True):
+            assert_array_equal(leaf, other)
+            for shard in other.addressable_shards:
+                assert shard.data.size * (2 if leaf.ndim > 1 else 1) == leaf.size
+        held = sum(leaf.addressable_shards[0].data.nbytes for leaf in laid_out)
+        assert held < 0.55 * sum(leaf.nbytes for leaf in leaves)
+
+    def test_maps_are_those_of_one_device_but_for_rounding(
+        self, network, photographs, pair, tmp_path
+    ):
+        options = {"classifier": network, "labels": scale.predicted_label}
+        one = attribute(photographs, tmp_path / "one", devices=jax.devices()[:1], **options)
+        two = attribute(photographs, tmp_path / "two", devices=pair, **options)
+        for name in one:
+            if one[name].dtype == np.float32:
+                largest = np.abs(one[name][:]).max()
+                np.testing.assert_allclose(one[name][:], two[name][:], atol=1e-5 * largest)
+            else:
+                assert_array_equal(one[name][:], two[name][:])
+        with pytest.raises(ValueError, match="another number of devices of a model"):
+            attribute(photographs, tmp_path / "two", **options)
+        # The mesh that is set says the same.
+        calls = []
+        with jax.set_mesh(jax.sharding.Mesh(pair, (devices.AXIS, MODEL))):
+            attribute(photographs, tmp_path / "two", progress=begun_with(calls), **options)
+        assert calls == [5]
+        with pytest.raises(ValueError, match=r"expected devices \(n,\) or \(n, m\), got shape"):
+            attribute(photographs, tmp_path / "three", devices=pair[None], **options)
 
 
 class TestReading:

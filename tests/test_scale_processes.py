@@ -212,15 +212,36 @@ class TestScript:
         if "label" in flags:
             assert set(stored["explained"][:]) == {classifier().label("goose")}
 
+    def command(self, settings, output, *more):
+        flags = {"output": output, "model": settings.model, "dataset": settings.dataset}
+        command = [sys.executable, str(EXPERIMENTS / "attribute_dataset.py"), "--batch-size", "2"]
+        command += [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+        return [*command, *more]
+
+    def environment(self, devices):
+        return os.environ | {"PYTHONPATH": str(HERE.parent), "JAX_NUM_CPU_DEVICES": str(devices)}
+
+    def test_wide_models_on_eight_devices_make_the_maps_of_one(self, script, settings, tmp_path):
+        """Four batches at once, each by two devices that hold half of each kernel."""
+        script.main(dataclasses.replace(settings, output=str(tmp_path / "one"), dtype="float32"))
+        flags = ("--model-devices", "2", "--dtype", "float32")
+        done = subprocess.run(
+            self.command(settings, tmp_path / "eight", *flags),
+            env=self.environment(8),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert "24 good" in done.stdout, done.stderr
+        one, eight = (scale.open(tmp_path / name) for name in ("one", "eight"))
+        assert_array_equal(one["predictions"][:], eight["predictions"][:])
+        for name in ("maps", "scores"):
+            largest = np.abs(one[name][:]).max()
+            np.testing.assert_allclose(one[name][:], eight[name][:], atol=1e-5 * largest)
+
     def test_terminated_it_ends_in_time_and_continues(self, settings, whole_script_run, tmp_path):
         output = tmp_path / "maps"
-        flags = [
-            ("output", output),
-            *((name, getattr(settings, name)) for name in ("model", "dataset")),
-        ]
-        command = [sys.executable, str(EXPERIMENTS / "attribute_dataset.py"), "--batch-size", "2"]
-        command += [text for name, value in flags for text in (f"--{name}", str(value))]
-        environment = os.environ | {"PYTHONPATH": str(HERE.parent), "JAX_NUM_CPU_DEVICES": "1"}
+        command, environment = self.command(settings, output), self.environment(1)
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

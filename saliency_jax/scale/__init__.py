@@ -16,6 +16,9 @@ What means the same everywhere here:
   devices: on which to compute; if None those of the mesh that is set, or else all of all processes.
     On a CPU with several cores the setting `JAX_NUM_CPU_DEVICES` makes each a device. Of a chunk
     nothing more is shared out: methods do what they do in chunks of their own on one device.
+    An array (n, m) of devices is for models that are too wide for one: n batches at once, each on m
+    devices of one process, which hold a part of every kernel's output channels. XLA shares out the
+    work on them and may round sums otherwise, so that such a run continues with the same m only.
   progress: called with the number of rows done and of all rows, first with what an earlier run has
     done; `report()` makes one that shows a bar, or writes a line a minute.
 

@@ -27,7 +27,7 @@ from .._validation import (
 )
 from ..images import Size, height_and_width
 from ..models import Classifier
-from ._compute import Columns, Progress, run
+from ._compute import Columns, Devices, Progress, run
 from ._images import images_of
 from ._store import DTYPES, TEXT, Root, Stored, pack
 from ._store import open as open_stored
@@ -116,7 +116,7 @@ def attribute(
     size: Size | None = None,
     class_labels: Sequence[int] | None = None,
     strict: bool = False,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
     progress: Progress | None = None,
     data_dir: str | Path | None = None,
 ) -> Stored:

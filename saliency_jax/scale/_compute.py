@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from .._chunks import MODEL
 from .._pytrees import digest, is_key
 from .._types import Count
 from .._validation import check_callable, check_count, check_instance, check_path
@@ -42,6 +43,7 @@ _LONGEST_MESSAGE = 2000
 Points = Mapping[str, np.ndarray]
 Columns = Mapping[str, np.ndarray]
 Progress = Callable[[int, int], object]
+Devices = Sequence[jax.Device] | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,7 @@ def compute(
     *,
     shared: PyTree = None,
     batch_size: Count,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
     progress: Progress | None = None,
 ) -> Stored:
     """A function's values at many points, stored as they come.
@@ -149,7 +151,7 @@ def run(
     *,
     shared: PyTree,
     settings: Mapping[str, Any],
-    devices: Sequence[jax.Device] | None,
+    devices: Devices | None,
     progress: Progress | None,
     judge: Callable[[Columns], object] = lambda rows: None,
     finish: Callable[[Root], object] = lambda root: None,
@@ -168,18 +170,10 @@ def run(
       judge: called with the rows of each chunk before it is written; it may raise.
       finish: called by one process when all is written.
     """
-    if devices is None:
-        ambient = jax.sharding.get_mesh()
-        devices = jax.devices() if ambient.empty else [*ambient.devices.flat]
     if progress is not None:
         check_callable("progress", progress)
     check_path("output", output)
-    mesh = Mesh(np.array(devices), (AXIS,))
-    if len(mesh.local_devices) * jax.process_count() != len(devices):
-        raise ValueError(
-            f"expected as many devices of each of {jax.process_count()} processes, got "
-            f"{len(mesh.local_devices)} of {len(devices)} in process {jax.process_index()}"
-        )
+    mesh = _mesh(devices)
     points, columns = source.read(0)
 
     def of_batch(shared: PyTree, points: PyTree) -> PyTree:
@@ -187,11 +181,13 @@ def run(
 
     def of_chunks(shared: PyTree, points: PyTree) -> PyTree:
         # Unchecked, since the check refuses derivatives written by hand: they know no devices.
+        # Along the other axis, if there is one, XLA shares the work out, as the weights are laid.
         return jax.shard_map(
             of_batch,
             mesh=mesh,
             in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
             out_specs=PartitionSpec(AXIS),
+            axis_names={AXIS},
             check_vma=False,
         )(shared, points)
 
@@ -208,9 +204,11 @@ def run(
         "columns": {name: f"{each.dtype} {each.shape[1:]}" for name, each in shapes.items()},
         "program": hashlib.sha256(lowered.as_text().encode()).hexdigest(),
         "shared values": digest(shared),
-        "kind of device": devices[0].device_kind,
+        "kind of device": mesh.devices.flat[0].device_kind,
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
     }
+    if mesh.shape.get(MODEL, 1) > 1:
+        described["number of devices of a model"] = mesh.shape[MODEL]
     root = Root(output)
     with _claimed(root, described), jax.set_mesh(mesh):
         if jax.process_index() == 0:
@@ -218,10 +216,37 @@ def run(
         _meet("columns are there")
         writer = Writer(root, shapes, source.count, create=False)
         unfinished = _unfinished(writer, source.num_chunks)
-        _fill(jax.jit(of_chunks), source, writer, unfinished, shared, points, mesh, judge, progress)
+        # Whole on each of a model's devices.
+        program = jax.jit(of_chunks, out_shardings=NamedSharding(mesh, PartitionSpec(AXIS)))
+        _fill(program, source, writer, unfinished, shared, points, mesh, judge, progress)
         _meet("all is written")
         if jax.process_index() == 0:
             finish(root)
+
+
+def _mesh(devices: Devices | None) -> Mesh:
+    """The devices along the axis of the batches, and along that of the models if there is one."""
+    ambient = jax.sharding.get_mesh()
+    if devices is not None:
+        grid = np.array(devices)
+    elif ambient.empty:
+        grid = np.array(jax.devices())
+    elif MODEL in ambient.axis_names:
+        last = np.moveaxis(ambient.devices, ambient.axis_names.index(MODEL), -1)
+        grid = last.reshape(-1, last.shape[-1])
+    else:
+        grid = ambient.devices.ravel()
+    if grid.ndim not in (1, 2) or not grid.size:
+        raise ValueError(f"expected devices (n,) or (n, m), got shape {grid.shape}")
+    mesh = Mesh(grid, (AXIS, MODEL)[: grid.ndim])
+    rows = [{device.process_index for device in np.ravel(row)} for row in grid]
+    if len(mesh.local_devices) * jax.process_count() != grid.size or max(map(len, rows)) > 1:
+        raise ValueError(
+            f"expected as many devices of each of {jax.process_count()} processes, and those of a "
+            f"model in one, got {len(mesh.local_devices)} of {grid.size} in process "
+            f"{jax.process_index()}"
+        )
+    return mesh
 
 
 def _columns(info: Any) -> dict[str, jax.ShapeDtypeStruct]:
@@ -289,9 +314,10 @@ def _fill(
     tell(done, source.count)
     if not numbers:
         return
-    num_local, num_processes = len(mesh.local_devices), jax.process_count()
-    num_at_once = num_local * num_processes
-    shared = _replicated(shared, mesh)
+    num_processes = jax.process_count()
+    num_local = mesh.shape[AXIS] // num_processes
+    num_at_once = mesh.shape[AXIS]
+    shared = _laid_out(shared, mesh)
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     reading = grain.MapDataset.source(numbers).map(lambda number: (number, *source.read(number)))
     chunks = iter(
@@ -353,9 +379,12 @@ def _fill(
         writer.settle(writing.popleft())
 
 
-def _replicated(shared: PyTree, mesh: Mesh) -> PyTree:
-    """The same on every device of every process, each of which has it already."""
-    sharding = NamedSharding(mesh, PartitionSpec())
+def _laid_out(shared: PyTree, mesh: Mesh) -> PyTree:
+    """The same for every batch of every process, each of which has it already.
+
+    Of the devices of a model each holds a part of the kernels' last axis, the output channels.
+    """
+    count = mesh.shape.get(MODEL, 1)
 
     def of_leaf(leaf: Any) -> jax.Array:
         if is_key(leaf):
@@ -363,6 +392,9 @@ def _replicated(shared: PyTree, mesh: Mesh) -> PyTree:
                 of_leaf(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
             )
         values = np.asarray(leaf)
+        is_cut = count > 1 and values.ndim > 1 and values.shape[-1] % count == 0
+        along = (*(None,) * (values.ndim - 1), MODEL) if is_cut else ()
+        sharding = NamedSharding(mesh, PartitionSpec(*along))
         return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
     return jax.tree.map(of_leaf, shared)
@@ -372,7 +404,8 @@ def _by_device(columns: Mapping[str, jax.Array], count: int) -> list[dict[str, j
     """What the first of this process's devices have made, already on its way to the host."""
     shards: list[dict[str, jax.Array]] = [{} for _ in range(count)]
     for name, column in columns.items():
-        ordered = sorted(column.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        whole = (shard for shard in column.addressable_shards if not shard.replica_id)
+        ordered = sorted(whole, key=lambda shard: shard.index[0].start or 0)
         for made, shard in zip(shards, ordered, strict=False):
             made[name] = shard.data
             shard.data.copy_to_host_async()

@@ -18,7 +18,7 @@ from .._validation import check_callable, check_count, check_image_shape, check_
 from ..images import Size, height_and_width
 from ..models import Classifier
 from ._attribute import judge, said, status_of
-from ._compute import Progress, run
+from ._compute import Devices, Progress, run
 from ._images import images_of
 from ._store import Stored
 from ._store import open as open_stored
@@ -120,7 +120,7 @@ def top_examples(
     size: Size | None = None,
     class_labels: Sequence[int] | None = None,
     strict: bool = False,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
     progress: Progress | None = None,
     data_dir: str | Path | None = None,
 ) -> TopExamples:
