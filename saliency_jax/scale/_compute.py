@@ -386,16 +386,18 @@ def _laid_out(shared: PyTree, mesh: Mesh) -> PyTree:
     """
     count = mesh.shape.get(MODEL, 1)
 
-    def of_leaf(leaf: Any) -> jax.Array:
-        if is_key(leaf):
-            return jax.random.wrap_key_data(
-                of_leaf(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
-            )
-        values = np.asarray(leaf)
-        is_cut = count > 1 and values.ndim > 1 and values.shape[-1] % count == 0
+    def laid_out(values: np.ndarray, *, is_cut: bool) -> jax.Array:
         along = (*(None,) * (values.ndim - 1), MODEL) if is_cut else ()
         sharding = NamedSharding(mesh, PartitionSpec(*along))
         return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+    def of_leaf(leaf: Any) -> jax.Array:
+        if is_key(leaf):
+            data = laid_out(np.asarray(jax.random.key_data(leaf)), is_cut=False)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        values = np.asarray(leaf)
+        is_kernel = values.ndim > 1 and values.shape[-1] % count == 0
+        return laid_out(values, is_cut=count > 1 and is_kernel)
 
     return jax.tree.map(of_leaf, shared)
 
