@@ -181,7 +181,7 @@ def run(
 
     def of_chunks(shared: PyTree, points: PyTree) -> PyTree:
         # Unchecked, since the check refuses derivatives written by hand: they know no devices.
-        # Along the other axis, if there is one, XLA shares the work out, as the weights are laid.
+        # Along the other axis, if there is one, XLA shares the work out, as the weights lie.
         return jax.shard_map(
             of_batch,
             mesh=mesh,
