@@ -416,26 +416,20 @@ class TestCompute:
         assert not (tmp_path / "none").exists()
 
 
+@pytest.fixture(scope="module")
+def pair():
+    """Two devices of one model."""
+    return np.array(jax.devices()[:2]).reshape(1, 2)
+
+
 class TestWideModels:
     """A second axis of the mesh, along which the kernels' output channels are laid out."""
 
-    @pytest.fixture(scope="class")
-    def network(self):
-        return small_classifiers.classifier()
-
-    @pytest.fixture(scope="class")
-    def photographs(self, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("photographs")
-        return small_photographs.folder(folder, 5, side=small_classifiers.SIDE)
-
-    @pytest.fixture(scope="class")
-    def pair(self):
-        return np.array(jax.devices()[:2]).reshape(1, 2)
-
-    def test_each_device_holds_a_part(self, network, pair):
+    def test_each_device_holds_a_part(self, pair):
         mesh = jax.sharding.Mesh(pair, (devices.AXIS, MODEL))
-        leaves = jax.tree.leaves(network.network)
-        laid_out = jax.tree.leaves(_compute._laid_out(network.network, mesh))
+        network = small_classifiers.classifier().network
+        leaves = jax.tree.leaves(network)
+        laid_out = jax.tree.leaves(_compute._laid_out(network, mesh))
         for leaf, other in zip(leaves, laid_out, strict=True):
             assert_array_equal(leaf, other)
             for shard in other.addressable_shards:
@@ -443,10 +437,9 @@ class TestWideModels:
         held = sum(leaf.addressable_shards[0].data.nbytes for leaf in laid_out)
         assert held < 0.55 * sum(leaf.nbytes for leaf in leaves)
 
-    def test_maps_are_those_of_one_device_but_for_rounding(
-        self, network, photographs, pair, tmp_path
-    ):
-        options = {"classifier": network, "labels": scale.predicted_label}
+    def test_maps_are_those_of_one_device_but_for_rounding(self, pair, tmp_path):
+        photographs = small_photographs.folder(tmp_path / "set", 5, side=small_classifiers.SIDE)
+        options = {"classifier": small_classifiers.classifier(), "labels": scale.predicted_label}
         one = attribute(photographs, tmp_path / "one", devices=jax.devices()[:1], **options)
         two = attribute(photographs, tmp_path / "two", devices=pair, **options)
         for name in one:
