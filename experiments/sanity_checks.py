@@ -78,7 +78,7 @@ RANDOM, EDGES = (list(CONTROLS).index(name) for name in ("random", "edges"))
 # A likeness that is proved and smaller says nothing of a method.
 LEAST_LIKENESS = 0.1
 CELL_WIDTH = 96
-COLUMNS = ("nothing learnt", "with sign", "edges", "random", "other label", "images", "verdict")
+COLUMNS = ("verdict", "nothing learnt", "with sign", "edges", "random", "other label", "images")
 CAPTION = (
     "Maps of the trained model, and after the weights of the layer {} are permuted too, so that in "
     f"the last one nothing learnt is left. {methods.COLORS} {methods.LAST_COLOR}"
@@ -239,7 +239,7 @@ def row(measured: Measurements) -> list[str]:
         measured["other_label"][:, ABSOLUTE],
     ]
     num_defined = np.isfinite(columns[0]).sum()
-    return [*map(tables.cell, columns), str(num_defined), verdict(measured)]
+    return [verdict(measured), *map(tables.cell, columns), str(num_defined)]
 
 
 def verdict(measured: Measurements) -> str:

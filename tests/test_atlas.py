@@ -150,6 +150,22 @@ class TestAtlas:
         made = arrays(folder / "atlas" / "pictures-first.npz")["pixels"][0, 0] / 255
         assert np.abs(made - ascend(maker.network, image, key)).mean() < 0.02
 
+    def test_channels_of_small_images_are_excited_by_the_same_recipe(self, folder, scripts):
+        stored = arrays(folder / "atlas" / "channels-first.npz")
+        network, channel = models.load(makers(folder)[0]).network, int(stored["pictured"][0])
+        page = (folder / "atlas" / "lemon.html").read_text()
+        layer = next(name for name in network.layers if f"{name}, in a photograph" in page)
+        pictures = scripts["pictures"]
+        image, key = pictures.start(jnp.full((SIDE, SIDE, 3), 0.5), "normal", channel, 0)
+
+        @jax.jit
+        def ascend(network, image, key):
+            score = scores.channel(network.layer(layer), channel)
+            redirected = rules.with_rectifiers(score, rules.redirected)
+            return pictures.ascend(redirected, image, key, 64, "pixels").image
+
+        assert np.abs(stored["pictures"][0] - ascend(network, image, key)).mean() < 0.02
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [

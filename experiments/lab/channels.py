@@ -8,10 +8,12 @@ import numpy as np
 
 from saliency_jax import rules, scores
 
-from . import imagenet
+from . import imagenet, recipes
 from .photographs import SCORES
 
 COMPOSITE = rules.epsilon_gamma_box(0.0, 1.0)
+# Of pictures of small images, as many as classes' pictures take.
+STEPS = 64
 
 
 class Channels(NamedTuple):
@@ -46,5 +48,8 @@ def picture(network, *, channel, layer, seed, shape):
     """The picture (h, w, c) that excites a channel, by the recipe of classes' pictures."""
     score = scores.channel(network.layer(layer), channel)
     redirected = rules.with_rectifiers(score, rules.redirected)
-    made = imagenet.raise_score(redirected, channel, seed=seed, shape=shape, recipe=imagenet.SHOWN)
-    return made.image
+    if min(shape[:2]) >= imagenet.LEAST_SIDE:
+        options = {"seed": seed, "shape": shape, "recipe": imagenet.SHOWN}
+        return imagenet.raise_score(redirected, channel, **options).image
+    image, step_key = recipes.start(jnp.full(shape, imagenet.GREY), "normal", channel, seed)
+    return recipes.ascend(redirected, image, step_key, STEPS).image
