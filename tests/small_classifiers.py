@@ -5,11 +5,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import small_models
 from flax import nnx
 
 from saliency_jax import models
 from saliency_jax.data import _tiny_imagenet as tiny_imagenet
-from saliency_jax.models import Classifier, Input, ResNet
+from saliency_jax.models import Classifier, Input, Network, PreActResNet
 
 CLASS_NAMES = tuple(tiny_imagenet.PAPER20.values())
 SIDE = 16
@@ -26,19 +27,23 @@ def classifier(
     std: tuple[float, ...] = (0.25, 0.25, 0.25),
     **settings: Any,
 ) -> Classifier:
-    """A ResNet-18 of width 4 on images of `side`, with random weights and biases."""
+    """A residual network of four blocks on images of `side`, with random weights and biases."""
     mean, std = mean[:channels], std[:channels]
-    options = {"width": 4, "stem": models.HALVING_STEM, **settings}
-    network = ResNet(
-        18, len(class_names), channels=channels, mean=mean, std=std, **options, rngs=nnx.Rngs(seed)
+    options = {"width": 4, "channels": channels, "mean": mean, "std": std, **settings}
+    network = small_models.drawn(
+        lambda: PreActResNet((1, 1, 1, 1), len(class_names), **options, rngs=nnx.Rngs(0)), seed
     )
-    # Without biases an image of the mean colour would be 0 in all layers, and have no gradient.
+    give_biases(network, seed)
+    record = Input("image", (side, side), channels=channels, mean=mean, std=std)
+    return Classifier(name, network, record, class_names)
+
+
+def give_biases(network: Network, seed: int) -> None:
+    """Without, an image of the mean colour would be 0 in all layers, and have no gradient."""
     draws = np.random.default_rng(seed)
     for _, module in nnx.iter_graph(network):
         if isinstance(module, nnx.BatchNorm):
             module.bias[...] = jnp.asarray(draws.normal(0, 0.3, module.bias.shape), jnp.float32)
-    record = Input("image", (side, side), channels=channels, mean=mean, std=std)
-    return Classifier(name, network, record, class_names)
 
 
 def saved(folder: Path, *classifiers: Classifier) -> tuple[str, ...]:

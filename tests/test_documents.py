@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import small_classifiers
+import small_models
 import tyro
 import yaml
 from attribution_methods import SMALL, TABLE, small
@@ -50,10 +51,11 @@ def blocks(document: Path, language: str) -> list[tuple[int, str]]:
 
 @functools.cache
 def load(name: str, **_: object) -> models.Classifier:
-    """A classifier with the class names of the one that is asked for."""
+    """A classifier with the class names of the one that is asked for; its last map is pooled."""
     if "tiny-imagenet" in name:
-        return small_classifiers.classifier(name=name)
-    return small_classifiers.classifier(class_names=models.imagenet_classes(), name=name)
+        return small_classifiers.classifier(name=name, final_norm=False)
+    names = models.imagenet_classes()
+    return small_classifiers.classifier(class_names=names, name=name, final_norm=False)
 
 
 @pytest.fixture
@@ -68,7 +70,8 @@ def reader(tmp_path, monkeypatch):
     for file in map(tmp_path.joinpath, files):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draws.integers(0, 256, (20, 24, 3), np.uint8)).save(file)
-    state = models.to_state_dict(models.ResNet(18, 10, width=4, rngs=nnx.Rngs(0)))
+    network = small_models.drawn(lambda: models.ResNet(18, 10, width=4, rngs=nnx.Rngs(0)))
+    state = models.to_state_dict(network)
     arrays = {name: np.asarray(array) for name, array in state.items()}
     safetensors.numpy.save_file(arrays, tmp_path / "weights.safetensors")
     # JAX as it comes, not as strict as that of the tests.

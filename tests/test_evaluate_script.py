@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import small_classifiers
 from numpy.testing import assert_allclose
+from small_models import answer
 
 from saliency_jax import models
 
@@ -56,7 +57,7 @@ def test_what_is_measured_is_told_and_written_into_the_model(evaluate, settings,
         assert stored["epsilons"].tolist() == [0, 2]
         measured = {loss: stored[loss] for loss in ("log-probability", "margin", "both")}
     images, labels = evaluate.read(settings, before)
-    logits = np.stack([before.network(image) for image in images])
+    logits = np.stack([answer(before.network, image) for image in images])
     accuracy = {loss: float(values[1]) for loss, values in measured.items()}
     clean = float(measured["margin"][0])
     assert clean == (logits.argmax(1) == labels).mean()
@@ -73,7 +74,7 @@ def test_what_is_measured_is_told_and_written_into_the_model(evaluate, settings,
         f"{name}, by either": round(100 * accuracy["both"], 1),
     }
     assert (Path(folder) / "card.md").read_text() == models.card(after)
-    assert_allclose(after.network(images[0]), before.network(images[0]))
+    assert_allclose(answer(after.network, images[0]), answer(before.network, images[0]))
     printed = capsys.readouterr().out
     assert f"{100 * clean:.1f} [" in printed
     assert name in printed

@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import http.client
 import importlib
@@ -23,8 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_models
+from flax import nnx
 from PIL import Image
-from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
+from small_classifiers import CLASS_NAMES, SIDE, classifier, give_biases, saved
 
 pytest.importorskip("uvicorn", reason="the extra app is not installed")
 pytest.importorskip("starlette", reason="the extra app is not installed")
@@ -68,9 +71,9 @@ def folders(tmp_path_factory):
     names = ("zebra", *CLASS_NAMES)
     return saved(
         tmp_path_factory.mktemp("models"),
-        classifier(0, name="first"),
-        classifier(1, names, name="second"),
-        classifier(2, name="large", side=128),
+        resnet(0, name="first"),
+        resnet(1, names, name="second"),
+        resnet(2, name="large", side=128),
     )
 
 
@@ -88,6 +91,17 @@ def units(tmp_path_factory):
         crop_classes=np.array([["goose", "lemon"], ["goose", "<b>"]]),
     )
     return folder
+
+
+def resnet(seed, names=CLASS_NAMES, *, name, side=SIDE):
+    """A network whose last map is that of a stage, and which has learnt nothing."""
+    one = classifier(seed, names, name=name, side=side)
+    colors = {"mean": one.input.mean, "std": one.input.std}
+    network = models.ResNet(
+        18, len(names), width=4, stem=models.HALVING_STEM, **colors, rngs=nnx.Rngs(seed)
+    )
+    give_biases(network, seed)
+    return dataclasses.replace(one, network=network)
 
 
 @contextlib.contextmanager
@@ -190,7 +204,7 @@ class TestMaps:
         np.testing.assert_array_equal(
             shown(answer["pictures"]["original"]), bytes_of(plots.image(image))
         )
-        probabilities = np.asarray(jax.nn.softmax(one.network(jnp.asarray(image))))
+        probabilities = np.asarray(jax.nn.softmax(small_models.answer(one.network, image)))
         assert answer["explained"] == f"lemon {plots.percent(probabilities[label])}"
         order = np.argsort(-probabilities)[:5]
         assert [name for name, _, _ in answer["top"]] == [CLASS_NAMES[n] for n in order]

@@ -12,6 +12,7 @@ import tyro
 from jax.tree_util import Partial
 from PIL import Image
 from small_classifiers import CLASS_NAMES, classifier, saved
+from small_models import answer
 
 from saliency_jax import models
 
@@ -57,9 +58,7 @@ def test_ranks_count_what_is_likelier(imagenet):
 def test_a_judge_sees_pictures_as_it_sees_photographs(imagenet):
     judge = classifier(0)
     images = np.random.default_rng(0).random((2, 40, 50, 3), np.float32)
-    expected = [
-        jax.nn.softmax(judge.network(jnp.asarray(judge.preprocess(image)))) for image in images
-    ]
+    expected = [jax.nn.softmax(answer(judge.network, judge.preprocess(image))) for image in images]
     np.testing.assert_allclose(imagenet.answers(judge, images), expected, rtol=1e-4)
 
 
@@ -96,7 +95,7 @@ def test_a_picture_shows_its_class(imagenet, monkeypatch, name):
     assert picture.values.shape == (12,)
     assert picture.failed_at == 0
     assert 0 <= picture.image.min() < picture.image.max() <= 1
-    assert int(classifier.network(picture.image).argmax()) == label
+    assert int(answer(classifier.network, picture.image).argmax()) == label
 
 
 @pytest.mark.parametrize("recipe", ["paper", "lucid", "coarse-to-fine", "smooth", "maco"])
@@ -275,7 +274,7 @@ class TestImagenetVisualization:
                 images = np.float32(stored["images"] / 255)
                 # Both are called by their names, which the judge has in another order.
                 asked = 19 - stored["labels"]
-                logits = np.stack([judge.network(jnp.asarray(judge.preprocess(x))) for x in images])
+                logits = np.stack([answer(judge.network, judge.preprocess(x)) for x in images])
                 own = np.exp(np.take_along_axis(logits, asked[:, None], 1)[:, 0])
                 share = own / np.exp(logits).sum(1)
                 np.testing.assert_allclose(stored["judged"], share, rtol=0.02)
@@ -303,7 +302,7 @@ class TestImagenetVisualization:
             folder.mkdir(parents=True)
             pixels = draws.integers(0, 256, (16, 16, 3), np.uint8)
             Image.fromarray(pixels).save(folder / "one.png")
-            logits = np.asarray(judge.network(jnp.asarray(judge.preprocess(pixels))))
+            logits = np.asarray(answer(judge.network, judge.preprocess(pixels)))
             expected.append((1 + (logits > logits[judge.label(class_name)]).sum(), animal))
         ranks, animals = script.of_photographs(tmp_path / "photographs", judge)
         assert sorted(zip(ranks, animals, strict=True)) == sorted(expected)

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_data
+import small_models
 import tensorflow_datasets as tfds
 from browser import pictures_in
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
 
-from saliency_jax import attribution, data
+from saliency_jax import attribution, data, models
 from saliency_jax import localization as library
 from saliency_jax.data._objects import _object_fields
 from saliency_jax.images import fit
@@ -199,7 +200,7 @@ class TestRules:
 
 
 def test_the_inner_map_is_of_the_last_stage_but_one(script):
-    network = classifier().network
+    network = small_models.short_resnet(18, 6, width=4, stem=models.HALVING_STEM)
     image = jax.random.uniform(jax.random.key(0), (64, 64, 3))
 
     @jax.jit
@@ -357,7 +358,7 @@ class TestReading:
 @pytest.fixture(scope="module")
 def settings(script, folders, tiny_imagenet_folder):
     return script.Settings(
-        model=folders, tuning_split="train[:20]", shown=4, data_dir=tiny_imagenet_folder
+        model=folders, tuning_split="train[:10]", shown=4, data_dir=tiny_imagenet_folder
     )
 
 
@@ -369,6 +370,7 @@ class TestRuns:
         monkeypatch.setattr(script, "CUTS", script.CUTS[::5])
         settings = dataclasses.replace(
             settings,
+            count=20,
             method=("saliency", script.PAPERS_MAP, "grad_cam", script.INNER),
             output=Path("run"),
         )
@@ -411,7 +413,7 @@ class TestRuns:
             labels, logits = arrays["labels"], arrays["logits"]
             shown, names, maps = (arrays[name] for name in ("shown", "map_names", "maps"))
         # Two fixed boxes, and three kinds of boxes from each of seven maps.
-        assert boxes.shape == (23, 40, 4)
+        assert boxes.shape == (23, 20, 4)
         assert rows[0] == f" | whole image | 0, 0, {SIDE}, {SIDE}"
         area = (true[:, 0, 2] - true[:, 0, 0]) * (true[:, 0, 3] - true[:, 0, 1])
         assert_allclose(overlaps[0], area / SIDE**2, rtol=1e-5)

@@ -96,12 +96,15 @@ def relevance(stages, image, composite, label=0):
     return found
 
 
+# Of the same numbers the same function, whose matrix is then found once for all rules.
+@functools.cache
 def dense(seed, inputs, outputs, bias=True):
-    weights = jnp.asarray(numbers(seed, inputs, outputs))
-    constants = jnp.asarray(numbers(seed + 100, outputs)) if bias else jnp.zeros(outputs)
+    weights = numbers(seed, inputs, outputs)
+    constants = numbers(seed + 100, outputs) if bias else np.zeros(outputs)
     return lambda x: x.ravel() @ weights + constants
 
 
+@functools.cache
 def of_tokens(seed, inputs, outputs, bias=True):
     weights = jnp.asarray(numbers(seed, inputs, outputs))
     constants = jnp.asarray(numbers(seed + 100, outputs) * (0.3 if bias else 0))
@@ -122,6 +125,7 @@ def normalized(x, seed):
     return (x - mean) * multiplier + bias
 
 
+@functools.cache
 def conv_block(seed, inputs, outputs, size=3, stride=1, padding=1, convolve=None):
     """Convolution, bias, batch normalization: one affine stage."""
     kernel = jnp.asarray(numbers(seed, size, size, inputs, outputs) / size)
@@ -143,6 +147,7 @@ def conv_block(seed, inputs, outputs, size=3, stride=1, padding=1, convolve=None
     return lambda x: normalized(chosen(x) + bias[None, None], seed)
 
 
+@functools.cache
 def depthwise_block(seed, channels):
     """By shifts, as the mobile networks here have it."""
     kernel = jnp.asarray(numbers(seed, 3, 3, 1, channels) / 2)

@@ -23,6 +23,7 @@ import skimage.data
 from flax import nnx
 from PIL import Image
 from small_classifiers import CLASS_NAMES, SIDE, classifier, saved
+from small_models import answer
 
 from saliency_jax import ascent, models, runs, scores
 
@@ -38,6 +39,30 @@ def experiments():
     sys.path.insert(0, str(EXPERIMENTS))
     yield
     sys.path.remove(str(EXPERIMENTS))
+
+
+def seen_cropped(one: models.Classifier) -> models.Classifier:
+    """The classifier, which sees the middle of a photograph as ImageNet's networks do."""
+    height, width = one.input.size
+    return dataclasses.replace(
+        one, input=dataclasses.replace(one.input, resize=(height + 4, width + 4))
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_judges():
+    """The networks that come with the package are small ones here, but for the shell's commands."""
+    names = models.imagenet_classes()
+    judges = {
+        "tiny-imagenet-standard": classifier(2),
+        "tiny-imagenet-robust": classifier(3),
+        "efficientnet-lite0": classifier(4, names, side=128),
+        "efficientnet-lite2": seen_cropped(classifier(5, names, side=20)),
+    }
+    load = models.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load", lambda name: judges.get(name) or load(name))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -165,14 +190,14 @@ class TestClassVisualization:
         settings, folder, printed = class_run
         judge = models.load(settings.model[0]).network
         images = arrays(folder / "class_visualization-second.npz")["images"]
-        answers = np.array([jax.nn.softmax(judge(jnp.asarray(image))) for image in images])
+        answers = np.array([jax.nn.softmax(answer(judge, image)) for image in images])
         _, _, table = printed.partition("Who recognizes the pictures of second?\n")
         _, *rows = table.splitlines()
-        for row, answer, label in zip(rows[:3], answers, (4, 14, 19), strict=True):
+        for row, probabilities, label in zip(rows[:3], answers, (4, 14, 19), strict=True):
             assert row.startswith(CLASS_NAMES[label])
-            rank = 1 + (answer > answer[label]).sum()
-            percent = class_visualization.plots.percent(answer[label])
-            likeliest = CLASS_NAMES[answer.argmax()]
+            rank = 1 + (probabilities > probabilities[label]).sum()
+            percent = class_visualization.plots.percent(probabilities[label])
+            likeliest = CLASS_NAMES[probabilities.argmax()]
             assert re.search(rf"{percent} +{rank} +{likeliest}", row)
         recognized = (answers.argmax(axis=1) == [4, 14, 19]).sum()
         assert rows[3].startswith("recognized")
@@ -183,7 +208,7 @@ class TestClassVisualization:
         judge = models.load("efficientnet-lite2")
         image = arrays(folder / "class_visualization-first.npz")["images"][0]
         # As it sees any photograph: resized by its publishers' rule.
-        logits = np.asarray(judge.network(jnp.asarray(judge.preprocess(image))))
+        logits = np.asarray(answer(judge.network, judge.preprocess(image)))
         _, _, table = printed.partition("Who recognizes the pictures of first?\n")
         header, row, *_ = table.splitlines()
         assert "probability, efficientnet-lite2" in header
