@@ -580,6 +580,12 @@ class TestLines:
         check_alike(made, shown(answer["pictures"]["map"]))
         assert made.std() > 1
 
+    def test_a_channel_may_have_a_number_beyond_the_classes(self, served, lab):
+        known, number = served.explorer.known("first"), len(CLASS_NAMES)
+        aim = lab.Aim(number, "stage 2")
+        code = lab.lines_of_growth(known, aim, lab.sizes(known, 48), 0)
+        assert f"scores.channel(classifier.network.layer('stage 2'), {number})" in code
+
     @pytest.mark.parametrize(
         "values",
         [

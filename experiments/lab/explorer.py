@@ -464,8 +464,9 @@ Image.fromarray(np.uint8(np.rint(255 * picture.pixels))).save("picture.png")
 
 def lines_of_growth(known: Known, aim: Aim, plan: Sequence[tuple[Shape, int]], seed: int) -> str:
     """The lines of Python that make a whole picture."""
-    what = f"scores.logit(classifier.network, {known.written_label(aim.number)})"
-    if aim.layer:
+    if not aim.layer:
+        what = f"scores.logit(classifier.network, {known.written_label(aim.number)})"
+    else:
         channel = f"scores.channel(classifier.network.layer({aim.layer!r}), {aim.number})"
         what = f"rules.with_rectifiers(\n    {channel}, rules.redirected\n)"
     parts = [(shape, count // STEPS_AT_ONCE) for shape, count in plan]
