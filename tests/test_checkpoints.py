@@ -16,7 +16,7 @@ from small_models import answer
 
 from saliency_jax import models, signals
 from saliency_jax.models._checkpoints import BUNDLED
-from saliency_jax.models._config import input_of, modern
+from saliency_jax.models._config import builder, input_of, modern
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 
@@ -171,6 +171,12 @@ def test_a_network_from_elsewhere_cannot_be_saved(classifier, tmp_path):
     with pytest.raises(TypeError, match=r"expected a network of saliency_jax\.models\.ResNet"):
         models.save(foreign, tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_config_of_very_many_stages_is_refused_before_it_is_built():
+    settings = {"blocks": [2] * 100, "num_classes": 2}
+    with pytest.raises(ValueError, match="expected blocks of at most 20 stages"):
+        builder({"network": "saliency_jax.models.PreActResNet", "settings": settings})
 
 
 def test_an_unknown_name_suggests_the_nearest():

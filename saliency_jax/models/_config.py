@@ -13,8 +13,9 @@ from .._validation import check_instance, nearest
 from ._classifier import Classifier, Input
 
 FORMAT = 2
-# Of the settings of a network, which a file tells: the largest number, and how deep it may be.
-_LARGEST, _MOST_BLOCKS = 2**20, 1000
+# Of the settings of a network, which a file tells: the largest number, and how deep it may be. Each
+# stage is twice as wide as the one before.
+_LARGEST, _MOST_BLOCKS, _MOST_STAGES = 2**20, 1000, 20
 _BLOCKS = ("blocks", "depth")
 # Where a config may find its network: import name -> package and name. A package is imported when
 # a config names it.
@@ -141,6 +142,8 @@ def _check_sizes(settings: Mapping[str, Any]) -> None:
             raise ValueError(f"expected {name} of at most {_LARGEST}, got {value}")
         if name in _BLOCKS and sum(numbers) > _MOST_BLOCKS:
             raise ValueError(f"expected at most {_MOST_BLOCKS} {name}, got {value}")
+        if name in _BLOCKS and len(numbers) > _MOST_STAGES:
+            raise ValueError(f"expected {name} of at most {_MOST_STAGES} stages, got {value}")
 
 
 def input_of(config: Mapping[str, Any]) -> Input:
