@@ -747,7 +747,7 @@ class TestPage:
                 "before => document.querySelector('#grown img').src !== before", arg=first
             )
             assert picture.get_attribute("alt") == "first, lemon"
-            page.get_by_role("button", name="Stop").click()
+            page.get_by_role("button", name="Stop", exact=True).click()
             wait_for(lambda: served.page.growing == 0)
             stopped = page.locator("#growth-status").inner_text()
             assert re.fullmatch(
@@ -776,7 +776,7 @@ class TestPage:
             page.get_by_role("button", name="Grow").click()
             page.locator("#growth-details").wait_for(state="visible", timeout=60_000)
             assert "step 96 of 96" in page.locator("#growth-status").inner_text()
-            assert page.get_by_role("button", name="Stop").is_disabled()
+            assert page.get_by_role("button", name="Stop", exact=True).is_disabled()
             check(page)
 
     def test_leaving_the_page_ends_its_work(self, browser, served, lab, monkeypatch):
