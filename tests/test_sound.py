@@ -117,3 +117,9 @@ def test_variations_keep_the_signals_type(dtype):
     assert varied.dtype == dtype
     eps = float(jnp.finfo(dtype).eps)
     assert_allclose(varied.astype(jnp.float32), expected, rtol=2 * eps, atol=2 * eps)
+
+
+def test_a_file_without_samples_is_refused_in_words(tmp_path):
+    scipy.io.wavfile.write(tmp_path / "empty.wav", 8000, np.zeros((0, 2), np.float32))
+    with pytest.raises(ValueError, match="expected a WAV file with samples, got none in"):
+        sound.read(tmp_path / "empty.wav", 8000)

@@ -74,6 +74,8 @@ def read(file: str | os.PathLike | io.BufferedIOBase, sample_rate: Count) -> Flo
         raise ValueError(
             f"expected a WAV file of 1 to {_HIGHEST_RATE} samples a second, got {rate} in {named}"
         )
+    if not samples.size:
+        raise ValueError(f"expected a WAV file with samples, got none in {named}")
     if samples.dtype == np.uint8:
         samples = (samples.astype(np.float32) - 128) / 128
     elif np.issubdtype(samples.dtype, np.integer):
