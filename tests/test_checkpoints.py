@@ -285,7 +285,7 @@ def test_a_changed_config_is_taken_where_it_is_meant_to_be_another(folder):
 
 
 def test_a_flipped_bit_of_a_bundled_model_is_found(tmp_path):
-    """Of the weights too, of which Orbax takes nearly any bits."""
+    """Of the weights too, in which other bits may be other numbers."""
     folder = tmp_path / "copy"
     shutil.copytree(BUNDLED / "radio-modulations", folder)
     path = max(folder.glob("weights/**/d/*"), key=lambda path: path.stat().st_size)
