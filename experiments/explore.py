@@ -13,16 +13,16 @@ every other one of `models.available()`, which is loaded, or downloaded, when it
 the picture of a channel stands what excites it most of the photographs that a run of
 `unit_examples.py` has seen. Nothing is written to the disk but compiled programs.
 
-Measured on two processor cores while other work ran beside, medians from a change of the class to
-the answer: under the standard and the robust ResNet at 64 pixels 85 ms for both saliency maps, 84
-for both gradients and 72 for both maps of Grad-CAM; under EfficientNet-Lite0 at 224 pixels 0.19 s
-for saliency, 0.16 s for Grad-CAM and 3.5 s for integrated gradients of 32 steps, twice the usual
-number; under all three 0.31 s for saliency. A picture of a class is first seen after 0.1 s and
-whole, after 96 steps, in 1.8 s under the robust ResNet and in 5.8 s under Lite0. The process grew
-to 1.7 GB. Those are times of compiled programs. In the first minutes, while others are compiled in
-the background, what takes long waits for them: integrated gradients of 16 steps under Lite0 then
-took 4.6 s, and up to 11. At the very first start, when no program is kept, the first maps took
-12 s.
+Measured on two idle processor cores, medians from a change of the class to the answer: under the
+standard and the robust ResNet at 64 pixels 41 ms for both saliency maps, 41 for both gradients and
+23 for both maps of Grad-CAM; under EfficientNet-Lite0 at 224 pixels 0.11 s for saliency, 0.05 s for
+Grad-CAM, and 0.72 s for integrated gradients of the usual 16 steps, 1.2 s of 32; under all three
+0.09 s for saliency. A picture of a class is first seen after 0.1 s and whole, after 96 steps, in
+1.1 s under the robust ResNet and in 3.4 s under Lite0. While other work ran beside, the process
+grew to 1.7 GB. Those are times of compiled programs. In the first minutes, while others are
+compiled in the background, what takes long waits for them: with other work beside, integrated
+gradients of 16 steps under Lite0 then took 4.6 s, and up to 11. At the very first start, when no
+program is kept, the first maps took 12 s.
 
 The server is Starlette's and uvicorn's, which are small and known well, behind the style of the
 runs' pages: Gradio is large, and its page asks others for fonts, where this one needs no network.
