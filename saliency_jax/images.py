@@ -265,10 +265,12 @@ def _decoded(picture: PILImage.Image) -> PILImage.Image:
         picture = picture.transpose(_TURNS[orientation])
     if picture.mode in _UNITS:
         picture = _over_white_level(picture)
-    elif picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-    elif picture.mode not in ("L", "RGB"):
-        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    else:
+        grey_or_color = "L" if picture.mode in ("1", "L") else "RGB"
+        mode = "RGBA" if picture.has_transparency_data else grey_or_color
+        # To convert to the same mode is to copy, of the largest pictures a gigabyte.
+        if picture.mode != mode:
+            picture = picture.convert(mode)
     size = _reduced(picture)
     return picture if size == picture.size else picture.resize(size, PILImage.Resampling.BILINEAR)
 

@@ -471,3 +471,11 @@ def test_photographs(tmp_path: Path) -> None:
 def test_fit_refuses(image: np.ndarray, size: object, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         fit(image, size)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_what_needs_no_conversion_is_not_copied(mode, monkeypatch):
+    """Of the largest pictures a copy is a gigabyte."""
+    picture = Image.new(mode, (4, 3))
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was copied"))
+    assert images._decoded(picture) is picture
