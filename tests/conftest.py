@@ -27,10 +27,11 @@ CHEAP_COMPILATION = (
 )
 os.environ["XLA_FLAGS"] = " ".join((*CHEAP_COMPILATION, os.environ.get("XLA_FLAGS", "")))
 # Most of the suite's time is compilation: workers, the processes of scripts and the next run share
-# their programs. JAX's key tells programs of other flags, versions and processors apart.
+# their programs, the smallest too, as a third of them come again within a file and to read one
+# takes a seventh of the time. JAX's key tells programs of other flags and versions apart.
 PROGRAMS = {
     "jax_compilation_cache_dir": str(Path(tempfile.gettempdir()) / "saliency-jax-test-programs"),
-    "jax_persistent_cache_min_compile_time_secs": 0.1,
+    "jax_persistent_cache_min_compile_time_secs": 0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
 for option, value in PROGRAMS.items():
@@ -56,8 +57,12 @@ COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays until the end: the garbage collector need not go through it."""
+    """What is imported stays until the end: the garbage collector need not go through it.
+
+    Nor often through what JAX keeps, which tracing makes very much of.
+    """
     gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 @pytest.fixture(autouse=True, scope="module")
