@@ -55,8 +55,8 @@ class Settings(pictures.Settings):
     """If none that which is made for evaluation."""
     layer: str = "stage 3"
     """Whose channels; "stage 1" ... or another name of the models' layers."""
-    channels: Count = 16
-    """How many of it, evenly spaced."""
+    channels: Count | None = 16
+    """How many of it, evenly spaced; all if none."""
     examples: Count = 6
     """How many of the images that excite a channel most."""
     judge: str | None = None
@@ -88,8 +88,11 @@ def main(settings: Settings, run: Run) -> list[Section]:
     makers, _ = pictures.load(settings)
     info = data.describe(settings.dataset, data_dir=settings.data_dir)
     split = settings.split or info.test_split
-    kept = run.expect(len(makers) * settings.channels, "picture")
-    units = {maker: look(settings, run, maker, kept, split, info) for maker in makers}
+    channels = {maker: chosen(settings, maker) for maker in makers}
+    kept = run.expect(sum(map(len, channels.values())), "picture")
+    units = {
+        maker: look(settings, run, maker, channels[maker], kept, split, info) for maker in makers
+    }
     sections = []
     for maker, each in units.items():
         run.save_arrays(
@@ -109,10 +112,20 @@ def main(settings: Settings, run: Run) -> list[Section]:
     return [Section("Measured", HOW_TO_READ, table=tabulate(units)), *sections]
 
 
+def chosen(settings: Settings, maker: Classifier) -> np.ndarray:
+    """The channels of a classifier's layer that are shown, (n,)."""
+    height, width = maker.input.size
+    image = jax.ShapeDtypeStruct((height, width, maker.input.channels), np.float32)
+    count = jax.eval_shape(maker.network.layer(settings.layer).map, image).shape[-1]
+    shown = np.linspace(0, count - 1, settings.channels or count)
+    return np.unique(shown.astype(np.int32))
+
+
 def look(
     settings: Settings,
     run: Run,
     maker: Classifier,
+    channels: np.ndarray,
     kept: Path,
     split: str,
     info: data.Description,
@@ -133,8 +146,6 @@ def look(
             size=side,
             data_dir=settings.data_dir,
         )
-    count = found.numbers.shape[0]
-    channels = np.unique(np.linspace(0, count - 1, settings.channels).astype(np.int32))
     recipe = pictures.fixed(
         visualize,
         layer=settings.layer,
@@ -161,15 +172,15 @@ def look(
     )
     crops = []
     for channel in channels:
-        chosen = []
+        seen = []
         for number, (row, column) in zip(
             found.numbers[channel], found.places[channel], strict=True
         ):
             example = loaded.dataset[int(number)]
             image = maker.preprocess(example["image"][0], size=side)
             crop = image[slice(*rows[row]), slice(*columns[column])]
-            chosen.append((crop, info.class_names[example["label"][0]]))
-        crops.append(chosen)
+            seen.append((crop, info.class_names[example["label"][0]]))
+        crops.append(seen)
     return Units(channels, found, made, peaks, crops)
 
 

@@ -326,3 +326,15 @@ def test_pictures_beside_examples(tmp_path):
                 assert_array_equal(example, stored["crops"][index, place, :height, :width])
     assert len(shown) == 2 * 4
     assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_all_channels_or_some_evenly_spaced():
+    import unit_examples
+
+    def shown(count):
+        settings = unit_examples.Settings(layer="stage 2", channels=count)
+        return unit_examples.chosen(settings, classifier()).tolist()
+
+    # Twice the width of 4.
+    assert shown(None) == shown(100) == list(range(8))
+    assert shown(2) == [0, 7]
