@@ -1,22 +1,29 @@
 """Do a channel's optimized picture and the photographs that excite it most agree?
 
   python experiments/unit_examples.py
+  python experiments/unit_examples.py --channels None
   python experiments/unit_examples.py --model efficientnet-lite0 --dataset ./photographs \\
-      --layer "stage 5"
+      --layer "stage 5" --channels None
 
-Of evenly spaced channels of a layer: the pictures of a data set that excite each most, cut to what
-the exciting place sees of them, beside the picture that gradient ascent makes for the channel, by
-the recipe of `feature_visualization.py`. All are seen at the side of the optimized picture. The
-channel's classes are those with the largest mean peak.
+Of evenly spaced channels of a layer, or of all: the pictures of a data set that excite each most,
+cut to what the exciting place sees of them, beside the picture that gradient ascent makes for the
+channel, by the recipe of `feature_visualization.py`. All are seen at the side of the optimized
+picture. The channel's classes are those with the largest mean peak.
 
-Measured on 16 channels of stage 3 of each bundled ResNet (1,000 images; 1.5 minutes) and of stage 5
-of EfficientNet-Lite0 (203 photographs of ImageNet; 3 minutes on two processor cores beside other
-work). The picture and the examples order the layer's channels alike, 0.51 [0.39, 0.63] under the
-standard model, 0.29 [0.14, 0.42] under the robust one and 0.34 [0.30, 0.38] under Lite0, and more
-so than the picture and the examples of another channel: 0.17 [0.04, 0.28], -0.01 [-0.10, 0.09] and
-0.28 [0.23, 0.34], under Lite0 hardly. A picture excites its channel more than any photograph does
-for 0.69 [0.44, 0.88] of the standard model's channels, 0.25 [0.06, 0.50] of the robust one's, and
-0.94 [0.81, 1.00] of Lite0's.
+Measured on all channels, beside other work on two processor cores: the 128 of stage 3 of each
+bundled ResNet on 1,000 images (4 minutes), and the 112 of stage 5 of EfficientNet-Lite0 on 203
+photographs of ImageNet, and on the 1,000 images of 64x64 enlarged (9 minutes each).
+
+                                 standard             robust                Lite0  Lite0, enlarged
+  agreement             0.50 [0.46, 0.54]  0.21 [0.16, 0.26]    0.33 [0.31, 0.35]  0.26 [0.25, 0.28]
+  with another channel  0.22 [0.17, 0.27]  0.00 [-0.04, 0.04]   0.27 [0.25, 0.28]  0.21 [0.20, 0.23]
+  picture above all     0.75 [0.67, 0.83]  0.32 [0.24, 0.40]    0.96 [0.91, 0.99]  0.97 [0.94, 1.00]
+
+The picture and the examples order the layer's channels alike, and more so than the picture and the
+examples of another channel: under the standard model most, under Lite0 only just. A picture
+excites its channel more than any image does for three quarters of the standard model's channels,
+a third of the robust one's and nearly all of Lite0's; across channels the two peaks are ranked
+alike by 0.64, 0.47, 0.48 and 0.50. No channel is dead: none is at 0 on more than 4 % of the images.
 """
 
 import dataclasses
@@ -254,7 +261,7 @@ def explore(units: Units) -> plots.View:
     rows: list[list[plots.Cell | None]] = []
     for index, channel in enumerate(units.channels):
         peak, peaks = units.peaks[index, channel], units.found.peaks[channel]
-        title = "optimized" if peak > 0 else "silent"
+        title = "picture" if peak > 0 else "silent"
         rows.append([plots.image(units.pictures[index], title, f"{peak:.2f}")])
         rows[-1] += [
             plots.image(crop, name, f"{peak:.2f}")

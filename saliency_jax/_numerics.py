@@ -33,6 +33,14 @@ def at_least_single(values: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return values.astype(common_dtype(values.dtype, np.dtype(np.float32)))
 
 
+def drawn_in(dtype: Any) -> np.dtype:
+    """What random numbers are drawn in that are then rounded to a dtype.
+
+    Half precision has few different ones, and draws others of the same key.
+    """
+    return common_dtype(np.dtype(dtype), np.dtype(np.float32))
+
+
 def in_dtype(number: Number, dtype: Any) -> Any:
     """The number for arithmetic with arrays of a dtype, which stays theirs.
 

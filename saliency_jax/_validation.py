@@ -423,7 +423,8 @@ def check_at_least(name: str, value: Any, minimum: Any) -> None:
     # In the value's own precision, to which the minimum may have been rounded.
     is_integer = np.issubdtype(known.dtype, np.integer)
     if not np.all(known >= np.asarray(minimum).astype(np.float64 if is_integer else known.dtype)):
-        raise ValueError(f"expected {name} to be at least {minimum}, got {value}")
+        found = known if known.ndim == 0 else f"{known.min()} among its {known.size} values"
+        raise ValueError(f"expected {name} to be at least {minimum}, got {found}")
 
 
 def check_label(label: Any, num_classes: int | None = None, name: str = "label") -> None:

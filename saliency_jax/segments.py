@@ -75,7 +75,7 @@ def as_segments(
       Ribeiro, Singh, Guestrin, "Why Should I Trust You?", 2016, arXiv:1602.04938, on explaining an
       image by its segments.
     """
-    check_array("image", image, ("h", "w", "c"))
+    check_image(image)
     check_integers("segments", segments, ("h", "w"))
     if segments.shape != image.shape[:2]:
         raise ValueError(

@@ -91,7 +91,7 @@ WEIGHTS = jnp.array([1.0, -2.0, 3.0])
 
 def model(weights: Any, image: Any) -> Any:
     """Three logits of an image of any shape."""
-    curved = image + image**2 / 2
+    curved = image + jnp.tanh(image) / 2
     return weights.astype(image.dtype) * jnp.stack([curved.mean(), curved[0, 0, 0], curved.max()])
 
 

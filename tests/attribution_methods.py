@@ -42,7 +42,9 @@ def attend_to_pixels(model, image, offsets):
     """Two blocks of two heads mix the pixels before the model sees them: any model will do."""
     tokens, maps = image.reshape(-1, image.shape[-1]), []
     for block in range(2):
-        similarity = tokens @ tokens.T
+        # Of huge pixels the softmax would be of infinities.
+        bounded = jnp.tanh(tokens)
+        similarity = bounded @ bounded.T
         heads = jnp.stack([jax.nn.softmax(sharpness * similarity) for sharpness in (1, 4)])
         heads = heads if offsets is None else heads + offsets[block]
         tokens = (tokens + heads.mean(0) @ tokens) / 2

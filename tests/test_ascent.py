@@ -479,6 +479,14 @@ class TestInitialImages:
     def test_normal_without_noise_is_constant(self):
         assert_array_equal(ascent.normal_noise(KEY, SHAPE, 0.3, 0.0), ascent.constant(SHAPE, 0.3))
 
+    def test_of_a_steep_decay_the_longest_waves_alone_are_left(self):
+        shape = (8, 6, 1)
+        for decay in (1e3, 1e30):
+            spectrum = np.fft.fft2(ascent.smooth_noise(KEY, shape, decay=decay)[..., 0])
+            # Of a side of 8 pixels those of one cycle, up and down.
+            spectrum[0, 0] = spectrum[1, 0] = spectrum[-1, 0] = 0
+            assert_allclose(spectrum, 0, atol=1e-5)
+
     @pytest.mark.parametrize("x64", [False, True])
     def test_single_precision_unless_asked_for_another(self, x64):
         with jax.enable_x64(x64):

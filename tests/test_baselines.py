@@ -10,7 +10,7 @@ import small_models
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
-from saliency_jax import baselines, filters
+from saliency_jax import ascent, attacks, baselines, filters, metrics
 from saliency_jax.attribution import integrated_gradients
 
 
@@ -65,6 +65,22 @@ def test_baselines_have_the_images_dtype(dtype):
         assert baseline(image).dtype == dtype
     assert_array_equal(baselines.as_baseline(np.ones((3, 4, 2), ">f8"), image), np.ones((3, 4, 2)))
     assert baselines.as_baseline(np.ones((3, 4, 2)), image).dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_rounds_the_random_numbers_of_single(dtype):
+    image, key = small_models.image((3, 4, 2)), jax.random.key(3)
+    draws = {
+        "baseline": baselines.uniform_noise,
+        "perturbation": Partial(metrics.gaussian_perturbation, noise_scale=0.5),
+        "augmentation": lambda image, key: ascent.noise(0.5)(0 * image, key),
+        "start in a ball": lambda image, key: attacks.L2.sample(key, image.shape, image.dtype),
+        "start in a cube": lambda image, key: attacks.LINF.sample(key, image.shape, image.dtype),
+    }
+    for name, draw in draws.items():
+        half = draw(image.astype(dtype), key)
+        assert half.dtype == dtype, name
+        assert_allclose(half.astype(jnp.float32), draw(image, key), rtol=0.02, err_msg=name)
 
 
 @pytest.mark.usefixtures("entry_checks")

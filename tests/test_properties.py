@@ -30,6 +30,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from saliency_jax._validation import to_jax
+
 # Beside its database, which it is told to do without, it keeps what it knows of modules.
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "saliency-jax-test-hypothesis")
 FUNCTIONS = sorted(exported())
@@ -42,13 +44,14 @@ ALIASES = {
     "box": "a box",
     "cells": "rows|columns|sizes",
     "channels": "channel",
+    "coefficients": "window's",
     "count": "number of devices",
     "delays": "gain",
     "failed_at": "finite steps",
     "first": "arrays of one shape|a box|second",
     "gains": "gain",
-    "high": "low",
-    "image": "baselines|gradient|mask|missing|regions|saliency_map",
+    "high": "low|bands",
+    "image": "baselines|gradient|mask|missing|regions|saliency_map|window's",
     "image_size": "height|width",
     "images": "labels",
     "length": "bandwidth|sizes",
@@ -59,6 +62,7 @@ ALIASES = {
     "num_segments": "segments",
     "other": "another class",
     "saliency_map": "mask|regions",
+    "sample_rate": "bands",
     "segments": "mask",
     "second": "arrays of one shape|a box",
     "shape": "height|width|number of channels",
@@ -156,9 +160,14 @@ def check_refusal(error: Exception, argument: str) -> None:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value holds numbers alone, all of them finite."""
-    array = np.asarray(value)
-    return array.dtype.kind in "fiub" and bool(np.isfinite(array).all())
+    """Whether a value holds numbers alone, all of them finite in JAX's precision."""
+    try:
+        array = np.asarray(value)
+    # A list of arrays of several shapes.
+    except ValueError:
+        return False
+    with np.errstate(over="ignore"):
+        return array.dtype.kind in "fiub" and bool(np.isfinite(to_jax(array)).all())
 
 
 def is_undefined_at_times(call: Call) -> bool:
@@ -179,23 +188,56 @@ def test_a_wrong_argument_is_refused_by_name_or_is_none(name, times):
     @tried(times * WRONG)
     @given(wrong_arguments(call))
     def check(wrong):
-        argument, value, is_refused = wrong
-        try:
-            made = way(call, **{argument: value})
-        except (TypeError, ValueError) as error:
-            refusal = error
-        except OSError:
-            # Of what there is no such file.
-            assert call.kinds[argument] is arguments.path
-            return
-        else:
-            assert not is_refused, f"{argument} {value!r} was taken"
-            if way is computed and is_finite(value) and not is_undefined_at_times(call):
-                assert not any(np.isnan(leaf).any() for leaf in made if leaf.dtype.kind in "fc")
-            return
-        check_refusal(refusal, argument)
+        check_wrong(call, way, *wrong)
 
     check()
+
+
+def check_wrong(call: Call, way: Callable, argument: str, value: Any, is_refused: bool) -> None:
+    """Refused by name, or, where it need not be, taken without making a nan."""
+    try:
+        made = way(call, **{argument: value})
+    except (TypeError, ValueError) as error:
+        check_refusal(error, argument)
+    except OSError:
+        # Of what there is no such file.
+        assert call.kinds[argument] is arguments.path
+    else:
+        assert not is_refused, f"{argument} {value!r} was taken"
+        if way is computed and is_finite(value) and not is_undefined_at_times(call):
+            assert not any(np.isnan(leaf).any() for leaf in made if leaf.dtype.kind in "fc")
+
+
+LARGEST = np.finfo(np.float32).max
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value", "is_refused"),
+    [
+        ("ascent.color_statistics", "images", np.full((2, 4, 5, 2), 1e299) * [1, -1], True),
+        ("ascent.smooth_noise", "decay", 1e30, False),
+        ("attribution.bilinear", "cam", np.full((1, 2), LARGEST), False),
+        ("attribution.rise", "cells", (1, 10**6), False),
+        ("metrics.structural_similarity", "data_range", 1e-30, False),
+        ("rules.z_box", "high", [0.5, 0.5], False),
+        ("segments.as_segments", "image", np.full((4, 5, 2), np.nan, np.float32), True),
+        ("signals.radio.decision_mask", "distance", jnp.bfloat16(0.5), False),
+        ("signals.radio.fading_gains", "powers", np.array([1e-300, 5e-301]), True),
+        ("signals.radio.fading_gains", "powers", np.array([1.0, -2.0]), True),
+        ("signals.radio.gaussian_phase", "time", np.array(LARGEST), False),
+        ("signals.radio.multipath", "gains", np.full(2, 3e36, np.float32), False),
+        ("signals.radio.multipath", "signal", np.full(64, 3e38, np.complex64), False),
+        ("signals.radio.noise", "snr", -np.inf, True),
+        ("signals.radio.receive", "snr", -np.inf, True),
+        ("signals.radio.root_raised_cosine", "time", np.array(LARGEST), False),
+        ("signals.spectrograms.decibels", "power", np.array([1.0, -1.0], np.float16), True),
+        ("signals.spectrograms.log_mel", "sample_rate", 1e-30, False),
+        ("signals.spectrograms.log_mel", "signal", np.full(64, 3e37, np.float32), True),
+        ("signals.spectrograms.mel_filters", "high", 1e-320, True),
+    ],
+)
+def test_what_the_nightly_found(name, argument, value, is_refused):
+    check_wrong(arguments.call(name), computed, argument, value, is_refused)
 
 
 PRECISIONS = {

@@ -129,6 +129,21 @@ def test_a_gaussian_phase_is_the_integral_of_a_blurred_rectangle():
     assert_allclose(np.exp(-((cycles * sigma) ** 2)), 0.5, rtol=1e-6)
 
 
+def test_far_from_its_symbol_a_gaussian_phase_is_0_or_1():
+    times = jnp.array([-3e38, -1e20, -1e8, 1e8, 1e20, 3e38])
+    assert_allclose(radio.gaussian_phase(times, 0.5), [0, 0, 0, 1, 1, 1], atol=1e-20)
+
+
+def test_the_paths_of_huge_gains_are_those_of_small_ones():
+    # Added up as they are, both would be beyond single precision on the way.
+    signal, gains = jnp.array([1.0, -2.0, 0.5, 0.25]), np.array([1.0, -0.75])
+    expected = radio.multipath(signal, np.array([0.0, 1.0]), gains)
+    found = radio.multipath(signal * 1e20, np.array([0.0, 1.0]), gains * 1e18)
+    assert_allclose(found, expected * 1e38, rtol=1e-5)
+    large = radio.multipath(signal * 1.5e38, np.array([0.0, 1.0]), gains / 2)
+    assert_allclose(large, expected * 0.75e38, rtol=1e-5)
+
+
 def test_a_wide_gaussian_phase_is_the_rectangular_one():
     times = jnp.linspace(-1.5, 1.5, 31)
     assert_allclose(radio.gaussian_phase(times, 1000.0), radio.rectangular_phase(times), atol=1e-3)

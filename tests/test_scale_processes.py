@@ -319,7 +319,7 @@ def test_pictures_beside_examples(tmp_path):
         # A row for each channel: its picture, and its examples.
         for index, (alt, pixels) in enumerate(shown[::4]):
             assert alt == f"channel {stored['channels'][index]}, {alt.split(', ')[1]}"
-            assert alt.split(", ")[1] in ("optimized", "silent")
+            assert alt.split(", ")[1] in ("picture", "silent")
             assert_array_equal(pixels, np.rint(stored["pictures"][index] * 255))
             for place, (_, example) in enumerate(shown[4 * index + 1 : 4 * index + 4]):
                 height, width = stored["crop_sides"][index, place]

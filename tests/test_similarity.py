@@ -48,6 +48,14 @@ def test_a_level_far_above_the_contrast_is_taken_off_first(level, contrast):
     assert_array_equal(metrics.structural_similarity(maps[0], maps[0], data_range=contrast), 1)
 
 
+def test_a_range_whose_square_vanishes_leaves_no_constants():
+    first, second = (values.astype(np.float64) for values in pair())
+    expected = of_scikit_image(first, second, 1e-30)
+    assert_allclose(metrics.structural_similarity(first, second, data_range=1e-30), expected, 1e-5)
+    first[:] = 0
+    assert_array_equal(metrics.structural_similarity(first, first, data_range=1e-30), 1)
+
+
 def test_a_slope_far_steeper_than_the_contrast():
     # No constant makes it small in all windows.
     rng, slope = np.random.default_rng(0), np.linspace(0, 1e4, 24)[:, None]

@@ -371,7 +371,8 @@ def color_statistics(images: Images | Iterable[Images]) -> ColorStatistics:
 
     Raises:
       TypeError: the images do not hold floats, or are traced.
-      ValueError: the images are not of shape (n, h, w, c), there is no batch, or one is not finite.
+      ValueError: the images are not of shape (n, h, w, c), there is no batch, one is not finite, or
+        the squares of their values are no numbers of this precision.
 
     Example:
       >>> import jax.numpy as jnp
@@ -385,16 +386,22 @@ def color_statistics(images: Images | Iterable[Images]) -> ColorStatistics:
       Olah, Mordvintsev, Schubert, Feature Visualization, Distill, 2017,
       doi:10.23915/distill.00007, on preconditioning.
     """
-    moments = [(batch[..., 0].size, *_moments(batch), batch.dtype) for batch in _batches(images)]
-    counts, means, within, dtypes = zip(*moments, strict=True)
-    shares = np.array(counts) / sum(counts)
-    mean = np.einsum("b,bc->c", shares, means)
-    # The law of total covariance: that within batches, and that of their means.
-    apart = np.stack(means) - mean
-    covariance = np.einsum("b,bcd->cd", shares, within)
-    covariance += np.einsum("b,bc,bd->cd", shares, apart, apart)
-    dtype = common_dtype(np.dtype(np.float32), *dtypes)
-    return ColorStatistics(mean.astype(dtype), covariance.astype(dtype))
+    with np.errstate(over="ignore", invalid="ignore"):
+        moments = [
+            (batch[..., 0].size, *_moments(batch), batch.dtype) for batch in _batches(images)
+        ]
+        counts, means, within, dtypes = zip(*moments, strict=True)
+        shares = np.array(counts) / sum(counts)
+        mean = np.einsum("b,bc->c", shares, means)
+        # The law of total covariance: that within batches, and that of their means.
+        apart = np.stack(means) - mean
+        covariance = np.einsum("b,bcd->cd", shares, within)
+        covariance += np.einsum("b,bc,bd->cd", shares, apart, apart)
+        dtype = common_dtype(np.dtype(np.float32), *dtypes)
+        statistics = ColorStatistics(mean.astype(dtype), covariance.astype(dtype))
+    if not np.isfinite(statistics.covariance).all():
+        raise ValueError(f"expected images whose colours have a covariance in {dtype}, got larger")
+    return statistics
 
 
 def mean_magnitude(images: Images | Iterable[Images]) -> Magnitude:

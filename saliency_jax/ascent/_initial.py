@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._numerics import common_dtype, in_dtype
+from .._numerics import drawn_in, in_dtype
 from .._types import Color, Image, Key, Number
 from .._validation import (
     as_color,
@@ -119,7 +119,7 @@ def normal_noise(
     """
     check_key(key)
     shape, dtype = _checked(shape, dtype)
-    return _about(mean, std, jax.random.normal(key, shape, _drawn_in(dtype)), dtype)
+    return _about(mean, std, jax.random.normal(key, shape, drawn_in(dtype)), dtype)
 
 
 def uniform_noise(
@@ -156,7 +156,7 @@ def uniform_noise(
     shape, dtype = _checked(shape, dtype)
     low = as_number("low", low)
     high = as_number("high", high, low)
-    draws = jax.random.uniform(key, shape, _drawn_in(dtype))
+    draws = jax.random.uniform(key, shape, drawn_in(dtype))
     low, high = in_dtype(low, draws.dtype), in_dtype(high, draws.dtype)
     return (draws * (high - low) + low).astype(dtype)
 
@@ -199,12 +199,14 @@ def smooth_noise(
     """
     check_key(key)
     shape, dtype = _checked(shape, dtype)
-    noise = jax.random.normal(key, shape, _drawn_in(dtype))
+    noise = jax.random.normal(key, shape, drawn_in(dtype))
     frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
     varying = frequency > 0
     waves = jnp.asarray(np.where(varying, frequency, 1.0), noise.dtype)
-    power_law = 1 / waves ** in_dtype(as_number("decay", decay), noise.dtype)
-    amplitudes = jnp.where(varying, power_law, 0.0)
+    # Of the largest, so that no power is infinite.
+    logarithms = -in_dtype(as_number("decay", decay), noise.dtype) * jnp.log(waves)
+    largest = jnp.max(logarithms, where=varying, initial=jnp.finfo(noise.dtype).min)
+    amplitudes = jnp.where(varying, jnp.exp(jnp.where(varying, logarithms - largest, 0.0)), 0.0)
     power = jnp.mean(amplitudes**2)
     filter_ = (amplitudes / jnp.sqrt(jnp.where(power == 0, 1.0, power)))[:, :, None]
     spectrum = jnp.fft.fft2(noise, axes=(0, 1))
@@ -222,8 +224,3 @@ def _checked(shape: Shape, dtype: DTypeLike) -> tuple[Shape, Any]:
     check_image_shape(shape)
     check_float_dtype(dtype)
     return shape, jax.dtypes.canonicalize_dtype(dtype)
-
-
-def _drawn_in(dtype: Any) -> Any:
-    # Half precision has few different random numbers, and no Fourier transform.
-    return common_dtype(dtype, np.dtype(np.float32))

@@ -83,7 +83,8 @@ def _resized(cam: Cam, shape: tuple[int, int], method: str) -> Float[Array, "h w
     values = as_unbounded("cam", cam, ("i", "j"))
     check_pair("shape", shape, "(height, width)")
     height, width = (check_count("a side of shape", side, 1) for side in shape)
-    return jax.image.resize(values, (height, width), method)
+    # Of halves no sum is infinite, which would be a nan where its weight is 0.
+    return 2 * jax.image.resize(values / 2, (height, width), method)
 
 
 def grad_cam(

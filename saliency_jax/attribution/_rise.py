@@ -35,7 +35,7 @@ def rise(
     Args:
       score, image, key, num_samples, baseline, batch_size: see the room. The paper's map has its
         meaning for a score that is not negative, such as a probability.
-      cells: (rows, columns) of the grid, each at least 1.
+      cells: (rows, columns) of the grid, each at least 1; of more than pixels there are as many.
       probability: p, above 0 and at most 1, that a cell is seen.
 
     Returns:
@@ -81,6 +81,8 @@ def _mask(
     key: Key, shape: tuple[int, ...], cells: tuple[int, int], probability: Float[Array, ""]
 ) -> Float[Array, "h w"]:
     grid_key, corner_key = jax.random.split(key)
+    # A cell that is smaller than a pixel would not be seen.
+    cells = tuple(min(count, side) for count, side in zip(cells, shape, strict=True))
     grid = jax.random.bernoulli(grid_key, probability, cells).astype(probability.dtype)
     cell = tuple(-(-side // count) for side, count in zip(shape, cells, strict=True))
     sides = tuple((count + 1) * size for count, size in zip(cells, cell, strict=True))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._chunks import map_chunked
-from .._numerics import at_least_single, direction
+from .._numerics import at_least_single, direction, drawn_in, in_dtype
 from .._types import AnyAttribution, Baseline, Count, Image, Key, Number, Scalar, ScoreFunction
 from .._validation import (
     as_array,
@@ -55,8 +55,9 @@ def gaussian_perturbation(image: Image, key: Key, noise_scale: Number) -> Image:
     """
     image = as_image(image)
     check_key(key)
-    scale = jnp.asarray(as_number("noise_scale", noise_scale, 0), image.dtype)
-    return scale * jax.random.normal(key, image.shape, image.dtype)
+    noise = jax.random.normal(key, image.shape, drawn_in(image.dtype))
+    scale = in_dtype(as_number("noise_scale", noise_scale, 0), noise.dtype)
+    return (scale * noise).astype(image.dtype)
 
 
 def square_removal(image: Image, key: Key, side: Count, baseline: Baseline = zeros) -> Image:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._chunks import map_chunked
-from .._numerics import at_least_single, norm
+from .._numerics import at_least_single, drawn_in, norm
 from .._types import Count, Image, Key, Method, Number, Scalar, ScoreFunction
 from .._validation import as_image, as_number, check_callable, check_count, check_key
 from ..scores import as_score
@@ -114,8 +114,8 @@ def _changes(
     original = at_least_single(method(score, image))
 
     def of_key(key):
-        noise = jax.random.uniform(key, image.shape, image.dtype, -1, 1)
-        moved = image + radius * noise
+        noise = jax.random.uniform(key, image.shape, drawn_in(image.dtype), -1, 1)
+        moved = image + radius * noise.astype(image.dtype)
         return norm(at_least_single(method(score, moved)) - original)
 
     changes = map_chunked(of_key, jax.random.split(key, count), batch_size)

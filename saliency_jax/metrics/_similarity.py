@@ -1,5 +1,6 @@
 """Structural similarity: how alike two maps look."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -60,13 +61,18 @@ def structural_similarity(first: AnyMap, second: AnyMap, *, data_range: Number =
         raise ValueError(f"expected maps with sides of at least {len(_OFFSETS)}, got {first.shape}")
     dtype = common_dtype(first.dtype, second.dtype)
     first, second, scale = (jnp.asarray(values, dtype) for values in (first, second, data_range))
-    mean_a, variance_a = _moments(first, scale)
-    mean_b, variance_b = _moments(second, scale)
-    gap, variance_of_gap = _moments(first - second, scale)
-    # (2 x y + c) / (x^2 + y^2 + c) as 1 - (x - y)^2 / (x^2 + y^2 + c), which is at most 1 in any
-    # rounding; so is the second factor.
-    luminance = 1 - gap**2 / (mean_a**2 + mean_b**2 + _K1**2)
-    structure = 1 - variance_of_gap / (variance_a + variance_b + _K2**2)
+    # Of the largest value, where that is above the range, so that no square is infinite.
+    largest = jnp.maximum(abs(first).max(), abs(second).max())
+    unit = jax.lax.stop_gradient(jnp.maximum(scale, largest))
+    # Where both maps are 0 their similarity is 1, however small the range.
+    c1, c2 = (jnp.maximum((k * (scale / unit)) ** 2, jnp.finfo(dtype).tiny) for k in (_K1, _K2))
+    mean_a, variance_a = _moments(first, unit)
+    mean_b, variance_b = _moments(second, unit)
+    half_gap, variance_of_half = _moments(first / 2 - second / 2, unit)
+    # (2 x y + c) / (x^2 + y^2 + c) as 1 - (x - y)^2 / (x^2 + y^2 + c), and the quotient at most 2,
+    # so that it is within -1 and 1 in any rounding; so is the second factor.
+    luminance = 1 - jnp.minimum((2 * half_gap) ** 2 / (mean_a**2 + mean_b**2 + c1), 2)
+    structure = 1 - jnp.minimum(4 * variance_of_half / (variance_a + variance_b + c2), 2)
     return jnp.mean(luminance * structure)
 
 

@@ -294,8 +294,10 @@ def z_box(
             raise ValueError(
                 f"expected {name} to be one number or of shape {array.shape}, got {np.shape(bound)}"
             )
-    middle = (jnp.asarray(low, array.dtype) + jnp.asarray(high, array.dtype)) / 2
-    reach = jnp.broadcast_to((jnp.asarray(high, array.dtype) - low) / 2, array.shape)
+    low, high = (
+        jnp.broadcast_to(jnp.asarray(bound, array.dtype), array.shape) for bound in (low, high)
+    )
+    middle, reach = (low + high) / 2, (high - low) / 2
     size, back_size = jax.vjp(lambda each: operation.reweighted(jnp.abs, each), reach)
     plain, back = jax.vjp(lambda each: operation.reweighted(_unchanged, each), array - middle)
     quotient = relevance / _away_from_zero(plain + size, epsilon)

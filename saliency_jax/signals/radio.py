@@ -28,7 +28,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
-from .._numerics import at_least_single
+from .._numerics import at_least_single, in_dtype
 from .._pytrees import as_pytree
 from .._types import Count, Key, Number, Scalar
 from .._validation import (
@@ -37,6 +37,7 @@ from .._validation import (
     as_image,
     as_number,
     as_signal,
+    check_at_least,
     check_count,
     check_floats,
     check_key,
@@ -71,6 +72,8 @@ _CARRIERS = (-0.01, 0.01)
 _PATH_POWERS = (1.0, 0.25, 0.1)
 _DELAYS = (0.0, 4.0)
 _RICIAN_K = 4.0
+# In dB: the power of noise that is stronger is no number of single precision.
+_LEAST_SNR = -300.0
 
 _uniform = functools.partial(jax.random.uniform, dtype=jnp.float32)
 
@@ -170,6 +173,9 @@ def root_raised_cosine(
     """
     _check_within("rolloff", rolloff, 0, 1)
     time = _floats("time", time)
+    # Beyond, where the pulse is 0 but for rounding, no phase is left.
+    far = 1 / jnp.finfo(time.dtype).eps
+    time = jnp.clip(time, -far, far)
     rolloff = jnp.asarray(rolloff, time.dtype)
     narrow, edge = 1 - rolloff, rolloff * time
     edges = jnp.sinc(edge + 0.25) * jnp.cos(jnp.pi * (time + 0.25))
@@ -267,6 +273,10 @@ def gaussian_phase(
     _check_above_zero("bandwidth", bandwidth)
     time = _floats("time", time)
     sigma = jnp.sqrt(jnp.log(2.0)) / (2 * jnp.pi * _number(bandwidth, time.dtype))
+
+    # Beyond, where it is 0 or 1, two ramps are one but for rounding.
+    far = 0.5 + 10 * sigma
+    time = jnp.clip(time, -far, far)
 
     def ramp(x):
         return x * jax.scipy.stats.norm.cdf(x / sigma) + sigma * jax.scipy.stats.norm.pdf(x / sigma)
@@ -463,6 +473,9 @@ def fading_gains(
     check_key(key)
     k_factor = as_number("k_factor", k_factor, 0)
     powers = at_least_single(as_array("powers", powers, ("p",)))
+    check_at_least("powers", powers, 0)
+    if is_concrete(powers) and not powers.any():
+        raise ValueError("expected one of powers to be above 0, got none in JAX's precision")
     kind = jax.lax.complex(powers, powers).dtype
     scattered = jax.random.normal(key, powers.shape, kind)
     # 1 / (1 + K), and not K / (1 + K), is a number for an infinite K as well.
@@ -505,8 +518,10 @@ def multipath(
         raise ValueError(f"expected a gain for each delay, got {len(gains)} for {len(delays)}")
     frequencies = jnp.fft.fftfreq(len(signal), dtype=dtype)
     turns = _cis(-2 * jnp.pi * delays[:, None] * frequencies[None, :])
-    response = gains.astype(signal.dtype) @ turns
-    return jnp.fft.ifft(response * jnp.fft.fft(signal))
+    # Of the largest, so that no sum on the way is infinite.
+    (gains, gain), (signal, level) = _of_largest(gains.astype(signal.dtype)), _of_largest(signal)
+    delayed = jnp.fft.ifft(gains @ turns * jnp.fft.fft(signal))
+    return jax.lax.complex(delayed.real * gain * level, delayed.imag * gain * level)
 
 
 def mean_power(signal: AnySignal) -> Scalar:
@@ -537,7 +552,7 @@ def noise(key: Key, signal: AnySignal, snr: Number) -> Signal:
     Args:
       key: see the module.
       signal: see the module.
-      snr: in dB, over all frequencies.
+      snr: in dB, over all frequencies, at least -300.
 
     Returns:
       (t,), to be added to the signal.
@@ -553,7 +568,7 @@ def noise(key: Key, signal: AnySignal, snr: Number) -> Signal:
     Reference: Shannon, Communication in the presence of noise, Proceedings of the IRE, 1949.
     """
     check_key(key)
-    snr = as_number("snr", snr)
+    snr = as_number("snr", snr, _LEAST_SNR)
     signal = _complex("signal", signal)
     power = mean_power(signal)
     strength = jnp.sqrt(power) * 10.0 ** (-jnp.asarray(snr, power.dtype) / 20)
@@ -841,7 +856,7 @@ def decision_mask(
     timing = as_any_number("timing", timing)
     first, half = jnp.asarray(timing, jnp.float32), samples_per_symbol / 2
     away = (jnp.arange(length, dtype=jnp.float32) - first + half) % samples_per_symbol - half
-    return (jnp.abs(away) <= as_number("distance", distance, 0))[None]
+    return (jnp.abs(away) <= in_dtype(as_number("distance", distance, 0), away.dtype))[None]
 
 
 class Transmission(NamedTuple):
@@ -914,7 +929,8 @@ def receive(modulation: str, snr: Number, key: Key, *, length: Count = LENGTH) -
 
     Args:
       modulation: one of `MODULATIONS`.
-      snr: signal-to-noise ratio in dB, over all frequencies. A traced one is welcome.
+      snr: signal-to-noise ratio in dB, over all frequencies, at least -300. A traced one is
+        welcome.
       key: a JAX random key; equal keys give equal signals.
       length: t, the number of samples, a multiple of 8.
 
@@ -937,7 +953,7 @@ def receive(modulation: str, snr: Number, key: Key, *, length: Count = LENGTH) -
     2018, arXiv:1712.04578.
     """
     check_text("modulation", modulation)
-    snr = as_number("snr", snr)
+    snr = as_number("snr", snr, _LEAST_SNR)
     check_key(key)
     if modulation not in MODULATIONS:
         raise ValueError(
@@ -979,6 +995,14 @@ def _superposed(
     samples = jnp.arange(samples_per_symbol, dtype=dtype) - jnp.asarray(timing, dtype)
     pulses = pulse(samples[None, :] / samples_per_symbol - jnp.asarray(reach, dtype)[:, None])
     return (neighbours @ pulses.astype(symbols.dtype)).ravel()
+
+
+def _of_largest(values: Complex[Array, "t"]) -> tuple[Complex[Array, "t"], Float[Array, ""]]:
+    """The values over a unit, a power of two below the largest of them, and that unit."""
+    largest = jax.lax.stop_gradient(jnp.maximum(abs(values.real).max(), abs(values.imag).max()))
+    # Exact, so that nothing is rounded, and of which 1 / unit is a normal number.
+    unit = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1] - 2)
+    return jax.lax.complex(values.real / unit, values.imag / unit), unit
 
 
 def _floats(name: str, values: Any) -> Float[Array, "..."]:

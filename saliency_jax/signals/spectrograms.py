@@ -29,6 +29,7 @@ from .._validation import (
     as_array,
     as_number,
     as_signal,
+    check_at_least,
     check_count,
     check_finite,
     check_floats,
@@ -40,8 +41,8 @@ Samples = Inexact[Array, "t"] | Inexact[np.ndarray, "t"]
 
 # Of power 1, 80 dB below it: about the quantization noise of 16 bits in a quiet recording.
 FLOOR = 1e-8
-# The mel scale as O'Shaughnessy has it: 1,000 mel are 1,000 Hz.
-_MEL_PER_LOG, _MEL_BREAK = 2595.0, 700.0
+# In hertz, of the mel scale as O'Shaughnessy has it: 2595 log10(1 + f / 700).
+_MEL_BREAK = 700.0
 
 
 def complex_baseband(
@@ -287,6 +288,7 @@ def decibels(
     """
     _check_above_zero("floor", floor)
     check_floats("power", power)
+    check_at_least("power", power, 0)
     values = to_jax(power)
     # In half precision the floor would be 0.
     wide = at_least_single(values)
@@ -342,11 +344,14 @@ def mel_filters(
             f"expected high to be above low, {low}, and at most half the sample rate, "
             f"{float(sample_rate) / 2}, got {top}"
         )
-    ends = _MEL_PER_LOG * np.log10(1 + np.array([float(low), top]) / _MEL_BREAK)
-    mels = np.linspace(ends[0], ends[1], int(num_bands) + 2)
-    corners = _MEL_BREAK * (10 ** (mels / _MEL_PER_LOG) - 1)
-    rise = (of_bins[None, :] - corners[:-2, None]) / np.diff(corners)[:-1, None]
-    fall = (corners[2:, None] - of_bins[None, :]) / np.diff(corners)[1:, None]
+    # Equally far apart in mel, whatever its unit.
+    mels = np.linspace(*np.log1p(np.array([low, top]) / _MEL_BREAK), num_bands + 2)
+    corners = _MEL_BREAK * np.expm1(mels)
+    if not np.diff(corners).min() > 0:
+        raise ValueError(f"expected high to be further above low, {low}, got {top}")
+    with np.errstate(over="ignore"):
+        rise = (of_bins[None, :] - corners[:-2, None]) / np.diff(corners)[:-1, None]
+        fall = (corners[2:, None] - of_bins[None, :]) / np.diff(corners)[1:, None]
     filters = np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
     empty = np.flatnonzero(filters.max(1) == 0)
     if empty.size:
@@ -400,6 +405,7 @@ def log_mel(
     """
     signal = as_array("signal", signal, ("t",))
     spectrum = power(stft(signal, window_size=window_size, hop=hop))
+    check_finite("the power of signal", spectrum)
     filters = mel_filters(num_bands, window_size=window_size, sample_rate=sample_rate)
     level = decibels(spectrum @ jnp.asarray(filters.T, spectrum.dtype), floor=floor)
     return level.astype(signal.dtype)
