@@ -82,7 +82,7 @@ def _mask(
 ) -> Float[Array, "h w"]:
     grid_key, corner_key = jax.random.split(key)
     # A cell that is smaller than a pixel would not be seen.
-    cells = tuple(min(count, side) for count, side in zip(cells, shape, strict=True))
+    cells = min(cells[0], shape[0]), min(cells[1], shape[1])
     grid = jax.random.bernoulli(grid_key, probability, cells).astype(probability.dtype)
     cell = tuple(-(-side // count) for side, count in zip(shape, cells, strict=True))
     sides = tuple((count + 1) * size for count, size in zip(cells, cell, strict=True))

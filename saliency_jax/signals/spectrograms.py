@@ -345,7 +345,8 @@ def mel_filters(
             f"{float(sample_rate) / 2}, got {top}"
         )
     # Equally far apart in mel, whatever its unit.
-    mels = np.linspace(*np.log1p(np.array([low, top]) / _MEL_BREAK), num_bands + 2)
+    ends = np.log1p(np.array([low, top]) / _MEL_BREAK)
+    mels = np.linspace(ends[0], ends[1], num_bands + 2)
     corners = _MEL_BREAK * np.expm1(mels)
     if not np.diff(corners).min() > 0:
         raise ValueError(f"expected high to be further above low, {low}, got {top}")
