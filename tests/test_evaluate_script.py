@@ -89,6 +89,14 @@ def test_the_interval_is_wilsons(evaluate):
     assert evaluate.tables.share(12, count) == f"30.0 [{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def test_what_is_undefined_for_an_image_is_left_out(evaluate):
+    nan = np.nan
+    assert evaluate.tables.cell(np.array([2.0, nan, 2.0])) == "2.000 [2.000, 2.000]"
+    by_share = np.array([[1.0, 3.0], [nan, 9.0], [1.0, 3.0]])
+    assert evaluate.tables.cell(by_share) == "2.000 [2.000, 2.000]"
+    assert evaluate.tables.cell(by_share[1:2]) == "undefined"
+
+
 def test_another_datas_classes_are_refused(evaluate, settings):
     stranger = small_classifiers.classifier(class_names=("a", "b"))
     with pytest.raises(ValueError, match="expected a class of small, got 'dining table'"):

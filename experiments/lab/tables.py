@@ -21,12 +21,12 @@ def interval(values: np.ndarray) -> metrics.Interval:
 
 
 def defined(values: np.ndarray) -> np.ndarray:
-    """Of values (n,) the finite ones, as a measure that is undefined for an image is nan there.
+    """Of values (n, ...) the finite ones, as a measure that is undefined for an image is nan there.
 
-    Several values of each, (n, m), stay as they are.
+    Of several values of each, (n, m), those of which all are finite.
     """
     values = np.asarray(values, np.float32)
-    return values[np.isfinite(values)] if values.ndim == 1 else values
+    return values[np.isfinite(values).all(tuple(range(1, values.ndim)))]
 
 
 def cell(values: np.ndarray) -> str:
