@@ -53,16 +53,15 @@ of ten-crop saliency and LayerCAM, with nothing chosen, is wrong of 29.3 % [24.3
 less than the box [8.7, 19.0] and 6.0 less than under the robust model [0.7, 11.3]: LayerCAM of
 Lite0 says better where the object is.
 
-Nor do other settings of a cut help than those that OpenCV leaves open. On 500 training images alone
-another minimum cut, of the same maps at 64 and 112 pixels, was tried with 462 settings of their
-blur, both quantiles, one to five Gaussians, the least variance of these, a uniform share of
-colours, the weight of the eight neighbours and hard or soft seeds (what was wrong of over 45 % of
-the first 200 was left out early). By the setting that is best on one half of them it is wrong of
-42.4 % of the other, the box in the middle, chosen likewise, of 42.3 % (means of 200 halvings); in
-ten folds the difference is -0.8 [-4.4, 2.8], and even of the best of all settings, on the very
-images that it was chosen by, no more than -1.4 [-5.0, 2.2]. Of its 39.8 % wrong boxes 36.8 are
-larger than the true ones. So that cut is not part of this script, and no validation image has been
-cut by it.
+Nor does it help to choose what OpenCV fixes. On 500 training images alone another minimum cut, of
+the same maps at 64 and 112 pixels, was tried with 462 settings of their blur, both quantiles, one
+to five Gaussians, the least variance of these, a uniform share of colours, the weight of the eight
+neighbours and hard or soft seeds (what was wrong of over 45 % of the first 200 was left out early).
+By the setting that is best on one half of them it is wrong of 42.4 % of the other, the box in the
+middle, chosen likewise, of 42.3 % (means of 200 halvings); in ten folds the difference is -0.8
+[-4.4, 2.8], and even of the best of all settings, on the very images that it was chosen by, no more
+than -1.4 [-5.0, 2.2]. Of its 39.8 % wrong boxes 36.8 are larger than the true ones. So that cut is
+not part of this script, and no validation image has been cut by it.
 
 With `--images` nothing is measured: files, and folders of them, are cut out for their likeliest
 class, or for `--label`, by the paper's settings.
