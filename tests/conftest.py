@@ -1,5 +1,6 @@
 """What every test runs under: strict shapes, strict ranks, cheap compilation."""
 
+import ast
 import contextlib
 import functools
 import gc
@@ -15,6 +16,7 @@ import jaxtyping
 import psutil
 import pytest
 from jax._src.interpreters import mlir
+from jaxtyping._import_hook import JaxtypingTransformer
 from transfers import Transfers
 
 # Before JAX starts, and for the processes of scripts as well: few programs of the tests run for
@@ -43,6 +45,24 @@ for option, value in PROGRAMS.items():
 with contextlib.suppress(AttributeError):
     mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
+
+
+def leave_alone_what_is_not_annotated() -> None:
+    """The hook also wraps functions in which there is nothing to check, closures at every call."""
+    wrapped = JaxtypingTransformer.visit_FunctionDef
+
+    def visit(self: JaxtypingTransformer, node: ast.FunctionDef) -> ast.FunctionDef:
+        decorators = [*node.decorator_list]
+        node = wrapped(self, node)
+        arguments = (part for part in ast.walk(node.args) if isinstance(part, ast.arg))
+        if not (node.returns or any(argument.annotation for argument in arguments)):
+            node.decorator_list = decorators
+        return node
+
+    JaxtypingTransformer.visit_FunctionDef = visit
+
+
+leave_alone_what_is_not_annotated()
 # Before the library is imported: the hook checks the shapes in its signatures at every call.
 jaxtyping.install_import_hook("saliency_jax", "beartype.beartype")
 
