@@ -46,7 +46,6 @@ with contextlib.suppress(AttributeError):
     mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 
-
 def leave_alone_what_is_not_annotated() -> None:
     """The hook also wraps functions in which there is nothing to check, closures at every call."""
     wrapped = JaxtypingTransformer.visit_FunctionDef
