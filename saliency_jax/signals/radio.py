@@ -39,6 +39,7 @@ from .._validation import (
     as_signal,
     check_at_least,
     check_count,
+    check_finite,
     check_floats,
     check_key,
     check_pair,
@@ -114,7 +115,7 @@ def phase_shift_keying(order: Count) -> Points:
     Reference: Proakis, Salehi, Digital Communications, 5th edition, 2008, section 3.2.
     """
     order = check_count("order", order, 2)
-    return _cis(2 * jnp.pi * jnp.arange(order, dtype=jnp.float32) / order)
+    return _cis("order", 2 * jnp.pi * jnp.arange(order, dtype=jnp.float32) / order)
 
 
 def quadrature_amplitude(order: Count) -> Points:
@@ -331,7 +332,7 @@ def frequency_shift_keying(
         return phase_response(time) - phase_response(time - 1 / samples_per_symbol)
 
     turns = _superposed(symbols, turn, timing, samples_per_symbol)
-    return _cis(jnp.pi * _number(index, turns.dtype) * jnp.cumsum(turns))
+    return _cis("index", jnp.pi * _number(index, turns.dtype) * jnp.cumsum(turns))
 
 
 def band_limited_noise(key: Key, length: Count, bandwidth: Number) -> Float[Array, "t"]:
@@ -410,7 +411,8 @@ def frequency_modulation(message: Samples, deviation: Number) -> Signal:
     """
     deviation = as_number("deviation", deviation)
     message = at_least_single(as_array("message", message, ("t",)))
-    return _cis(2 * jnp.pi * _number(deviation, message.dtype) * jnp.cumsum(message))
+    turns = _number(deviation, message.dtype) * jnp.cumsum(message)
+    return _cis("message and deviation", 2 * jnp.pi * turns)
 
 
 def shift_frequency(signal: AnySignal, frequency: Number, phase: Number = 0.0) -> Signal:
@@ -437,7 +439,7 @@ def shift_frequency(signal: AnySignal, frequency: Number, phase: Number = 0.0) -
     dtype = signal.real.dtype
     frequency, phase = _number(frequency, dtype), _number(phase, dtype)
     instants = jnp.arange(len(signal), dtype=dtype)
-    return signal * _cis(2 * jnp.pi * frequency * instants + phase)
+    return signal * _cis("frequency and phase", 2 * jnp.pi * frequency * instants + phase)
 
 
 def fading_gains(
@@ -517,7 +519,7 @@ def multipath(
     if delays.shape != gains.shape:
         raise ValueError(f"expected a gain for each delay, got {len(gains)} for {len(delays)}")
     frequencies = jnp.fft.fftfreq(len(signal), dtype=dtype)
-    turns = _cis(-2 * jnp.pi * delays[:, None] * frequencies[None, :])
+    turns = _cis("delays", -2 * jnp.pi * delays[:, None] * frequencies[None, :])
     # Of the largest, so that no sum on the way is infinite.
     (gains, gain), (signal, level) = _of_largest(gains.astype(signal.dtype)), _of_largest(signal)
     delayed = jnp.fft.ifft(gains @ turns * jnp.fft.fft(signal))
@@ -1017,8 +1019,9 @@ def _complex(name: str, values: Any) -> Complex[Array, "t"]:
     return signal if jnp.iscomplexobj(signal) else jax.lax.complex(signal, jnp.zeros_like(signal))
 
 
-def _cis(phase: Any) -> Complex[Array, "*n"]:
-    """exp(i phase)."""
+def _cis(names: str, phase: Any) -> Complex[Array, "*n"]:
+    """exp(i phase), of a phase that is finite if it is known; `names` are what it is made of."""
+    check_finite(f"the phase by {names}", phase)
     return jnp.exp(jax.lax.complex(jnp.zeros_like(phase), phase))
 
 
