@@ -165,6 +165,7 @@ def max_pool(size, stride):
 ACTIVATIONS = {
     "relu": jax.nn.relu,
     "where": lambda x: jnp.where(x > 0, x, 0),
+    "select": lambda x: jnp.select([x > 0], [x], 0.0),
     "relu6": jax.nn.relu6,
     "leaky": jax.nn.leaky_relu,
     "elu": jax.nn.elu,

@@ -297,6 +297,25 @@ def scaled_and_scaled(x):
     return -2.0 * (x.ravel() @ jnp.asarray(numbers(70, 72, 4))) / 3.0 + 1.0
 
 
+def turned(x):
+    """In the plane of both channels, as positions are in a transformer."""
+    angles = jnp.asarray(numbers(73, 6, 6))
+    weights = lax.complex(jnp.cos(angles), jnp.sin(angles))
+    found = lax.complex(x[..., 0], x[..., 1]).conj() * weights
+    return jnp.stack([found.real, found.imag], -1)
+
+
+def turned_back(x):
+    divisor = lax.complex(jnp.asarray(numbers(76, 6, 6)), jnp.asarray(numbers(77, 6, 6)))
+    found = lax.complex(x[..., 0], -x[..., 1]) / divisor
+    return jnp.concatenate([found.imag, found.real])
+
+
+def repeated_by_what_is_added(x):
+    """A row, to which a matrix is added."""
+    return jnp.asarray(numbers(74, 5, 4)) - (x.ravel() @ jnp.asarray(numbers(75, 72, 4)))[None]
+
+
 def of_one_sign(x):
     """In half of its outputs."""
     weights = jnp.asarray(numbers(71, 72, 4)).at[:, :2].set(0.25)
@@ -321,6 +340,9 @@ LAYERS = {
     "subtracted": subtracted,
     "scaled": scaled_and_scaled,
     "of one sign": of_one_sign,
+    "turned": turned,
+    "turned back": turned_back,
+    "repeated": repeated_by_what_is_added,
 }
 
 
@@ -511,7 +533,23 @@ def attend_by_library(query, key, value):
         return jax.nn.dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
 
 
-ATTENTIONS = [attend, attend_by_einsum, attend_by_library]
+def attend_by_reciprocal(query, key, value):
+    powers = jnp.exp(query @ key.T / np.sqrt(query.shape[-1]).item())
+    return (powers * (1 / powers.sum(-1, keepdims=True))) @ value
+
+
+def attend_by_logarithm(query, key, value):
+    logits = query @ key.T / np.sqrt(query.shape[-1]).item()
+    return jnp.exp(jax.nn.log_softmax(logits)) @ value
+
+
+ATTENTIONS = [
+    attend,
+    attend_by_einsum,
+    attend_by_library,
+    attend_by_reciprocal,
+    attend_by_logarithm,
+]
 
 
 def attention_stage(function, seed=27, width=3):
@@ -611,16 +649,37 @@ def test_a_transformer_block():
     assert_allclose(found, slow_rules.lrp(stages, TOKENS), rtol=1e-4, atol=1e-5)
 
 
-def test_a_mask_of_minus_infinity_gets_nothing():
+CAUSAL = np.tril(np.ones((4, 4), bool))
+
+
+def selected_powers(logits):
+    powers = jnp.where(CAUSAL, jnp.exp(logits), 0.0)
+    return powers / powers.sum(-1, keepdims=True)
+
+
+MASKED = {
+    "minus infinity": lambda logits: jax.nn.softmax(jnp.where(CAUSAL, logits, -jnp.inf)),
+    "of the softmax": lambda logits: jax.nn.softmax(logits, where=CAUSAL),
+    "of the powers": selected_powers,
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_what_a_mask_leaves_out_gets_nothing(name):
     """Causal attention: tokens behind do not matter, and nothing is nan."""
 
     def model(image):
         tokens = image.reshape(4, 3)
-        logits = jnp.where(jnp.tril(jnp.ones((4, 4), bool)), tokens @ tokens.T, -jnp.inf)
-        return (jax.nn.softmax(logits) @ tokens)[1]
+        return (MASKED[name](tokens @ tokens.T) @ tokens)[1]
 
-    found = rules.lrp(scores.logit(model, 0), TOKENS, composite=rules.epsilon_everywhere())
-    assert jnp.isfinite(found).all()
+    def of_what_is_left(image):
+        tokens = image.reshape(4, 3)[:2]
+        return jax.nn.softmax(tokens[1] @ tokens.T) @ tokens
+
+    composite = rules.epsilon_everywhere()
+    found = rules.lrp(scores.logit(model, 0), TOKENS, composite=composite)
+    expected = rules.lrp(scores.logit(of_what_is_left, 0), TOKENS, composite=composite)
+    assert_allclose(found, expected, **CLOSE)
     assert_allclose(found.reshape(4, 3)[2:], 0, atol=0)
     assert jnp.abs(found.reshape(4, 3)[:2]).min() > 0
 
@@ -780,6 +839,18 @@ def test_what_is_known_to_be_positive_makes_no_difference(name):
 
     rules.lrp(score, numbers(93, 6, 6, 1), composite=composite)
     assert seen == [known]
+
+
+def test_a_minimum_reflected_is_a_rectifier():
+    """Its signs are no weights of the layers before and behind."""
+    kernels = [jnp.asarray(numbers(94 + at, *shape)) for at, shape in enumerate([(6, 5), (5, 2)])]
+
+    def score_with(rectifier):
+        return lambda image: (rectifier(image.reshape(6, 6) @ kernels[0]) @ kernels[1]).sum()
+
+    image = numbers(93, 6, 6, 1)
+    found = rules.lrp(score_with(lambda x: -jnp.minimum(-x, 0.0)), image)
+    assert_allclose(found, rules.lrp(score_with(jax.nn.relu), image), **CLOSE)
 
 
 def test_gamma_0_is_the_epsilon_rule():

@@ -86,6 +86,12 @@ RECTIFIERS = {
     "mish": jax.nn.mish,
     "hard swish": hard_swish,
     "jax.nn.hard_swish": jax.nn.hard_swish,
+    "jnp.select": lambda x: jnp.select([x > 0], [x], 0.0),
+    "jnp.select of three": lambda x: jnp.select([x > 1, x > 0], [jnp.ones_like(x), x], 0.0),
+    "jnp.select under vmap": jax.vmap(lambda each: jnp.select([each > 0], [each], 0.0)),
+    "jnp.piecewise": lambda x: jnp.piecewise(x, [x > 0], [lambda each: each, 0.0]),
+    "minimum, reflected": lambda x: -jnp.minimum(-x, 0),
+    "with its absolute value": lambda x: (x + jnp.abs(x)) / 2,
     "under jit": jax.jit(lambda x: jnp.maximum(x, 0)),
     "under nested jit": jax.jit(jax.jit(lambda x: jnp.where(x > 0, x, 0))),
     "under checkpoint": jax.checkpoint(jax.nn.relu),
@@ -95,7 +101,7 @@ RECTIFIERS = {
     "under a named scope": jax.named_scope("act")(jax.nn.relu),
 }
 # To DeconvNet, which has no derivative of a rectifier, a factor behind it is another operation.
-SCALED = {"selu", "hard swish", "celu"}
+SCALED = {"selu", "hard swish", "celu", "with its absolute value"}
 
 
 def network(rectifier):

@@ -307,6 +307,18 @@ def test_an_image_that_is_its_baseline_gets_zeros():
     assert_array_equal(found, 0)
 
 
+def test_a_sum_may_repeat_what_rises_and_falls():
+    """As squared distances to several centers do."""
+    image, centers = numbers(40, 2, 2, 3), jnp.asarray(numbers(41, 3, 4))
+
+    def score(image):
+        return ((centers - image.mean((0, 1))[:, None]) ** 2).sum()
+
+    found = rules.deep_lift(score, image, rule=rules.reveal_cancel)
+    gap = attribution.completeness_gap(score, image, found)
+    assert abs(gap) < 1e-9 * abs(score(image) - score(jnp.zeros_like(image)))
+
+
 def test_in_single_precision_it_is_complete():
     score = score_of(NETWORKS["residual"])
     image, baseline = IMAGE.astype(np.float32), BASELINE.astype(np.float32)

@@ -1,6 +1,7 @@
 """One network in four libraries, every precision, jit, vmap, and what cannot be followed."""
 
 import functools
+import re
 
 import equinox as eqx
 import flax.linen as nn
@@ -371,6 +372,47 @@ def test_an_unknown_operation_stops_with_its_name_and_the_models_line(primitive)
         rules.lrp(score, IMAGE)
     with pytest.raises(ValueError, match="composite"):
         rules.lrp(score, IMAGE)
+
+
+@jax.custom_vjp
+def straight_through(x):
+    return jnp.round(x)
+
+
+straight_through.defvjp(lambda x: (jnp.round(x), None), lambda _, cotangent: (cotangent,))
+
+
+@pytest.mark.parametrize("step", [jnp.sign, jnp.round, jnp.floor, jnp.ceil, straight_through])
+def test_steps_hand_on_what_they_get(step):
+    """Their gradient is 0 or what one says, but networks of signs and of whole numbers do work."""
+
+    def score(image):
+        return step(4.0 * convolved(image, jnp.asarray(WEIGHTS["first"]))).sum()
+
+    found = rules.lrp(score, IMAGE, composite=rules.epsilon_everywhere())
+    assert abs(score(IMAGE)) > 1
+    assert_allclose(found.sum(), score(IMAGE), rtol=1e-3)
+
+
+def by_winners(image):
+    return jax.nn.one_hot(image.argmax(-1), 2, dtype=image.dtype).sum(axis=(0, 1))[0]
+
+
+def by_whole_numbers(image):
+    return image.astype(jnp.int32).astype(image.dtype).sum() + 1.0
+
+
+@pytest.mark.parametrize(
+    ("score", "primitive"), [(by_winners, "argmax"), (by_whole_numbers, "convert_element_type")]
+)
+@pytest.mark.parametrize("method", [rules.lrp, rules.deep_lift])
+def test_where_nothing_can_be_handed_back_the_operation_is_named(score, primitive, method):
+    """And not zeros given for an answer."""
+    place = rf"{primitive} at test_rules_any_model.py:\d+ \({score.__name__}\)"
+    with pytest.raises(ValueError, match=f"got .*{place}"):
+        method(score, IMAGE)
+    (missing,) = rules.coverage(score, IMAGE).missing
+    assert re.match(place, missing)
 
 
 def test_a_composite_may_bring_a_rule_for_it():

@@ -176,7 +176,12 @@ def deep_lift(
     program = trace(score, image, opens_all_but_affine, skipped=frozenset({"stop_gradient"}))
     values, reference = program.evaluate(image), program.evaluate(start)
 
-    groups = Grouping(program, holds=False).groups()
+    grouping = Grouping(program, holds=False)
+    groups, stop = grouping.groups(), grouping.stop()
+    if stop is not None:
+        raise ValueError(
+            f"expected operations that DeepLIFT has a rule for, got {stop.name} at {stop.source}"
+        )
     walk = _Walk(groups, values, reference, rule)
     same = jnp.ones_like(values[program.outputs[0]])
     (multipliers,) = propagate(program, groups, [_Multipliers(same, same)], walk.step)

@@ -17,7 +17,7 @@ from ..layers import Layer
 from ..scores import Score, as_score
 from ._composites import DEFAULTS, Composite, Rule, epsilon_plus
 from ._operations import Group, Grouping, Operation, opens_all_but_affine, operation
-from ._program import Program, trace
+from ._program import Equation, Program, trace
 
 _DEFAULT = epsilon_plus()
 
@@ -266,6 +266,8 @@ def coverage(
             else:
                 name = rule_name(rule)
                 counts[name] = counts.get(name, 0) + len(group.equations)
+        if passed.stop is not None:
+            missing.append(f"{passed.stop.name} at {passed.stop.source}")
         dependent = (
             equation
             for equation in passed.program.equations
@@ -284,6 +286,8 @@ class _Forward(NamedTuple):
     program: Program
     groups: list[Group]
     values: Mapping[int, Any]
+    # Where all that the answers owe to the input is held constant, if it is.
+    stop: Equation | None
 
     @property
     def depth(self) -> int:
@@ -311,6 +315,11 @@ class _Forward(NamedTuple):
         watch: Callable[[Operation, Rule, Any, Sequence[Any]], None] | None = None,
     ) -> list[Any]:
         """The relevance of the leaves of the input, for that of the leaves of the answer."""
+        if self.stop is not None:
+            raise ValueError(
+                "expected something that relevance can be handed back through, got nothing behind "
+                f"{self.stop.name} at {self.stop.source}"
+            )
         found = propagate(
             self.program,
             self.groups,
@@ -376,8 +385,9 @@ def propagate(
 
 def _forward(function: Callable, example: Any) -> _Forward:
     program = trace(function, example, opens_all_but_affine)
-    groups = Grouping(program, holds=True).groups()
-    return _Forward(program, groups, program.evaluate(*jax.tree.leaves(example)))
+    grouping = Grouping(program, holds=True)
+    values = program.evaluate(*jax.tree.leaves(example))
+    return _Forward(program, grouping.groups(), values, grouping.stop())
 
 
 def _at_layer(

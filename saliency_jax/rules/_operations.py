@@ -69,6 +69,7 @@ _ADDS = frozenset({"add", "add_any", "sub"})
 _SCALES = frozenset({"mul", "div", "neg"})
 _SUMS = frozenset({"reduce_sum", "cumsum", "reduce_window_sum", "fft"})
 _WEIGHTS = frozenset({"dot_general", "conv_general_dilated"})
+_SPREADS = ("broadcast_in_dim", "reshape", "convert_element_type")
 _CUSTOM = frozenset({"custom_vjp_call", "custom_vjp_call_jaxpr"})
 _CUSTOM_DERIVATIVES = _CUSTOM | {"custom_jvp_call"}
 _MAXIMA = frozenset({"max", "reduce_max", "reduce_window_max"})
@@ -79,9 +80,11 @@ _ACTIVATIONS = frozenset(
         "asinh",
         "atan",
         "cbrt",
+        "ceil",
         "clamp",
         "erf",
         "expm1",
+        "floor",
         "integer_pow",
         "log",
         "log1p",
@@ -90,7 +93,9 @@ _ACTIVATIONS = frozenset(
         "min",
         "mul",
         "pow",
+        "round",
         "select_n",
+        "sign",
         "sinh",
         "sqrt",
         "square",
@@ -105,12 +110,15 @@ _KEEPS_SIGN = (
     | {"add", "add_any", "clamp", "concatenate", "cumsum", "div", "min", "mul", "pad"}
     | {"reduce_sum", "reduce_window_sum", "select_n", "stack"}
 )
-_STEPS = frozenset({"sign", "floor", "ceil", "round"})
+# Of conditions side by side: which is the first that holds, as `jnp.select` asks.
+_PICKS = frozenset({"argmax", "concatenate", "cumsum", "stack"})
+_CONDITIONS = frozenset(
+    {"and", "broadcast_in_dim", "clamp", "convert_element_type", "not", "or", "xor"}
+)
 _ELEMENTWISE = (
     _ACTIVATIONS
     | _ADDS
     | _SCALES
-    | _STEPS
     | {
         "and",
         "asin",
@@ -298,8 +306,8 @@ class Grouping:
 
     Args:
       program: traced with the calls open that may hold activations.
-      holds: whether divisors, reciprocal roots, steps and what only selects are held constant, and
-        softmax is one operation.
+      holds: whether divisors, reciprocal roots and what only selects are held constant, and softmax
+        is one operation.
     """
 
     def __init__(self, program: Program, *, holds: bool):
@@ -334,6 +342,17 @@ class Grouping:
                 dataclasses.replace(group, depth=depth, is_first=first, is_positive=known)
             )
         return ordered
+
+    def stop(self) -> Equation | None:
+        """The last equation that hands nothing back, where no answer is handed anything from."""
+        answers = self.program.dependent.intersection(self.program.outputs)
+        if not answers or not answers.isdisjoint(self.carrying):
+            return None
+        return next(
+            equation
+            for equation in reversed(self.program.equations)
+            if not self.carrying.isdisjoint(equation.inputs)
+        )
 
     def group(self, value: int) -> Group:
         """The operation that makes a value. Complex numbers pass inside of operations alone."""
@@ -384,12 +403,32 @@ class Grouping:
         """The operation of which an equation is the last, where several are needed to tell."""
         if self._is_elementwise(equation) and len(self._dependent(equation)) > 1:
             found = self._common_root(equation, self._dependent, self._is_elementwise)
-            if found is not None:
+            if found is not None and len(set(map(_axis_of_conditions, found[1]))) <= 2:
                 root, equations = found
                 affine = all(map(self.is_affine, equations))
                 kind: Kind = "affine" if affine else "activation"
                 return Group(kind, (root,), equation.outputs[0], equations)
-        return self._softmax(equation) if self.holds and equation.name == "div" else None
+        if equation.name == "neg":
+            return self._reflected(equation)
+        return self._softmax(equation) if self.holds else None
+
+    def _reflected(self, equation: Equation) -> Group | None:
+        """-f(-x) of an activation f, as of a minimum in place of a maximum."""
+        (taken,) = equation.inputs
+        inside = self.program.producer(taken)
+        if inside is None or inside.name == "neg" or self.program.uses[taken] > 1:
+            return None
+        if not self._is_elementwise(inside) or taken not in self.carrying:
+            return None
+        group = self._group(taken)
+        first = self.program.producer(group.inputs[0])
+        if group.kind != "activation" or first is None or first.name != "neg":
+            return None
+        inputs = [value for each in group.equations for value in each.inputs]
+        if self.program.uses[group.inputs[0]] > inputs.count(group.inputs[0]):
+            return None
+        entry, output = first.inputs[0], equation.outputs[0]
+        return Group("activation", (entry,), output, (first, *group.equations, equation))
 
     def carriers(self, equation: Equation) -> list[int]:
         """The positions of the inputs that relevance is handed back to."""
@@ -424,8 +463,6 @@ class Grouping:
             return True
         if not self.holds:
             return False
-        if equation.name in _STEPS:
-            return True
         if equation.name == "integer_pow":
             return equation.params["y"] < 0
         if equation.name == "pow":
@@ -436,7 +473,7 @@ class Grouping:
     def _chain(self, value: int) -> Group:
         """The affine equations from a value back to where another operation begins."""
         equations: tuple[Equation, ...] = ()
-        root, mixes, weights, dense = value, False, False, False
+        root, mixes, several, weights, dense = value, False, False, False, False
         while (equation := self.program.producer(root)) is not None:
             taken = sum(each.inputs.count(root) for each in equations)
             if equations and self.program.uses[root] > taken and not self._is_complex(root):
@@ -459,19 +496,22 @@ class Grouping:
                 (root_entry, link) = found
                 entries = (root_entry,)
             mixing = any(not _is_one_to_one(each) or self._adds(each) for each in link)
-            if mixing and mixes:
+            # Complex numbers pass inside of operations alone.
+            if mixing and mixes and not self._is_complex(root):
                 if equation.name in _SUMS:
                     equations = _without_scale(equations)
                     (root,) = self._carried(equations[0])
                 break
-            mixes |= mixing
+            several, mixes = several or (mixing and mixes), mixes or mixing
             weights |= any(each.name in _WEIGHTS or each.name in _CUSTOM for each in link)
             weights |= adds_up and any(each.name == "mul" for each in link)
+            weights |= any(map(_turns, link))
             dense |= self._is_dense(equation)
             equations, root = link + equations, entries[0]
         moved = all(each.name in _MOVES or each.name in _JOINS for each in equations)
         kind: Kind = "rearrangement" if moved else "affine"
-        return Group(kind, (root,), value, equations, weights, dense)
+        # No rule is for the weights of two layers at once.
+        return Group(kind, (root,), value, equations, weights and not several, dense)
 
     def _selects_by_itself(self, equation: Equation) -> bool:
         return equation.name == "select_n" and equation.inputs[0] in self.program.dependent
@@ -512,7 +552,16 @@ class Grouping:
     def _is_elementwise(self, equation: Equation) -> bool:
         if equation.name in _CUSTOM_DERIVATIVES:
             return _closed_elementwise(self.program, equation) is not None
-        return equation.name in _ELEMENTWISE
+        return equation.name in _ELEMENTWISE or self._picks(equation)
+
+    def _picks(self, equation: Equation) -> bool:
+        """Whether it tells of conditions side by side which is the first that holds."""
+        shapes = [self.program.shapes[value] for value in (*equation.inputs, *equation.outputs)]
+        if any(jnp.issubdtype(shape.dtype, jnp.inexact) for shape in shapes):
+            return False
+        if equation.name == "broadcast_in_dim":
+            return shapes[1].size == shapes[0].size
+        return equation.name in _PICKS
 
     def _is_path(self, equation: Equation) -> bool:
         name = equation.name
@@ -551,18 +600,10 @@ class Grouping:
 
     def _softmax(self, equation: Equation) -> Group | None:
         """exp(x - m) over its sum, of x, where m is 0, a constant or the maximum of x."""
-        numerator, denominator = equation.inputs
-        exponential = self._behind(numerator, ("convert_element_type",))
-        total = self._behind(denominator, ("broadcast_in_dim", "reshape", "convert_element_type"))
-        if (
-            exponential is None
-            or total is None
-            or exponential.name != "exp"
-            or total.name != "reduce_sum"
-            or self._behind(total.inputs[0], ("convert_element_type",)) is not exponential
-        ):
+        found = self._over_its_sum(equation)
+        if found is None:
             return None
-        entry, output = exponential.inputs[0], equation.outputs[0]
+        (entry, total), output = found, equation.outputs[0]
         equations = self._between(entry, output)
         shift = self.program.producer(entry)
         # What is the same along the axes changes nothing, whether it is the maximum or not.
@@ -571,6 +612,84 @@ class Grouping:
             if array in self.carrying and self._is_same_along(constant, _axes(total)):
                 return Group("softmax", (array,), output, (shift, *equations))
         return Group("softmax", (entry,), output, equations)
+
+    def _over_its_sum(self, equation: Equation) -> tuple[int, Equation] | None:
+        """x and the sum of exp(x), where an equation makes exp(x) over it, or exp(x - log(it))."""
+        if equation.name == "exp":
+            shift = self.program.producer(equation.inputs[0])
+            if shift is None or shift.name != "sub":
+                return None
+            entry, subtracted = shift.inputs
+            logarithm = self._behind(subtracted, _SPREADS)
+            if logarithm is None or logarithm.name != "log":
+                return None
+            taken: tuple[int, int | None] | None = (entry, None)
+            total = self._behind(logarithm.inputs[0], _SPREADS)
+        elif equation.name == "div":
+            taken, total = (
+                self._exponent(equation.inputs[0]),
+                self._behind(equation.inputs[1], _SPREADS),
+            )
+        elif equation.name == "mul":
+            one, other = equation.inputs
+            if self._exponent(one) is None:
+                one, other = other, one
+            inverse = self._behind(other, _SPREADS)
+            if inverse is None or not self._is_reciprocal(inverse):
+                return None
+            taken, total = self._exponent(one), self._behind(inverse.inputs[-1], _SPREADS)
+        else:
+            return None
+        if taken is None or total is None or total.name != "reduce_sum":
+            return None
+        entry, mask = taken
+        summed = self._exponent(total.inputs[0])
+        if summed is None or summed[0] != entry:
+            return None
+        known = mask == summed[1] or (mask is None and self._is_left_out(entry, summed[1]))
+        return (entry, total) if known else None
+
+    def _exponent(self, value: int) -> tuple[int, int | None] | None:
+        """x of exp(x), and the condition by which it is 0 in other places."""
+        made = self._behind(value, ("convert_element_type",))
+        mask = None
+        if made is not None and made.name == "select_n" and self._is_filled(made.inputs[1], 0.0):
+            mask, made = made.inputs[0], self._behind(made.inputs[2], ("convert_element_type",))
+        return None if made is None or made.name != "exp" else (made.inputs[0], mask)
+
+    def _is_left_out(self, entry: int, mask: int | None) -> bool:
+        """Whether x, less a constant, is minus infinity where a condition does not hold."""
+        made = self.program.producer(entry)
+        if made is not None and made.name == "sub":
+            made = self.program.producer(made.inputs[0])
+        if made is None or made.name != "select_n" or mask is None:
+            return False
+        return self._is_filled(made.inputs[1], -np.inf) and self._is_same(made.inputs[0], mask)
+
+    def _is_reciprocal(self, equation: Equation) -> bool:
+        if equation.name == "integer_pow":
+            return equation.params["y"] == -1
+        return equation.name == "div" and self._is_filled(equation.inputs[0], 1.0)
+
+    def _is_filled(self, value: int, number: float) -> bool:
+        """Whether an array is known to hold one number."""
+        made = self.program.producer(value)
+        if made is not None:
+            return made.name in _SPREADS and self._is_filled(made.inputs[0], number)
+        known: Any = self.program.known.get(value)
+        return _is_number(known) and float(known) == number
+
+    def _is_same(self, one: int, other: int) -> bool:
+        """Whether two values are the same, spread in the same way."""
+        made, again = self.program.producer(one), self.program.producer(other)
+        if made is None or again is None or made is again:
+            return one == other
+        return (
+            made.name == again.name
+            and made.name in _SPREADS
+            and made.params == again.params
+            and self._is_same(made.inputs[0], again.inputs[0])
+        )
 
     def _is_same_along(self, value: int, axes: Sequence[int]) -> bool:
         shape = self.program.shapes[value].shape
@@ -638,7 +757,7 @@ def rectifiers(program: Program) -> Iterator[Group]:
     """The activations with a kink, or that multiply by a gate, however they are written.
 
     A maximum, a minimum or a clip against a constant; a `where` by a condition on the same array; a
-    product of an array with a function of it, as of GELU and SiLU.
+    product of an array with a function of it, as of GELU and SiLU; a sum with its absolute value.
     """
     grouping = Grouping(program, holds=False)
     taken: set[int] = set()
@@ -696,6 +815,11 @@ def _rectifies(program: Program, group: Group) -> bool:
         return not any(_is_number(bound) and np.isinf(bound) for bound in bounds)
     if last.name == "select_n":
         return dependent[0] and _compares(program, last.inputs[0])
+    if last.name == "neg":
+        return _rectifies(program, dataclasses.replace(group, equations=group.equations[1:-1]))
+    names = {equation.name for equation in group.equations}
+    if last.name in _ADDS and "abs" in names:
+        return names <= _SCALES | _ADDS | {"abs", "convert_element_type"}
     if last.name in ("mul", "div"):
         return len({value for value in last.inputs if value in program.dependent}) > 1
     return False
@@ -706,7 +830,7 @@ def _compares(program: Program, condition: int) -> bool:
     made = program.producer(condition)
     if made is None:
         return False
-    if made.name in ("and", "or", "not", "xor", "convert_element_type"):
+    if made.name in _CONDITIONS | _PICKS:
         return any(_compares(program, value) for value in made.inputs)
     return made.name in ("gt", "ge", "lt", "le")
 
@@ -719,6 +843,15 @@ def _is_number(value: Any) -> bool:
 def _closed_elementwise(program: Program, equation: Equation) -> Program | None:
     flags = tuple(value in program.dependent for value in equation.inputs)
     return _elementwise_inside(equation.traced, flags)
+
+
+def _axis_of_conditions(equation: Equation) -> int | None:
+    """The axis along which conditions stand side by side."""
+    if equation.name not in _PICKS:
+        return None
+    given = (equation.params.get(name) for name in ("axis", "dimension", "axes"))
+    (axis,) = (axis for axis in given if axis is not None)
+    return int(axis[0] if isinstance(axis, tuple) else axis)
 
 
 def _axes(equation: Equation) -> tuple[int, ...]:
@@ -788,7 +921,15 @@ def _without_scale(equations: tuple[Equation, ...]) -> tuple[Equation, ...]:
 
 
 def _is_one_to_one(equation: Equation) -> bool:
-    return not (equation.name in _SUMS or equation.name in _WEIGHTS or equation.name in _CUSTOM)
+    mixes = equation.name in _SUMS or equation.name in _WEIGHTS or equation.name in _CUSTOM
+    return not (mixes or _turns(equation))
+
+
+def _turns(equation: Equation) -> bool:
+    """Whether it is a product of complex numbers, whose real and imaginary parts are added up."""
+    made: Any = equation.traced.outvars[0].aval
+    is_complex = jnp.issubdtype(made.dtype, jnp.complexfloating)
+    return is_complex and equation.name in ("mul", "div")
 
 
 def _reweight(
@@ -810,9 +951,11 @@ def _reweighted(
     equation: Equation, arrays: list[Any], carriers: list[int], change: Callable[[Any], Any]
 ) -> list[Any]:
     name = equation.name
-    if name == "fft":
+    is_complex = any(map(jnp.iscomplexobj, arrays))
+    if name == "fft" or (is_complex and name in _WEIGHTS):
         raise ValueError(
-            f"expected a rule that needs no weights for a Fourier transform, at {equation.source}"
+            "expected a rule that needs no weights for a Fourier transform or a complex matrix, "
+            f"got {name} at {equation.source}"
         )
     if name in _CUSTOM:
         flags = tuple(at in carriers for at in range(len(arrays)))
@@ -828,20 +971,29 @@ def _reweighted(
         dependent = set(inside.dependent.intersection(inside.inputs))
         _reweight(inside.equations, values, dependent, change)
         return [values[value] for value in inside.outputs]
+    if name == "mul" and is_complex:
+        (at,) = {0, 1}.difference(carriers)
+        return [_turned(arrays[1 - at], arrays[at], change)]
     if name == "mul" or name in _WEIGHTS:
         (at,) = {0, 1}.difference(carriers)
         arrays[at] = change(arrays[at])
         return equation(*arrays)
+    if name == "div" and is_complex:
+        return [_turned(arrays[0], 1 / arrays[1], change)]
     if name == "div":
         return [arrays[0] * change(1 / arrays[1])]
+    if name == "conj":
+        one = change(jnp.ones((), arrays[0].real.dtype))
+        return [lax.complex(arrays[0].real * one, arrays[0].imag * _minus(arrays[0].imag, change))]
     if name == "neg":
         return [arrays[0] * _minus(arrays[0], change)]
     if name == "sub" and 1 in carriers:
         subtracted = arrays[1] * _minus(arrays[1], change)
-        return [arrays[0] + subtracted if 0 in carriers else subtracted]
+        return [_fill(arrays[0] + subtracted if 0 in carriers else subtracted, equation)]
     if name in _ADDS:
         first, *rest = (arrays[at] for at in carriers)
-        return [first + rest[0] if rest else first]
+        # What is added may have repeated it.
+        return [_fill(first + rest[0] if rest else first, equation)]
     if name in _JOINS:
         for at, array in enumerate(arrays):
             if at not in carriers and jnp.issubdtype(array.dtype, jnp.floating):
@@ -879,7 +1031,8 @@ def _split_by(
         terms = [
             _negated(pair) if at == subtracted else pair for at, pair in enumerate(taken) if pair
         ]
-        return [_added(terms)]
+        along, against = _added(terms)
+        return [(_fill(along, equation), _fill(against, equation))]
 
     def by(change: Callable[[Any], Any], side: int) -> list[Any]:
         sides = [pair and pair[side] for pair in taken]
@@ -892,10 +1045,16 @@ def _split_by(
         return _reweighted(equation, given, carriers, change)
 
     kept = list(zip(by(_positive, 0), by(_positive, 1), strict=True))
-    if not (name in ("mul", "div") or name in _WEIGHTS or name in _CUSTOM):
+    if not (name in ("mul", "div", "conj") or name in _WEIGHTS or name in _CUSTOM):
         return kept
     turned = zip(by(_negative, 1), by(_negative, 0), strict=True)
     return [_added(pairs) for pairs in zip(kept, turned, strict=True)]
+
+
+def _fill(array: Any, equation: Equation) -> Any:
+    """An array, if it is one, repeated to the shape of what an equation makes."""
+    made: Any = equation.traced.outvars[0].aval
+    return None if array is None else jnp.broadcast_to(array, made.shape)
 
 
 def _positive(weights: Any) -> Any:
@@ -920,7 +1079,15 @@ def _added(pairs: Sequence[_Pair]) -> _Pair:
 
 
 def _minus(array: Any, change: Callable[[Any], Any]) -> Any:
-    return change(jnp.full((), -1, array.dtype))
+    return change(jnp.full((), -1, array.real.dtype)).astype(array.dtype)
+
+
+def _turned(array: Any, weights: Any, change: Callable[[Any], Any]) -> Any:
+    """A product with complex weights, which are matrices of four real ones."""
+    cosine, sine, minus = (change(each) for each in (weights.real, weights.imag, -weights.imag))
+    return lax.complex(
+        cosine * array.real + minus * array.imag, sine * array.real + cosine * array.imag
+    )
 
 
 def _evaluate_at_zero(equations: Sequence[Equation], values: dict[int, Any]) -> None:

@@ -129,8 +129,9 @@ def with_rectifiers(score: Callable[[Image], Scalar], rule: RectifierRule) -> Sc
     clip, a leaky one, GELU, SiLU, however they are written.
 
     A rectifier is an operation value by value with a kink or a gate: a maximum, a minimum or a clip
-    against a constant; a `where` by a condition on the same array; a product of an array with a
-    function of it. All else keeps its gradient, custom derivatives included that hold no rectifier.
+    against a constant; a `where` or a `select` by conditions on the same array; a product of an
+    array with a function of it, or its sum with its absolute value. All else keeps its gradient,
+    custom derivatives included that hold no rectifier.
 
     Args:
       score: callable PyTree from one image to a real number. For `layer` methods a `scores.Score`
