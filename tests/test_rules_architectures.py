@@ -1,6 +1,7 @@
 """Every architecture of the library under the backward rules: covered, complete, and adding up."""
 
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,11 @@ import test_convnext
 import test_efficientnet_lite
 import test_resnet
 import test_vision_transformer
+from flax import nnx
 from numpy.testing import assert_allclose
 from precisions import strictly
 
-from saliency_jax import attribution, rules, scores
+from saliency_jax import attribution, models, rules, scores
 from saliency_jax.models import _resnet
 
 IMAGE = np.random.default_rng(0).random((32, 32, 3))
@@ -63,6 +65,46 @@ def test_every_operation_has_a_rule(name, composite):
     model, image = setting(name)
     found = rules.coverage(scores.logit(model, 1), image, composite=composite)
     assert found.missing == ()
+
+
+def bundled(name):
+    classifier = models.load(name)
+    return classifier.network, (*classifier.input.size, classifier.input.channels)
+
+
+def resnet50():
+    return models.ResNet(50, 1000, rngs=nnx.Rngs(0)), (224, 224, 3)
+
+
+def vit_small():
+    return models.VisionTransformer(12, 1000, width=384, heads=6, rngs=nnx.Rngs(0)), (224, 224, 3)
+
+
+def convnext_tiny():
+    return models.ConvNext((3, 3, 9, 3), 1000, width=96, rngs=nnx.Rngs(0)), (224, 224, 3)
+
+
+DOCUMENTED = {
+    "the bundled ResNets": functools.partial(bundled, "tiny-imagenet-standard"),
+    "EfficientNet-Lite0": functools.partial(bundled, "efficientnet-lite0"),
+    "spoken digits": functools.partial(bundled, "spoken-digits"),
+    "radio modulations": functools.partial(bundled, "radio-modulations"),
+}
+WHOLE = {"ResNet-50": resnet50, "ViT-S/16": vit_small, "ConvNeXt-T": convnext_tiny}
+TABLE = Path(__file__).parents[1] / "docs" / "models-and-data.md"
+
+
+@pytest.mark.parametrize(
+    "name", [*DOCUMENTED, *(pytest.param(name, marks=pytest.mark.nightly) for name in WHOLE)]
+)
+def test_the_table_of_coverage_is_what_is_counted(name):
+    model, shape = (DOCUMENTED | WHOLE)[name]()
+    image = np.full(shape, 0.5, np.float32)
+    found = rules.coverage(scores.logit(model, 1), image)
+    counts = sum(found.rules.values()), found.held, len(found.missing)
+    row = " | ".join(map(str, (name, *counts, len(rules.layers(model, image)))))
+    assert f"\n| {row} |\n" in TABLE.read_text()
+    assert not found.missing
 
 
 @each_architecture
