@@ -75,6 +75,36 @@ MOST_BYTES = 2**31
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
+# Those that take about a minute and more of a processor, most of them of few tests and lines.
+LONGEST = (
+    "attribution_experiments",
+    "documents",
+    "docstrings",
+    "scripts",
+    "lrp_rules",
+    "invariants",
+    "any_model",
+    "rules_any_model",
+    "metric_invariants",
+    "explore",
+    "ascent_invariants",
+    "properties",
+    "radio",
+    "experiments",
+    "rules_architectures",
+    "train_script",
+    "localization_script",
+    "scale_processes",
+    "radio_signals_script",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first, the shortest last: the workers then end together."""
+    names = {f"test_{name}.py" for name in LONGEST}
+    items.sort(key=lambda item: (item.path.name not in names, -item.path.stat().st_size))
+
+
 def pytest_collection_finish() -> None:
     """What is imported stays until the end: the garbage collector need not go through it.
 
@@ -92,6 +122,16 @@ def programs() -> Iterator[None]:
         jax.clear_caches()
         with contextlib.suppress(AttributeError):
             mlir.make_ir_context.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def loaded_once() -> Iterator[None]:
+    """What scripts load again in every test is read once: no test of the file saves over it."""
+    from saliency_jax import models
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load", functools.cache(models.load))
+        yield
 
 
 @pytest.fixture

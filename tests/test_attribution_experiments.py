@@ -24,7 +24,7 @@ from saliency_jax.images import fit
 from saliency_jax.models import Classifier, Input
 from saliency_jax.segments import felzenszwalb_regions
 
-pytestmark = pytest.mark.usefixtures("pages_are_sound")
+pytestmark = pytest.mark.usefixtures("loaded_once", "pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SHAPE = (SIDE, SIDE, 3)
 COUNT = 6

@@ -20,7 +20,7 @@ from small_models import answer
 
 from saliency_jax import ascent, models, scores
 
-pytestmark = pytest.mark.usefixtures("pages_are_sound")
+pytestmark = pytest.mark.usefixtures("loaded_once", "pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SHAPE = (SIDE, SIDE, 3)
 CLASSES = ("lemon", "school bus", "19")

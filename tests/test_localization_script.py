@@ -25,7 +25,7 @@ from saliency_jax.data._objects import _object_fields
 from saliency_jax.images import fit
 from saliency_jax.runs import plots
 
-pytestmark = pytest.mark.usefixtures("pages_are_sound")
+pytestmark = pytest.mark.usefixtures("loaded_once", "pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 NAMES = ((0, "first"), (1, "second"))
 

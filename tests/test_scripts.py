@@ -27,7 +27,7 @@ from small_models import answer
 
 from saliency_jax import ascent, models, runs, scores
 
-pytestmark = pytest.mark.usefixtures("pages_are_sound")
+pytestmark = pytest.mark.usefixtures("loaded_once", "pages_are_sound")
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 # Of normalized steps: the same in all tests, which then share a compiled program.
 RATE = 0.1
