@@ -4,10 +4,12 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import small_models
 from flax import nnx
@@ -35,6 +37,26 @@ def classifier():
 def folder(classifier, tmp_path):
     models.save(classifier, tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.mark.parametrize("action", ["save", "restore"])
+def test_an_interrupt_waits_until_orbax_is_done(classifier, folder, tmp_path, monkeypatch, action):
+    """Its threads would call back into an event loop that is closed, and say so."""
+    plain, done = getattr(ocp.StandardCheckpointer, action), []
+
+    def act(self, *arguments):
+        signal.raise_signal(signal.SIGINT)
+        made = plain(self, *arguments)
+        done.append(action)
+        return made
+
+    monkeypatch.setattr(ocp.StandardCheckpointer, action, act)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        models.load(folder) if action == "restore" else models.save(classifier, tmp_path / "new")
+    assert done
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def assert_equal_networks(new, old):

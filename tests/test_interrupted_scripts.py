@@ -195,7 +195,6 @@ def test_a_script_that_is_interrupted_at_any_moment_continues(
         if status == 0 or (output / "index.html").exists():
             # It was done, or all but; as Python ends, the signal has no handler any more.
             assert status in (0, INTERRUPTED, -signal.SIGINT)
-            assert "Traceback" not in said
         else:
             # Before the script's own first line Python ends it.
             is_python_s = status == -signal.SIGINT and not list(folder.iterdir())

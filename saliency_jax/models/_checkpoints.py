@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from .._files import whole
+from .._interrupts import held_back
 from .._validation import check_float_dtype, check_instance, check_path, check_text, nearest
 from ._classifier import Classifier
 from ._config import builder, card, input_of, modern, to_config
@@ -167,7 +168,7 @@ def save(classifier: Classifier, folder: str | Path, *, dtype: Any = np.float32)
         partial.mkdir()
         (partial / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
         (partial / _CARD).write_text(card(config), "utf-8")
-        with ocp.StandardCheckpointer() as checkpointer:
+        with held_back(), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / _WEIGHTS, stored)
         # Orbax's own mark of completion names the partial folder; the move into place is ours.
         (partial / _WEIGHTS / "commit_success.txt").unlink(missing_ok=True)
@@ -249,7 +250,7 @@ def _read(folder: Path, template):
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), template
     )
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with held_back(), ocp.StandardCheckpointer() as checkpointer:
             # Orbax reads absolute paths only.
             restored = checkpointer.restore(folder.resolve(), template)
     except Exception as error:

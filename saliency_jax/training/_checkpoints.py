@@ -5,6 +5,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from .._interrupts import held_back
 from .._validation import as_number, check_instance
 from ._step import Best, TrainState
 
@@ -51,8 +52,9 @@ class Checkpoints:
 
     def save(self, state: TrainState) -> None:
         """Writes the state under its step; returns when it is on disk."""
-        self._manager.save(int(state.step), args=ocp.args.StandardSave(state))
-        self._manager.wait_until_finished()
+        with held_back():
+            self._manager.save(int(state.step), args=ocp.args.StandardSave(state))
+            self._manager.wait_until_finished()
 
     def restore(self, template: TrainState) -> TrainState:
         """The newest state, or the template if there is none.
@@ -70,7 +72,8 @@ class Checkpoints:
         if step is None:
             return template
         try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+            with held_back():
+                return self._manager.restore(step, args=ocp.args.StandardRestore(template))
         except Exception as error:
             raise ValueError(
                 f"expected a training checkpoint of this model and optimizer at step {step} in "
