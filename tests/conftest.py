@@ -16,7 +16,6 @@ import jaxtyping
 import psutil
 import pytest
 from jax._src.interpreters import mlir
-from jaxtyping._import_hook import JaxtypingTransformer
 from transfers import Transfers
 
 # Before JAX starts, and for the processes of scripts as well: few programs of the tests run for
@@ -48,9 +47,11 @@ with contextlib.suppress(AttributeError):
 
 def leave_alone_what_is_not_annotated() -> None:
     """The hook also wraps functions in which there is nothing to check, closures at every call."""
+    from jaxtyping._import_hook import JaxtypingTransformer
+
     wrapped = JaxtypingTransformer.visit_FunctionDef
 
-    def visit(self: JaxtypingTransformer, node: ast.FunctionDef) -> ast.FunctionDef:
+    def visit(self: Any, node: ast.FunctionDef) -> ast.FunctionDef:
         decorators = [*node.decorator_list]
         node = wrapped(self, node)
         arguments = (part for part in ast.walk(node.args) if isinstance(part, ast.arg))
@@ -61,7 +62,9 @@ def leave_alone_what_is_not_annotated() -> None:
     JaxtypingTransformer.visit_FunctionDef = visit
 
 
-leave_alone_what_is_not_annotated()
+# Private, and of speed alone.
+with contextlib.suppress(ImportError, AttributeError):
+    leave_alone_what_is_not_annotated()
 # Before the library is imported: the hook checks the shapes in its signatures at every call.
 jaxtyping.install_import_hook("saliency_jax", "beartype.beartype")
 
