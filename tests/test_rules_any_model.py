@@ -394,6 +394,18 @@ def test_steps_hand_on_what_they_get(step):
     assert_allclose(found.sum(), score(IMAGE), rtol=1e-3)
 
 
+def test_a_filter_in_the_frequencies_is_one_in_the_pixels():
+    """There and back again: the epsilon rule of one linear map is input x gradient."""
+
+    def score(image):
+        weights = jnp.arange(1.0, 1.0 + image.shape[0])[:, None, None]
+        spectrum = jnp.fft.fft2(image, axes=(0, 1)) / weights.astype(complex)
+        return jax.nn.relu(jnp.fft.ifft2(spectrum, axes=(0, 1)).real).sum()
+
+    found = rules.lrp(score, IMAGE, composite=rules.epsilon_everywhere())
+    assert_allclose(found, IMAGE * jax.grad(score)(IMAGE), rtol=1e-3, atol=1e-5)
+
+
 def by_winners(image):
     return jax.nn.one_hot(image.argmax(-1), 2, dtype=image.dtype).sum(axis=(0, 1))[0]
 
