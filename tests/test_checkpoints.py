@@ -39,6 +39,15 @@ def folder(classifier, tmp_path):
     return tmp_path / "model"
 
 
+@pytest.fixture
+def interruptible():
+    """Workers of tests leave interrupts to the process that has started them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("action", ["save", "restore"])
 def test_an_interrupt_waits_until_orbax_is_done(classifier, folder, tmp_path, monkeypatch, action):
     """Its threads would call back into an event loop that is closed, and say so."""
@@ -51,11 +60,10 @@ def test_an_interrupt_waits_until_orbax_is_done(classifier, folder, tmp_path, mo
         return made
 
     monkeypatch.setattr(ocp.StandardCheckpointer, action, act)
-    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         models.load(folder) if action == "restore" else models.save(classifier, tmp_path / "new")
     assert done
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
