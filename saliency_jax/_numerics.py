@@ -28,17 +28,18 @@ def common_dtype(*dtypes: np.dtype) -> np.dtype:
     return functools.reduce(np.promote_types, dtypes, np.dtype(np.float32))
 
 
-def at_least_single(values: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """The same values in float32 if they are in half precision, where sums overflow or round."""
-    return values.astype(common_dtype(values.dtype, np.dtype(np.float32)))
+def single_or_wider(dtype: Any) -> np.dtype:
+    """float32 in place of half precision, where sums overflow or round.
 
-
-def drawn_in(dtype: Any) -> np.dtype:
-    """What random numbers are drawn in that are then rounded to a dtype.
-
-    Half precision has few different ones, and draws others of the same key.
+    Random numbers are drawn in it and then rounded: half precision has few different ones, and
+    draws others of the same key.
     """
     return common_dtype(np.dtype(dtype), np.dtype(np.float32))
+
+
+def at_least_single(values: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """The same values, in float32 if they are in half precision."""
+    return values.astype(single_or_wider(values.dtype))
 
 
 def in_dtype(number: Number, dtype: Any) -> Any:

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from ._numerics import at_least_single, direction, drawn_in, in_dtype, norm
+from ._numerics import at_least_single, direction, in_dtype, norm, single_or_wider
 from ._types import Image, Key, Number, ScoreFunction
 from ._validation import (
     as_image,
@@ -66,13 +66,13 @@ def _project_l2(perturbation: Array, epsilon: Number) -> Array:
 
 def _sample_l2(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     direction_key, radius_key = jax.random.split(key)
-    normal = jax.random.normal(direction_key, shape, drawn_in(dtype))
+    normal = jax.random.normal(direction_key, shape, single_or_wider(dtype))
     radius = jax.random.uniform(radius_key, (), normal.dtype) ** (1 / normal.size)
     return (radius * direction(normal)).astype(dtype)
 
 
 def _sample_linf(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    return jax.random.uniform(key, shape, drawn_in(dtype), -1.0, 1.0).astype(dtype)
+    return jax.random.uniform(key, shape, single_or_wider(dtype), -1.0, 1.0).astype(dtype)
 
 
 L2 = Ball(direction, _project_l2, _sample_l2)

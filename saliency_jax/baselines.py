@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import filters
-from ._numerics import at_least_single, drawn_in
+from ._numerics import at_least_single, single_or_wider
 from ._types import Baseline, Color, Image, Key, Number
 from ._validation import (
     as_color,
@@ -200,5 +200,5 @@ def uniform_noise(image: Image, key: Key, low: Number = 0.0, high: Number = 1.0)
     check_key(key)
     low = as_number("low", low)
     high = as_number("high", high, low)
-    drawn = jax.random.uniform(key, image.shape, drawn_in(image.dtype), low, high)
+    drawn = jax.random.uniform(key, image.shape, single_or_wider(image.dtype), low, high)
     return drawn.astype(image.dtype)

@@ -149,7 +149,10 @@ def _kernels(image: Float[Array, "h w c"], sigma: Number) -> list[Float[Array, "
 
 def _kernel(length: int, sigma: Float[Array, ""]) -> Float[Array, "n n"]:
     position = np.arange(length)
-    distance = jnp.asarray(position[:, None] - position[None, :], sigma.dtype)
+    distance = jnp.asarray(np.abs(position[:, None] - position[None, :]), sigma.dtype)
     scale = math.sqrt(2.0) * jnp.maximum(sigma, _SMALLEST_SIGMA)
-    erf = jax.scipy.special.erf
-    return (erf((distance + 0.5) / scale) - erf((distance - 0.5) / scale)) / 2
+    inner, outer = (distance - 0.5) / scale, (distance + 0.5) / scale
+    # Each where it is small: next to 1 they are rounded, and their differences may be negative.
+    middle = jax.scipy.special.erf(outer) - jax.scipy.special.erf(inner)
+    tail = jax.scipy.special.erfc(inner) - jax.scipy.special.erfc(outer)
+    return jnp.where(outer < 0.5, middle, tail) / 2

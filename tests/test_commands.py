@@ -1,7 +1,8 @@
-"""The command that a page states: typed, it means the settings that the run had."""
+"""The command that a page states means the settings that the run had; mistakes are one line."""
 
 import dataclasses
 import importlib
+import runpy
 import shlex
 import sys
 import types
@@ -17,13 +18,20 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 NAMES = sorted(
     path.stem for path in EXPERIMENTS.glob("*.py") if "@frame.experiment" in path.read_text()
 )
+BENCHMARKS = sorted(
+    path.stem
+    for path in (EXPERIMENTS / "benchmarks").glob("[!_]*.py")
+    if "__main__" in path.read_text()
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def scripts():
-    sys.path.insert(0, str(EXPERIMENTS))
+    folders = [str(EXPERIMENTS), str(EXPERIMENTS / "benchmarks")]
+    sys.path[:0] = folders
     yield
-    sys.path.remove(str(EXPERIMENTS))
+    for folder in folders:
+        sys.path.remove(folder)
 
 
 def others(kind, usual) -> list:
@@ -64,3 +72,17 @@ def test_a_command_means_the_settings_that_it_was_made_of(name):
             assert (python, script) == ("python", "script.py")
             assert tyro.cli(made, args=arguments) == settings, command
     assert runs.command("script.py", made()) == "python script.py"
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_says_in_one_line_what_is_wrong(name, monkeypatch, capsys):
+    if name == "captum_parity":
+        pytest.importorskip("captum")
+    # The process's devices stay the tests'.
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    monkeypatch.setattr(sys, "argv", [name, "--nonsense"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(EXPERIMENTS / "benchmarks" / f"{name}.py"), run_name="__main__")
+    told = capsys.readouterr()
+    assert told.err == "error: Unrecognized options: --nonsense; see --help\n"
+    assert not told.out

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.special
 import small_models
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -58,6 +59,18 @@ def test_a_blur_of_a_point_has_the_gaussians_variance():
     weights, distance = blurred / math.erf(0.5 / (2 * math.sqrt(2))), np.arange(41) - 20
     assert weights.sum() == pytest.approx(1, abs=1e-5)
     assert (weights * distance**2).sum() == pytest.approx(4 + 1 / 12, rel=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [3.0, 14.0, 28.0, 1e3])
+def test_of_what_is_not_negative_no_blur_is_and_its_tails_are_exact(sigma):
+    # Differences of numbers next to 1 were negative here.
+    image = jnp.zeros((1, 224, 1)).at[0, 0].set(1.0)
+    blurred = np.asarray(filters.gaussian_blur(image, sigma), np.float64)[0, :, 0]
+    ends = (np.arange(224)[:, None] + [-0.5, 0.5]) / (sigma * math.sqrt(2))
+    tails = -np.diff(scipy.special.erfc(ends))[:, 0] / 2
+    expected = tails * math.erf(0.5 / (sigma * math.sqrt(2)))
+    assert blurred.min() >= 0
+    assert_allclose(blurred, expected, rtol=3e-4, atol=1e-30)
 
 
 def test_the_blur_can_be_differentiated_by_its_width():

@@ -17,16 +17,14 @@ Measured on two processor cores (jax 0.10.2, median of three):
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
-import tyro
 from _measure import seconds
 
-from saliency_jax import ascent, models, scores
+from saliency_jax import ascent, models, runs, scores
 from saliency_jax.runs import sweep
 
 
@@ -54,7 +52,6 @@ def visualize(model, *, label, shape, steps):
 
 
 def main(settings: Settings) -> None:
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())
     classifier = models.load(settings.model)
     model = classifier.network
     shape = (*classifier.input.size, classifier.input.channels)
@@ -81,4 +78,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    runs.from_command_line(main, Settings, __doc__ or "")

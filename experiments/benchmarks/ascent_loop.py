@@ -21,12 +21,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import tyro
 from _measure import seconds
 from flax import nnx
 from jax import lax
 
-from saliency_jax import models
+from saliency_jax import models, runs
 from saliency_jax.models import convolution
 
 
@@ -86,4 +85,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    runs.from_command_line(main, Settings, __doc__ or "")

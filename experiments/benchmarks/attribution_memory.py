@@ -94,7 +94,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import tyro
 from _measure import MEBIBYTE, planned, seconds
 from _turns import peak
 
@@ -102,7 +101,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # What the experiments share
 from lab import methods, photographs
 from lab.methods import METHODS, Case
 
-from saliency_jax import models, scores
+from saliency_jax import models, runs, scores
 from saliency_jax.segments import grid_segments
 
 ALL_AT_ONCE = 10**9
@@ -220,4 +219,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    runs.from_command_line(main, Settings, __doc__ or "")

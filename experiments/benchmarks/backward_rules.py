@@ -41,11 +41,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import tyro
 from _measure import MEBIBYTE
 from flax import nnx
 
-from saliency_jax import attribution, models, rules, scores
+from saliency_jax import attribution, models, rules, runs, scores
 
 SIDE = 224
 COLUMNS = ("s", "x gradient", "compiling", "MiB")
@@ -104,4 +103,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    runs.from_command_line(main, Settings, __doc__ or "")

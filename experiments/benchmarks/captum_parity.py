@@ -88,7 +88,6 @@ import jax.numpy as jnp
 import numpy as np
 import skimage.data
 import torch
-import tyro
 from _ours import weights
 from _torch_networks import resnet
 from flax import nnx
@@ -98,7 +97,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # What the experiments share
 from lab import methods
 from lab.methods import METHODS
 
-from saliency_jax import attribution, baselines, models, scores
+from saliency_jax import attribution, baselines, models, runs, scores
 from saliency_jax.images import fit
 from saliency_jax.segments import grid_segments
 
@@ -338,4 +337,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    runs.from_command_line(main, Settings, __doc__ or "")

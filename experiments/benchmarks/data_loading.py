@@ -20,9 +20,8 @@ import os
 import time
 
 import numpy as np
-import tyro
 
-from saliency_jax import data
+from saliency_jax import data, runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,4 +62,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    runs.from_command_line(main, Settings, __doc__ or "")

@@ -18,12 +18,11 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import tyro
 from _measure import seconds
 from flax import nnx
 from jax import lax
 
-from saliency_jax import models, training
+from saliency_jax import models, runs, training
 from saliency_jax.models import _efficientnet_lite, depthwise_convolution, same_padding
 
 # Side of the image, channels, side of the kernel, stride.
@@ -96,4 +95,4 @@ def measure(name, energy, weights, shape, settings):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    runs.from_command_line(main, Settings, __doc__ or "")

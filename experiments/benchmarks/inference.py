@@ -52,10 +52,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from _ours import load, photographs
 
-from saliency_jax import models
+from saliency_jax import models, runs
 
 # The side of the images, and how many at once.
 CASES = {
@@ -119,4 +118,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    runs.from_command_line(main, Settings, __doc__ or "")

@@ -11,10 +11,9 @@ import dataclasses
 
 import jax
 import numpy as np
-import tyro
 from _measure import seconds
 
-from saliency_jax import attribution, localization, models, scores
+from saliency_jax import attribution, localization, models, runs, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,4 +61,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    runs.from_command_line(main, Settings, __doc__ or "")

@@ -92,6 +92,7 @@ from _peers_report import (
 )
 from _turns import Library, ProcessError
 
+from saliency_jax import runs
 from saliency_jax.runs import whole
 
 HERE = Path(__file__).parent
@@ -418,4 +419,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    runs.from_command_line(main, Settings, __doc__ or "")

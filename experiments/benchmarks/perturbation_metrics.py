@@ -39,7 +39,6 @@ operations that were not compiled. An accelerator, which one image leaves idle, 
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -47,10 +46,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from _measure import seconds
 
-from saliency_jax import filters, metrics, models, scores
+from saliency_jax import filters, metrics, models, runs, scores
 from saliency_jax.runs import sweep
 
 # Images and steps at once.
@@ -167,7 +165,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    settings = tyro.cli(Settings, description=__doc__)
-    # Each core a device, as in the experiments.
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    main(settings)
+    runs.from_command_line(main, Settings, __doc__ or "")

@@ -54,9 +54,8 @@ from typing import Any
 import _turns
 import jax
 import numpy as np
-import tyro
 
-from saliency_jax import attribution, data, models, scale
+from saliency_jax import attribution, data, models, runs, scale
 
 IMAGENET = 1_281_167
 DEVICES = (1, 8, 256)
@@ -192,4 +191,4 @@ def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))
-    main(tyro.cli(Settings, description=__doc__))
+    runs.from_command_line(main, Settings, __doc__ or "")

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from .. import filters
-from .._numerics import at_least_single, drawn_in, in_dtype
+from .._numerics import at_least_single, in_dtype, single_or_wider
 from .._pytrees import as_pytree
 from .._types import Augment, Color, Count, Image, Key, Number, Pixels
 from .._validation import (
@@ -417,7 +417,7 @@ def _scale(low: Number, high: Number, image: Pixels, key: Key) -> Pixels:
 def _resized_crop(low: Number, high: Number, image: Pixels, key: Key) -> Pixels:
     side_key, place_key = jax.random.split(key)
     side = _uniform(side_key, low, high, image.dtype)
-    drawn = jax.random.uniform(place_key, (2,), drawn_in(image.dtype))
+    drawn = jax.random.uniform(place_key, (2,), single_or_wider(image.dtype))
     starts = drawn.astype(image.dtype) * (1 - side)
     places = [
         start * (length - 1) + side * jnp.arange(length, dtype=image.dtype)
@@ -491,7 +491,7 @@ def _blur(low: Number, high: Number, image: Pixels, key: Key) -> Image:
 
 @_on_image
 def _noise(std: Number, image: Pixels, key: Key) -> Pixels:
-    drawn = jax.random.normal(key, image.shape, drawn_in(image.dtype)).astype(image.dtype)
+    drawn = jax.random.normal(key, image.shape, single_or_wider(image.dtype)).astype(image.dtype)
     return image + drawn * in_dtype(std, image.dtype)
 
 
@@ -503,7 +503,7 @@ def _brightness(amount: Number, image: Pixels, key: Key) -> Pixels:
 
 def _uniform(key: Key, low: Number, high: Number, dtype: Any) -> Float[Array, ""]:
     low, high = in_dtype(low, dtype), in_dtype(high, dtype)
-    return jax.random.uniform(key, (), drawn_in(dtype)).astype(dtype) * (high - low) + low
+    return jax.random.uniform(key, (), single_or_wider(dtype)).astype(dtype) * (high - low) + low
 
 
 def _as_interval(low: Number, high: Number) -> tuple[Number, Number]:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._numerics import drawn_in, in_dtype
+from .._numerics import in_dtype, single_or_wider
 from .._types import Color, Image, Key, Number
 from .._validation import (
     as_color,
@@ -119,7 +119,7 @@ def normal_noise(
     """
     check_key(key)
     shape, dtype = _checked(shape, dtype)
-    return _about(mean, std, jax.random.normal(key, shape, drawn_in(dtype)), dtype)
+    return _about(mean, std, jax.random.normal(key, shape, single_or_wider(dtype)), dtype)
 
 
 def uniform_noise(
@@ -156,7 +156,7 @@ def uniform_noise(
     shape, dtype = _checked(shape, dtype)
     low = as_number("low", low)
     high = as_number("high", high, low)
-    draws = jax.random.uniform(key, shape, drawn_in(dtype))
+    draws = jax.random.uniform(key, shape, single_or_wider(dtype))
     low, high = in_dtype(low, draws.dtype), in_dtype(high, draws.dtype)
     return (draws * (high - low) + low).astype(dtype)
 
@@ -199,7 +199,7 @@ def smooth_noise(
     """
     check_key(key)
     shape, dtype = _checked(shape, dtype)
-    noise = jax.random.normal(key, shape, drawn_in(dtype))
+    noise = jax.random.normal(key, shape, single_or_wider(dtype))
     frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
     varying = frequency > 0
     waves = jnp.asarray(np.where(varying, frequency, 1.0), noise.dtype)

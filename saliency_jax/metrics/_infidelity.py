@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._chunks import map_chunked
-from .._numerics import at_least_single, direction, drawn_in, in_dtype
+from .._numerics import at_least_single, direction, in_dtype, single_or_wider
 from .._types import AnyAttribution, Baseline, Count, Image, Key, Number, Scalar, ScoreFunction
 from .._validation import (
     as_array,
@@ -55,7 +55,7 @@ def gaussian_perturbation(image: Image, key: Key, noise_scale: Number) -> Image:
     """
     image = as_image(image)
     check_key(key)
-    noise = jax.random.normal(key, image.shape, drawn_in(image.dtype))
+    noise = jax.random.normal(key, image.shape, single_or_wider(image.dtype))
     scale = in_dtype(as_number("noise_scale", noise_scale, 0), noise.dtype)
     return (scale * noise).astype(image.dtype)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._chunks import map_chunked
-from .._numerics import at_least_single, drawn_in, norm
+from .._numerics import at_least_single, norm, single_or_wider
 from .._types import Count, Image, Key, Method, Number, Scalar, ScoreFunction
 from .._validation import as_image, as_number, check_callable, check_count, check_key
 from ..scores import as_score
@@ -114,7 +114,7 @@ def _changes(
     original = at_least_single(method(score, image))
 
     def of_key(key):
-        noise = jax.random.uniform(key, image.shape, drawn_in(image.dtype), -1, 1)
+        noise = jax.random.uniform(key, image.shape, single_or_wider(image.dtype), -1, 1)
         moved = image + radius * noise.astype(image.dtype)
         return norm(at_least_single(method(score, moved)) - original)
 

@@ -142,8 +142,9 @@ def _parsed(settings: type, description: str, arguments: Sequence[str] | None) -
     except SystemExit as end:
         if end.code != MISTAKE:
             raise
-        framed = complaint.getvalue().splitlines()[1:-1]
-        text = _one_line(" ".join(line.strip("│─ ") for line in framed))
+        framed = [line.strip("│ ") for line in complaint.getvalue().splitlines()[1:-1]]
+        # Rules are of hyphens where the output cannot have better ones.
+        text = _one_line(" ".join(line for line in framed if line.strip("─-")))
         _exit(f"error: {text.partition(' For full helptext')[0]}; see --help", MISTAKE)
 
 
