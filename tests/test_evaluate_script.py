@@ -95,6 +95,7 @@ def test_what_is_undefined_for_an_image_is_left_out(evaluate):
     by_share = np.array([[1.0, 3.0], [nan, 9.0], [1.0, 3.0]])
     assert evaluate.tables.cell(by_share) == "2.000 [2.000, 2.000]"
     assert evaluate.tables.cell(by_share[1:2]) == "undefined"
+    assert evaluate.tables.cell(np.full(2, -1e-5)) == "0.000 [0.000, 0.000]"
 
 
 def test_another_datas_classes_are_refused(evaluate, settings):

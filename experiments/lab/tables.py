@@ -36,8 +36,8 @@ def cell(values: np.ndarray) -> str:
 
 
 def written(mean: metrics.Interval) -> str:
-    """A mean and its interval as tables write them."""
-    return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+    """A mean and its interval as tables write them, 0 without a sign."""
+    return f"{mean.mean:z.3f} [{mean.low:z.3f}, {mean.high:z.3f}]"
 
 
 def share(count: int, total: int) -> str:
@@ -52,7 +52,7 @@ def median(values: Sequence[np.ndarray]) -> str:
     medians = [np.median(np.concatenate([values[group] for group in drawn])) for drawn in draws]
     ends = np.quantile(medians, (0.025, 0.975))
     middle, low, high = np.round([np.median(np.concatenate(list(values))), *ends], 1)
-    return f"{middle:g} [{low:g}, {high:g}]"
+    return f"{middle:zg} [{low:zg}, {high:zg}]"
 
 
 def seconds(taken: float) -> str:
