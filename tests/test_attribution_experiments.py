@@ -474,7 +474,7 @@ class TestLabels:
             for line in capsys.readouterr().out.splitlines()
             if line.startswith("correlation, two incorrect")
         )
-        assert f"{stored['correlation'][:, 3, 4].mean():.3f} [" in row
+        assert f"{stored['correlation'][:, 3, 4].mean():z.3f} [" in row
 
 
 class TestMethods:

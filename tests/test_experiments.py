@@ -469,7 +469,7 @@ class TestFeatureVisualization:
             own = np.array([stored["activations"][i, :, c] for i, c in enumerate(channels)])
             np.testing.assert_allclose(stored["score"], own, rtol=1e-4)
             selectivity = (own / stored["activations"].mean(-1)).mean()
-            assert re.search(rf"second +{layer} +{selectivity:.3f} \[", printed)
+            assert re.search(rf"second +{layer} +{selectivity:z.3f} \[", printed)
             assert (in_a_folder / "run" / f"layer-{name}.png").exists()
         score = scores.channel(network.layer("stage 4"), 15)
         expected = default_ascent(score, *start(15, 1), steps=2)
@@ -524,7 +524,7 @@ class TestPhotographStatistics:
         assert ranks.max() <= 22
         first, among = (ranks == 1).mean(), (ranks <= 5).mean()
         printed = capsys.readouterr().out
-        assert re.search(rf" {first:.3f} \[[^]]*\]  +{among:.3f} \[", printed)
+        assert re.search(rf" {first:z.3f} \[[^]]*\]  +{among:z.3f} \[", printed)
         assert f" {np.median(ranks):g} [" in printed
 
     def test_variation_slope_and_means_of_classes(self, scripts):

@@ -211,7 +211,7 @@ class TestEvaluateMethods:
             if line.startswith("insertion (higher)  first  gradient ")
         )
         for control in controls:
-            assert f"  {(gradient - control).mean():.3f} [" in row
+            assert f"  {(gradient - control).mean():z.3f} [" in row
         model = both[0].network
         image = both[0].preprocess(sorted(Path("n02123045").iterdir())[0])
         tabby = small_classifiers.CLASS_NAMES.index("tabby")
@@ -312,7 +312,7 @@ class TestSanityChecks:
             if row.startswith("second  gradient")
         )
         other = arrays("out/measurements-second.npz")["gradient_other_label"][:, 0]
-        assert f"  {other.mean():.3f} [" in line
+        assert f"  {other.mean():z.3f} [" in line
         assert re.split(" {2,}", line)[2] in ("fails", "passes", "undefined")
 
 
