@@ -38,6 +38,12 @@ PROGRAMS = {
 for option, value in PROGRAMS.items():
     os.environ.setdefault(option.upper(), str(value))
     jax.config.update(option, value)
+# One that another process is writing, or wrote when it was killed, is compiled again: no script has
+# to say so. The last of filters wins.
+HALF_WRITTEN = "ignore:Error reading persistent compilation cache entry"
+os.environ["PYTHONWARNINGS"] = ",".join(
+    filter(None, (os.environ.get("PYTHONWARNINGS"), HALF_WRITTEN))
+)
 
 # One context of MLIR for many programs: to make one takes half as long as to compile a
 # small program, of which there are tens of thousands.

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -60,6 +61,20 @@ def nothing(settings: Settings, run: frame.Run) -> list[runs.Section]:
     with run.on_devices():
         np.save(run._partial / "devices.npy", jax.sharding.get_mesh().size)
     return []
+
+
+def test_a_program_that_is_half_written_is_compiled_again_without_a_word(tmp_path):
+    command = [sys.executable, "-c", "import jax; print(jax.jit(lambda x: 2 * x + 1)(3.0))"]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert (ended.stdout, ended.stderr) == ("7.0\n", "")
+        kept = [*tmp_path.iterdir()]
+        assert kept
+        for path in kept:
+            path.write_bytes(path.read_bytes()[:20])
+    # In the tests' own processes, where other warnings are errors.
+    warnings.warn("Error reading persistent compilation cache entry for 'f': e", stacklevel=1)
 
 
 @pytest.mark.parametrize(("flags", "count", "kept"), [
