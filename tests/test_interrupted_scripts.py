@@ -7,6 +7,7 @@ itself does, and has written nothing.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,10 +144,15 @@ def test_an_interrupted_script_leaves_what_it_continues_with(models, in_a_folder
 
 
 def test_a_script_that_is_being_imported_writes_nothing(models, in_a_folder):
-    start = time.monotonic()
-    status, said = interrupted(
-        [*steps(models), "--output", "run"], lambda: time.monotonic() - start > 0.5
-    )
+    for _ in range(5):
+        until = time.monotonic() + 0.5
+        status, said = interrupted(
+            [*steps(models), "--output", "run"], lambda until=until: time.monotonic() > until
+        )
+        # In a callback of its own, of the garbage's say, Python itself ignores what interrupts it.
+        if "Exception ignored in" not in said:
+            break
+        shutil.rmtree(in_a_folder / "run", ignore_errors=True)
     assert (status, said) == (INTERRUPTED, "interrupted\n") or status == -signal.SIGINT
     assert not list(in_a_folder.iterdir())
 
