@@ -81,6 +81,7 @@ def test_a_benchmark_says_in_one_line_what_is_wrong(name, monkeypatch, capsys):
     # The process's devices stay the tests'.
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     monkeypatch.setattr(sys, "argv", [name, "--nonsense"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(SystemExit, match="2"):
         runpy.run_path(str(EXPERIMENTS / "benchmarks" / f"{name}.py"), run_name="__main__")
     told = capsys.readouterr()
